@@ -1,0 +1,69 @@
+"""What every model of the kinds has in common: camelCase on the wire, no unknown fields, bounded types."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "cortex.datapunk.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+IDENTIFIER: Final = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+DURATION: Final = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
+
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
+"""A DNS label, as Kubernetes wants names."""
+NodeName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$")]
+"""The name of a node of a graph."""
+StateKey = Annotated[str, Field(min_length=1, max_length=63, pattern=IDENTIFIER)]
+"""A key of a workflow's state, so that CEL can say `state.KEY`."""
+Expression = Annotated[str, Field(min_length=1, max_length=1024, json_schema_extra={"x-cortex-cel": True})]
+"""A CEL expression over `state`."""
+Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=QUANTITY)]
+"""A Kubernetes quantity: `500m`, `4Gi`."""
+Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION)]
+"""A duration: `500ms`, `10s`, `1h30m`."""
+
+
+class Model(BaseModel):
+    """Base of all models: camelCase aliases, unknown fields refused, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The model as it stands in a manifest: camelCase, nothing that was not set."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+_DURATION_PART: Final = re.compile(r"([0-9]+)(ms|h|m|s)")
+_DURATION_UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def parse_duration(text: str) -> timedelta:
+    """`1h30m` -> timedelta. Raises ValueError for what does not match DURATION."""
+    if not text or not re.match(DURATION, text):
+        raise ValueError(f"{text!r} is not a duration: write 500ms, 10s, 5m or 1h30m")
+    return timedelta(seconds=sum(int(n) * _DURATION_UNIT[u] for n, u in _DURATION_PART.findall(text)))
+
+
+_QUANTITY_UNIT: Final = {
+    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+}  # fmt: skip
+
+
+def parse_quantity(text: str) -> float:
+    """`500m` -> 0.5, `1Ki` -> 1024.0. Raises ValueError for what does not match QUANTITY."""
+    match = re.match(r"^([0-9.]+)([a-zA-Z]*)$", text) if re.match(QUANTITY, text) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a quantity: write 500m, 2, 512Mi or 4Gi")
+    return float(match[1]) * _QUANTITY_UNIT[match[2]]

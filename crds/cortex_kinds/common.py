@@ -1,0 +1,135 @@
+"""What both specs and both statuses have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cortex_kinds.base import DNS_LABEL, Model, Name, Quantity
+
+
+class Resources(Model):
+    """Requests and limits of the serving container, as in a pod."""
+
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """Reserved for each pod."""
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """The most that each pod gets."""
+
+
+class SecretRef(Model):
+    """A Secret of the resource's own namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_LABEL)]
+    """The Secret's name."""
+
+
+class StateAccess(Model):
+    """Where the shared state (Valkey or Redis) is."""
+
+    secret_ref: SecretRef = SecretRef(name="cortex-state")
+    """The Secret's key `url` is a redis:// or rediss:// URL."""
+
+
+class LakeAccess(Model):
+    """Where the Lake (PostgreSQL with pgvector) is."""
+
+    secret_ref: SecretRef = SecretRef(name="cortex-lake")
+    """The Secret's key `dsn` is a postgresql:// URL."""
+
+
+class CommonSpec(Model):
+    """Fields of both kinds."""
+
+    image: Annotated[str, Field(max_length=512)] = ""
+    """Container image; empty: the release's."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How many pods serve; unset: 1."""
+    resources: Resources = Resources()
+    """Requests and limits of the serving container; unset: the defaults of the service."""
+    state: StateAccess = StateAccess()
+    """The shared state."""
+    lake: LakeAccess = LakeAccess()
+    """The durable store."""
+
+
+class ObjectMeta(Model):
+    """The metadata that Cortex reads; the API server keeps the rest."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    name: Name
+    """DNS label; the names of the resource's objects derive from it."""
+    namespace: Annotated[str, Field(max_length=63, pattern=DNS_LABEL)] = "default"
+    """Kubernetes namespace."""
+    uid: Annotated[str, Field(max_length=64)] = ""
+    """Given by the API server."""
+    generation: int = 0
+    """Counts changes of the spec; given by the API server."""
+
+
+class Condition(Model):
+    """A condition as Kubernetes has it (metav1.Condition)."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """CamelCase."""
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+    """True, False or Unknown."""
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """CamelCase and stable."""
+    message: Annotated[str, Field(max_length=1024)]
+    """What is the case and what to do."""
+    last_transition_time: str
+    """RFC 3339, UTC: when `status` changed last."""
+    observed_generation: int = 0
+    """The generation that it is about."""
+
+
+class RevisionStatus(Model):
+    """A revision, copied from the Lake."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{10}$")]
+    """First 10 hex digits of the definition's fingerprint."""
+    phase: Annotated[str, Field(max_length=16)]
+    """Building, Ready, Ramping, Current, Draining, Retained or Failed."""
+    documents: int | None = None
+    """Documents embedded in it (indexes)."""
+    chunks: int | None = None
+    """Chunks in it (indexes)."""
+    waiting: int | None = None
+    """Documents that wait to be embedded in it (indexes)."""
+    created_at: str = ""
+    """RFC 3339, UTC."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why it failed, or what it waits for."""
+
+
+class CommonStatus(Model):
+    """Status fields of both kinds."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    observed_generation: int = -1
+    """The generation that the status is about; -1 until the operator has seen the resource."""
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        ),
+    ] = Field(default_factory=list)
+    """Ready is always there; others as the reference of conditions says."""
+    replicas: int = 0
+    """Pods that exist."""
+    ready_replicas: int = 0
+    """Pods that serve."""
+    selector: Annotated[str, Field(max_length=512)] = ""
+    """Label selector of the pods, for the scale subresource."""
+    endpoint: Annotated[str, Field(max_length=512)] = ""
+    """gRPC address of the service inside the cluster."""
+    image: Annotated[str, Field(max_length=512)] = ""
+    """The image that runs."""
+    current_revision: Annotated[str, Field(max_length=10)] = ""
+    """The revision that answers."""
+    revisions: Annotated[list[RevisionStatus], Field(max_length=16)] = Field(default_factory=list)
+    """Revisions in the Lake, newest first."""

@@ -1,0 +1,126 @@
+"""CortexIndex (`cxi`): a search service and its index in the Lake."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cortex_kinds.base import Model
+from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
+
+
+class SplitBy(StrEnum):
+    """The unit that documents are split into."""
+
+    SENTENCE = "Sentence"
+    WORD = "Word"
+
+
+class Chunking(Model):
+    """How documents are split before they are embedded. Part of the revision."""
+
+    split_by: SplitBy = SplitBy.SENTENCE
+    """The unit of the two lengths below."""
+    split_length: Annotated[int, Field(ge=1, le=2000)] = 8
+    """Units in a chunk. A chunk is also never longer than the embedder reads."""
+    split_overlap: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Units that two neighbouring chunks share; below splitLength."""
+
+    @model_validator(mode="after")
+    def _overlap_below_length(self) -> Chunking:
+        if self.split_overlap >= self.split_length:
+            raise ValueError("splitOverlap must be below splitLength")
+        return self
+
+
+class LocalEmbedding(Model):
+    """An embedder that runs in the service's own pods."""
+
+    model: Literal["all-MiniLM-L6-v2"] = "all-MiniLM-L6-v2"
+    """The model: 384 dimensions, 256 tokens."""
+
+
+class Embedding(Model):
+    """What turns text into vectors. Part of the revision."""
+
+    type: Literal["Local"] = "Local"
+    """Which member is set."""
+    local: LocalEmbedding = LocalEmbedding()
+    """An embedder that runs in the service's own pods."""
+
+
+class RetrievalMode(StrEnum):
+    """How a search finds documents when the request does not say."""
+
+    HYBRID = "Hybrid"
+    VECTOR = "Vector"
+    TEXT = "Text"
+
+
+class Language(StrEnum):
+    """Stemming and stop words of the text search (PostgreSQL text search configurations). Part of the revision."""
+
+    SIMPLE = "Simple"
+    DANISH = "Danish"
+    DUTCH = "Dutch"
+    ENGLISH = "English"
+    FINNISH = "Finnish"
+    FRENCH = "French"
+    GERMAN = "German"
+    ITALIAN = "Italian"
+    NORWEGIAN = "Norwegian"
+    PORTUGUESE = "Portuguese"
+    SPANISH = "Spanish"
+    SWEDISH = "Swedish"
+
+
+class Retrieval(Model):
+    """How the index answers."""
+
+    mode: RetrievalMode = RetrievalMode.HYBRID
+    """Used when a request names no mode."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Used when a request names no number of hits."""
+    language: Language = Language.ENGLISH
+    """Of the documents. Part of the revision."""
+
+
+class IndexRevisions(Model):
+    """What happens to revisions."""
+
+    retain: Annotated[int, Field(ge=0, le=8)] = 2
+    """Revisions kept ready beside the current one."""
+
+
+class CortexIndexSpec(CommonSpec):
+    """A search service and how its index is built."""
+
+    chunking: Chunking = Chunking()
+    """How documents are split before they are embedded."""
+    embedding: Embedding = Embedding()
+    """What turns text into vectors."""
+    retrieval: Retrieval = Retrieval()
+    """How the index answers."""
+    revisions: IndexRevisions = IndexRevisions()
+    """What happens to revisions."""
+
+
+class CortexIndexStatus(CommonStatus):
+    """What the operator saw last."""
+
+    documents: int = 0
+    """Documents in the index."""
+
+
+class CortexIndex(Model):
+    """A CortexIndex."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    api_version: Literal["cortex.datapunk.io/v1alpha1"] = "cortex.datapunk.io/v1alpha1"
+    kind: Literal["CortexIndex"] = "CortexIndex"
+    metadata: ObjectMeta
+    spec: CortexIndexSpec = CortexIndexSpec()
+    status: CortexIndexStatus = CortexIndexStatus()

@@ -1,0 +1,115 @@
+"""The closed catalogue of node types. A node is a union discriminated by `type`, with exactly one member."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from cortex_kinds.base import Duration, Expression, Model, Name, NodeName, StateKey
+from cortex_kinds.index import RetrievalMode
+
+NodeTarget = Annotated[str, Field(min_length=1, max_length=63)]
+"""A node's name, or END."""
+
+
+class NodeType(StrEnum):
+    """What a node does."""
+
+    SEARCH = "Search"
+    ROUTE = "Route"
+    TRANSFORM = "Transform"
+    EXTRACT = "Extract"
+
+
+class Search(Model):
+    """Searches an index; writes `[{id, title, content, score, meta, index}]` to the state."""
+
+    index: Name
+    """One of `spec.indexes`."""
+    query: Expression
+    """CEL: the question, a string."""
+    top_k: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many documents; unset: as the index says."""
+    mode: RetrievalMode | None = None
+    """How to search; unset: as the index says."""
+    into: StateKey = "documents"
+    """The state's key that the documents are written to."""
+
+
+class RouteCase(Model):
+    """One branch."""
+
+    when: Expression
+    """CEL: a boolean."""
+    to: NodeTarget
+    """The node to go on with, or END."""
+
+
+class Route(Model):
+    """Chooses where to go on; writes nothing. The first case that holds wins."""
+
+    cases: Annotated[list[RouteCase], Field(min_length=1, max_length=16)]
+    """Tried in order."""
+    default: NodeTarget
+    """Where to go when no case holds."""
+
+
+class Transform(Model):
+    """Computes values; writes each to the state."""
+
+    set: Annotated[dict[StateKey, Expression], Field(min_length=1, max_length=32)]
+    """State key -> CEL over the state as it was before the node."""
+
+
+class Extract(Model):
+    """Picks the passage that answers a question best, scored by the local embedder.
+
+    Writes the passage (a string) to `into` and `[{id, title, passage, score, meta, index}]`, best first, to `sources`.
+    """
+
+    question: Expression
+    """CEL: the question, a string."""
+    documents: Expression
+    """CEL: a list of documents, as Search writes them."""
+    sources: Annotated[int, Field(ge=1, le=16)] = 3
+    """How many sources to write."""
+    into: StateKey = "answer"
+    """The state's key that the answer is written to."""
+
+
+class Retry(Model):
+    """Tries a node again when what it depends on is unavailable."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Tries in all."""
+
+
+class Node(Model):
+    """One node of a graph."""
+
+    name: NodeName
+    """Unique in the graph; START and END are taken."""
+    type: NodeType
+    """Which member is set."""
+    search: Search | None = None
+    """For type Search."""
+    route: Route | None = None
+    """For type Route."""
+    transform: Transform | None = None
+    """For type Transform."""
+    extract: Extract | None = None
+    """For type Extract."""
+    timeout: Duration | None = None
+    """Of one try; unset: the run's."""
+    retry: Retry = Retry(attempts=1)
+    """Tries again when what the node depends on is unavailable."""
+
+    @model_validator(mode="after")
+    def _exactly_the_member_of_its_type(self) -> Node:
+        given = {t.value.lower() for t in NodeType if getattr(self, t.value.lower()) is not None}
+        if given != {self.type.value.lower()}:
+            raise ValueError(f"a node of type {self.type.value} has the field {self.type.value.lower()!r} and no other of "
+                             f"search, route, transform, extract")  # fmt: skip
+        return self

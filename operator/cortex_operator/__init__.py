@@ -1,0 +1,1 @@
+"""The operator: turns CortexIndex and CortexWorkflow into running services."""

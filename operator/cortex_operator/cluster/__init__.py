@@ -1,0 +1,18 @@
+"""The port `Cluster`: a place that keeps Kubernetes objects, with server-side apply.
+
+Shields the engine and the reconcilers from where the objects are: an API server, or this process.
+"""
+
+from cortex_operator.cluster.port import (
+    ApplyResult,
+    Cluster,
+    Event,
+    EventType,
+    Invalid,
+    NotFound,
+    Object,
+    ObjectKey,
+    Unavailable,
+)
+
+__all__ = ["ApplyResult", "Cluster", "Event", "EventType", "Invalid", "NotFound", "Object", "ObjectKey", "Unavailable"]

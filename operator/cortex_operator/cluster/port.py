@@ -1,0 +1,103 @@
+"""The port `Cluster` itself, its errors and its small types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON: apiVersion, kind, metadata, ..."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectKey:
+    """Names one object; `api_version` as in a manifest (`apps/v1`)."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @staticmethod
+    def of(obj: Object) -> ObjectKey:
+        """The key of an object. Raises KeyError when apiVersion, kind or metadata.name is missing."""
+        meta = obj["metadata"]
+        return ObjectKey(obj["apiVersion"], obj["kind"], meta.get("namespace", ""), meta["name"])
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class EventType(StrEnum):
+    """What a watch says about an object."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a watch; on DELETED `object` is the last state."""
+
+    type: EventType
+    object: Object
+
+
+class ApplyResult(StrEnum):
+    """What an apply did."""
+
+    CREATED = "Created"
+    CHANGED = "Changed"
+    UNCHANGED = "Unchanged"
+
+
+class NotFound(LookupError):
+    """The object is not there."""
+
+
+class Invalid(ValueError):
+    """The cluster refuses the object; the message lists every mistake. Not to be retried as it is."""
+
+
+class Unavailable(ConnectionError):
+    """The cluster does not answer. To be retried, after `retry_after` seconds when it said so."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Cluster(Protocol):
+    """Keeps objects. Objects that come out may be kept by the caller but must not be changed."""
+
+    async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
+        """Server-side apply: creates, or sets the fields given and takes away those that this manager set before and
+        now leaves out; the fields of other managers stay. Nothing is written when nothing differs. `status` is ignored
+        for kinds with a status subresource. Raises Invalid, Unavailable."""
+        ...
+
+    async def get(self, key: ObjectKey) -> Object:
+        """One object. Raises NotFound, Unavailable."""
+        ...
+
+    async def list(
+        self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of a kind, ordered by namespace and name; `namespace=None`: all of them."""
+        ...
+
+    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
+        """Deletes an object, and in the background what it owns (ownerReferences). With `uid` only that very object.
+        Raises NotFound, Unavailable."""
+        ...
+
+    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
+        """Replaces the status. False when it did not differ. Raises NotFound, Invalid, Unavailable."""
+        ...
+
+    def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncIterator[Event]:
+        """What is there (as ADDED), then what changes; never ends by itself."""
+        ...

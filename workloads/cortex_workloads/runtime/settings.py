@@ -1,0 +1,118 @@
+"""The environment of every container, as classes: the container reads it FROM them, the operator renders it from them.
+
+Every variable is `CORTEX_` + the field's name in upper case. This module imports nothing of the services.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "CORTEX_"
+
+
+class Settings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    pod: str = "local"
+    """The pod's name (downward API)."""
+    listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address; the gateway and local mode choose loopback
+    """Address to bind."""
+    port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """HTTP: /metrics, /livez, /readyz."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """After SIGTERM: how long calls in progress may take."""
+    otlp_endpoint: str = ""
+    """OTLP/gRPC address for traces; empty: none are sent."""
+    catalogue_file: Path | None = None
+    """Local mode: the file that says which resources there are and where their pods listen (runtime/catalogue.py).
+    Unset in a cluster, where DNS and the API server say so."""
+    state_url: SecretStr = SecretStr("")
+    """redis:// or rediss:// URL of the shared state."""
+
+    def to_env(self) -> dict[str, str]:
+        """What was set and differs from the default, as environment variables. Secrets are left out: they are
+        references in a pod, never values."""
+        env: dict[str, str] = {}
+        for name in sorted(self.model_fields_set):
+            value: Any = getattr(self, name)
+            if isinstance(value, SecretStr) or value == type(self).model_fields[name].default:
+                continue
+            env[env_name(name)] = value if isinstance(value, str) else _dump(value)
+        return env
+
+
+def env_name(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def _dump(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+class WorkloadSettings(Settings):
+    """What the pods of a resource read."""
+
+    resource_namespace: str = "default"
+    """Namespace of the custom resource."""
+    resource_name: str = ""
+    """Name of the custom resource."""
+    lake_dsn: SecretStr = SecretStr("")
+    """postgresql:// URL of the Lake."""
+    lake_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
+    """Connections to the Lake, at most."""
+    port_control: Annotated[int, Field(ge=0, le=65535)] = 50059
+    """gRPC: ControlService, for the operator."""
+    embedding_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """Threads that one embedding uses."""
+
+
+class SearchSettings(WorkloadSettings):
+    """`python -m cortex_workloads.search`: serves a CortexIndex."""
+
+    port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50052
+    """gRPC: HaystackService."""
+    default_mode: str = "Hybrid"
+    """spec.retrieval.mode."""
+    default_top_k: Annotated[int, Field(ge=1, le=1000)] = 10
+    """spec.retrieval.topK."""
+
+
+class IngestSettings(WorkloadSettings):
+    """`python -m cortex_workloads.search.ingest`: a Job that embeds what waits for one revision, then ends."""
+
+    revision: str = ""
+    """The revision to embed for; when it is Building, it is promoted when nothing waits any more."""
+
+
+class GraphSettings(WorkloadSettings):
+    """`python -m cortex_workloads.graph`: serves a CortexWorkflow."""
+
+    port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50053
+    """gRPC: GraphService."""
+    indexes: dict[str, str] = Field(default_factory=dict)
+    """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`."""
+
+
+class GatewaySettings(Settings):
+    """`python -m cortex_workloads.gateway`."""
+
+    listen_host: str = "127.0.0.1"
+    """Address to bind. Another than a loopback address needs `insecure_listen` until there is authentication."""
+    insecure_listen: bool = False
+    """Bind an address that others can reach, although anybody can then read and write everything."""
+    port_http: Annotated[int, Field(ge=0, le=65535)] = 8001
+    """REST."""
+    port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """gRPC: CortexAPI."""
