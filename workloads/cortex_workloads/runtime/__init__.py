@@ -1,1 +1,1 @@
-"""What the services share: settings, servers, channels, health, errors, telemetry, the Lake, live progress, embedding."""
+"""What the services share: settings, servers, channels, health, errors, telemetry, Lake, live progress, embedding."""

@@ -1,0 +1,198 @@
+"""What every service's process is made of: gRPC servers, health, reflection, metrics, signals, draining.
+
+    async def serve(settings: SearchSettings) -> None:
+        async with Server(settings, "search") as server:
+            server.health.expect("Lake", "Model")             # not ready until both were ok once
+            server.add(add_HaystackServiceServicer_to_server, Haystack(...))
+            server.add(add_ControlServiceServicer_to_server, Control(...), port="control")
+            await server.start()                              # listens; probes are answered from here on
+            await connect_to_the_lake()
+            await server.health.ok("Lake")
+            ...
+            await server.wait()                               # until SIGTERM or SIGINT; leaving the block drains
+
+    if __name__ == "__main__":
+        run(serve, SearchSettings)
+
+Servicers raise `runtime.errors.CortexError`. Ports come from `settings.port_NAME`; 0 takes a free one (`server.ports`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, Self, TypeVar
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import ValidationError
+
+from cortex_workloads.runtime import metrics, telemetry
+from cortex_workloads.runtime.calls import CallInterceptor
+from cortex_workloads.runtime.health import Health
+from cortex_workloads.runtime.settings import Settings, env_name
+
+_log: Final = logging.getLogger("cortex.server")
+MESSAGE_BYTES: Final = 16 * 1024 * 1024
+"""The largest message that a server or a channel takes."""
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 64 * 1024),
+    # Without this a second process on the same port gets half of the connections instead of an error.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Clients come back and spread over the pods that are new; a stream may end first.
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 660_000),
+)
+
+
+class PortTaken(OSError):
+    """A port that the service needs is in use; the message names the port and its environment variable."""
+
+    def __init__(self, host: str, port: int, field: str) -> None:
+        super().__init__(
+            f"cannot listen on {host}:{port}: the port is in use, or the address is not of this machine; "
+            f"stop what uses it, or set {env_name(field)} to another port"
+        )
+
+
+class _Adder(Protocol):
+    def __call__(self, servicer: Any, server: Any) -> None: ...
+
+
+class Server:
+    """The servers of one process. `health` and `ports` (name -> bound port) are for the service to use; `draining` is
+    set at SIGTERM, before calls in progress are waited for."""
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        self.settings = settings
+        self.service = service
+        self.health = Health()
+        self.ports: dict[str, int] = {}
+        self.draining = asyncio.Event()
+        self._grpc: dict[str, grpc.aio.Server] = {}
+        self._services: dict[str, list[str]] = {}
+        self._http: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def add(self, adder: _Adder, servicer: Any, *, port: str = "grpc") -> None:
+        """Serves a servicer on `settings.port_PORT`; `adder` is the generated `add_...Servicer_to_server`."""
+        server = self._grpc.get(port) or self._new(port)
+        adder(servicer, _Recorder(server, self._services[port]))
+
+    async def start(self) -> None:
+        """Listens on every port. Raises PortTaken."""
+        await self.health.publish()
+        await self._start_metrics()
+        for name, server in self._grpc.items():
+            names = (*self._services[name], "grpc.health.v1.Health", reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+            self.ports[name] = self._bind(server, name)
+            await server.start()
+        _log.info("listening", extra={"ports": self.ports})
+
+    async def wait(self) -> None:
+        """Returns at SIGTERM or SIGINT, when readiness is withdrawn; a second signal ends the process at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        await self.draining.wait()
+        await self.health.drain()
+
+    async def stop(self) -> None:
+        """Ends what listens; calls in progress have `drain_seconds`."""
+        self.draining.set()
+        await self.health.drain()
+        await asyncio.gather(*(server.stop(self.settings.drain_seconds) for server in self._grpc.values()))
+        if self._http is not None:
+            self._http.close()
+        telemetry.flush()
+
+    def _new(self, port: str) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
+        self._grpc[port], self._services[port] = server, []
+        return server
+
+    def _bind(self, server: grpc.aio.Server, name: str) -> int:
+        field, host = f"port_{name}", self.settings.listen_host
+        port: int = getattr(self.settings, field)
+        try:
+            return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            raise PortTaken(host, port, field) from error
+
+    async def _start_metrics(self) -> None:
+        host, port = self.settings.listen_host, self.settings.port_metrics
+        try:
+            self._http = await metrics.serve(self.health, host, port)
+        except OSError as error:
+            raise PortTaken(host, port, "port_metrics") from error
+        self.ports["metrics"] = self._http.sockets[0].getsockname()[1]
+
+    def _signalled(self, number: int) -> None:
+        if self.draining.is_set():
+            _log.warning("a second signal: ending at once")
+            sys.stdout.flush()
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        _log.info("draining", extra={"signal": signal.Signals(number).name, "seconds": self.settings.drain_seconds})
+        self.draining.set()
+
+
+class _Recorder:
+    """Stands before a server and notes the names of the services that are added, for reflection."""
+
+    def __init__(self, server: grpc.aio.Server, names: list[str]) -> None:
+        self._server, self._names = server, names
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        self._names.append(service)
+        self._server.add_registered_method_handlers(service, handlers)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
+    """A service's `main`: reads the environment, sets up logs, runs `serve` to its end. Wrong settings and a taken
+    port are one clear line on stderr and exit code 1."""
+    try:
+        settings = settings_type()
+    except ValidationError as error:
+        sys.exit("; ".join(_wrong(line) for line in error.errors()))
+    service = settings_type.__name__.removesuffix("Settings").lower()
+    telemetry.configure(settings, service)
+
+    async def main() -> None:
+        await serve(settings)
+
+    try:
+        uvloop.run(main())
+    except PortTaken as error:
+        sys.exit(f"{service}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _wrong(line: Any) -> str:
+    name = env_name("_".join(str(part) for part in line["loc"]))
+    return f"the environment variable {name} is not valid: {line['msg']}"
