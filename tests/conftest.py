@@ -1,0 +1,183 @@
+"""Real PostgreSQL and Valkey for every test that asks for them, one of each per run, shared by all its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import redis
+
+KEEPER = Path(__file__).with_name("keeper.py")
+
+
+def _keeper() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cortex_tests_keeper", KEEPER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _shared_directory(config: pytest.Config, factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    return (base.parent if hasattr(config, "workerinput") else base) / "servers"
+
+
+def _shared_server(name: str, config: pytest.Config, factory: pytest.TempPathFactory) -> str:
+    """The URL of the run's server; the first worker that asks starts it."""
+    directory = _shared_directory(config, factory)
+    directory.mkdir(exist_ok=True)
+    told = directory / f"{name}.json"
+    owner = os.getppid() if hasattr(config, "workerinput") else os.getpid()
+    with (directory / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            command = [sys.executable, str(KEEPER), name, str(directory / name), str(owner)]
+            with (directory / f"{name}.keeper.log").open("ab") as log:
+                keeper = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            while not told.exists() and keeper.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    keeper.wait(0.02)
+            keeper.returncode = 0  # it outlives this worker: the owner of the run ends it
+    content = json.loads(told.read_text())
+    if "error" in content:
+        pytest.fail(f"{name} for the tests: {content['error']}", pytrace=False)
+    return str(content["url"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Ends the servers before pytest ends; their keepers do so by themselves when pytest cannot."""
+    config = session.config
+    factory = getattr(config, "_tmp_path_factory", None)
+    if hasattr(config, "workerinput") or factory is None:
+        return
+    for told in _shared_directory(config, factory).glob("*.json"):
+        keeper = json.loads(told.read_text()).get("keeper")
+        told.unlink()
+        if keeper is None:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            ended = os.pidfd_open(keeper)
+            os.kill(keeper, signal.SIGTERM)
+            _wait(ended)
+
+
+def _wait(pidfd: int) -> None:
+    import select
+
+    select.select([pidfd], [], [], 10)
+    os.close(pidfd)
+
+
+@pytest.fixture(scope="session")
+def lake_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """postgresql:// URL of the run's server, as its superuser."""
+    return _shared_server("postgres", request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def state_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """redis:// URL of the run's server."""
+    return _shared_server("valkey", request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def lake_dsn(lake_server: str) -> Iterator[str]:
+    """A fresh, empty database on PostgreSQL 18 with pgvector (extension not created yet), dropped afterwards."""
+    name = f"lake_{secrets.token_hex(6)}"
+    with psycopg.connect(lake_server, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    yield urlunsplit(urlsplit(lake_server)._replace(path=f"/{name}"))
+    with psycopg.connect(lake_server, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def state_url(state_server: str, worker_number: int) -> str:
+    """A flushed logical database of this worker's own. Channels and functions are shared with the other workers."""
+    url = urlunsplit(urlsplit(state_server)._replace(path=f"/{worker_number}"))
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(scope="session")
+def worker_number(request: pytest.FixtureRequest) -> int:
+    """0 without xdist, else 1, 2, ..."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "gw-1")
+    return int(worker.removeprefix("gw")) + 1
+
+
+class OwnServer:
+    """A server of one test's own, which the test may kill and start again. `url` may change with a start."""
+
+    def __init__(self, name: str, directory: Path, durable: bool) -> None:
+        self.name = name
+        self.directory = directory
+        self._durable = durable
+        self._keeper = _keeper()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        launch = self._keeper.LAUNCHERS[self.name](self.directory, durable=self._durable)
+        self._process = self._keeper.start(launch, self.directory.with_suffix(".log"))
+        self._stop_signal = launch.stop_signal
+        self.url = launch.url
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Stops it in order, or as a crash does (kill -9)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL if kill else self._stop_signal)
+            self._process.wait(30)
+            self._process = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.stop(kill=True)
+
+
+@pytest.fixture(scope="session")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., OwnServer]]:
+    """`own_postgres(durable=False)` starts a PostgreSQL that the caller may kill, stop and start; `.url`, `.pid`."""
+    yield from _own_servers("postgres", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., OwnServer]]:
+    """`own_valkey(durable=True)` starts a Valkey that the caller may kill, stop and start; `.url`, `.pid`."""
+    yield from _own_servers("valkey", tmp_path_factory, durable=True)
+
+
+def _own_servers(name: str, factory: pytest.TempPathFactory, **defaults: Any) -> Iterator[Callable[..., OwnServer]]:
+    servers: list[OwnServer] = []
+
+    def start(*, durable: bool = defaults.get("durable", False)) -> OwnServer:
+        servers.append(OwnServer(name, factory.mktemp(f"own-{name}") / name, durable))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
