@@ -22,6 +22,13 @@ import pytest
 import redis
 
 KEEPER = Path(__file__).with_name("keeper.py")
+OWNER = "CORTEX_TESTS_OWNER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tells the workers whose end is the end of the run."""
+    if not hasattr(config, "workerinput"):
+        os.environ[OWNER] = str(os.getpid())
 
 
 def _keeper() -> ModuleType:
@@ -43,11 +50,10 @@ def _shared_server(name: str, config: pytest.Config, factory: pytest.TempPathFac
     directory = _shared_directory(config, factory)
     directory.mkdir(exist_ok=True)
     told = directory / f"{name}.json"
-    owner = os.getppid() if hasattr(config, "workerinput") else os.getpid()
     with (directory / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not told.exists():
-            command = [sys.executable, str(KEEPER), name, str(directory / name), str(owner)]
+            command = [sys.executable, str(KEEPER), name, str(directory / name), os.environ[OWNER]]
             with (directory / f"{name}.keeper.log").open("ab") as log:
                 keeper = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
             while not told.exists() and keeper.poll() is None:
