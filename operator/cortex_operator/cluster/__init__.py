@@ -3,9 +3,11 @@
 Shields the engine and the reconcilers from where the objects are: an API server, or this process.
 """
 
+from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
     ApplyResult,
     Cluster,
+    Conflict,
     Event,
     EventType,
     Invalid,
@@ -15,4 +17,16 @@ from cortex_operator.cluster.port import (
     Unavailable,
 )
 
-__all__ = ["ApplyResult", "Cluster", "Event", "EventType", "Invalid", "NotFound", "Object", "ObjectKey", "Unavailable"]
+__all__ = [
+    "ApplyResult",
+    "Cluster",
+    "Conflict",
+    "Event",
+    "EventType",
+    "Invalid",
+    "MemoryCluster",
+    "NotFound",
+    "Object",
+    "ObjectKey",
+    "Unavailable",
+]

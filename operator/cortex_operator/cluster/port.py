@@ -62,6 +62,11 @@ class Invalid(ValueError):
     """The cluster refuses the object; the message lists every mistake. Not to be retried as it is."""
 
 
+class Conflict(RuntimeError):
+    """The object is not what the caller believes (uid, resourceVersion), or without `force` another manager owns a
+    field that the apply would change. To be retried from a fresh read."""
+
+
 class Unavailable(ConnectionError):
     """The cluster does not answer. To be retried, after `retry_after` seconds when it said so."""
 
@@ -76,7 +81,8 @@ class Cluster(Protocol):
     async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
         """Server-side apply: creates, or sets the fields given and takes away those that this manager set before and
         now leaves out; the fields of other managers stay. Nothing is written when nothing differs. `status` is ignored
-        for kinds with a status subresource. Raises Invalid, Unavailable."""
+        for kinds with a status subresource. A uid or resourceVersion in the metadata is a precondition.
+        Raises Invalid, Conflict, Unavailable."""
         ...
 
     async def get(self, key: ObjectKey) -> Object:

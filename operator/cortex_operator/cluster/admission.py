@@ -1,0 +1,112 @@
+"""What the store accepts: names, labels, the two kinds of Cortex by their models, fields that cannot change.
+
+Raises Invalid with every mistake at once, as an API server does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from cortex_kinds.base import API_VERSION
+from cortex_kinds.index import CortexIndex, CortexIndexStatus
+from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
+from pydantic import BaseModel, ValidationError
+
+from cortex_operator.cluster.fields import copy_json
+from cortex_operator.cluster.port import Invalid, Object, ObjectKey
+from cortex_operator.cluster.schema import CLUSTER_SCOPED, IMMUTABLE, WITH_STATUS
+
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_NAMED_BY_LABEL: Final = frozenset({"Service", "Namespace", "CortexIndex", "CortexWorkflow"})
+_MODELS: Final[dict[str, type[BaseModel]]] = {"CortexIndex": CortexIndex, "CortexWorkflow": CortexWorkflow}
+_STATUS_MODELS: Final[dict[str, type[BaseModel]]] = {
+    "CortexIndex": CortexIndexStatus,
+    "CortexWorkflow": CortexWorkflowStatus,
+}
+DEFAULT_STATUS: Final[Object] = {"observedGeneration": -1}
+
+
+def is_cortex_kind(key: ObjectKey) -> bool:
+    """Whether the object is one of the two kinds."""
+    return key.api_version == API_VERSION and key.kind in _MODELS
+
+
+def normal_key(key: ObjectKey) -> ObjectKey:
+    """The key with the namespace as the store has it: none for cluster-scoped kinds, else `default` when empty."""
+    namespace = "" if key.kind in CLUSTER_SCOPED else key.namespace or "default"
+    return ObjectKey(key.api_version, key.kind, namespace, key.name)
+
+
+def admit(obj: Object) -> tuple[ObjectKey, Object]:
+    """A copy of what a caller applies, with its key: named properly, in a namespace, without a status that it may not
+    write. Raises Invalid."""
+    config = copy_json(obj)
+    try:
+        key = normal_key(ObjectKey.of(config))
+    except (KeyError, TypeError) as error:
+        raise Invalid("an object needs apiVersion, kind and metadata.name") from error
+    _refuse(key, _name_mistakes(key, config["metadata"]))
+    config["metadata"].pop("namespace", None)
+    if key.namespace:
+        config["metadata"]["namespace"] = key.namespace
+    if key.kind in WITH_STATUS:
+        config.pop("status", None)
+    return key, config
+
+
+def _name_mistakes(key: ObjectKey, meta: dict[str, Any]) -> Iterator[str]:
+    short = key.kind in _NAMED_BY_LABEL
+    pattern, most = (_LABEL, 63) if short else (_SUBDOMAIN, 253)
+    if not pattern.fullmatch(str(key.name)) or len(key.name) > most:
+        yield (
+            f"metadata.name: {key.name!r:.80} must be at most {most} lower-case letters, digits, '-'"
+            f"{'' if short else ' or .'}, and begin and end with a letter or digit"
+        )
+    if key.namespace and (not _LABEL.fullmatch(key.namespace) or len(key.namespace) > 63):
+        yield f"metadata.namespace: {key.namespace!r:.80} is not a DNS label of at most 63 characters"
+    for name, value in (meta.get("labels") or {}).items():
+        if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or len(value) > 63:
+            yield f"metadata.labels.{name}: {value!r:.80} is not a label value of at most 63 characters"
+
+
+def validate(key: ObjectKey, obj: Object, before: Object | None) -> None:
+    """Checks an object as it would be stored. Raises Invalid."""
+    if is_cortex_kind(key):
+        _refuse(key, _model_mistakes(_MODELS[key.kind], obj))
+    if before is not None:
+        for path in IMMUTABLE.get(key.kind, ()):
+            if _plain(before, path) != _plain(obj, path):
+                raise Invalid(f"{key}: {'.'.join(path)} cannot be changed; delete the object and create it again")
+
+
+def validate_status(key: ObjectKey, status: Object) -> None:
+    """Checks a status by its model. Raises Invalid."""
+    if key.kind not in WITH_STATUS:
+        raise Invalid(f"{key}: {key.kind} has no status")
+    if is_cortex_kind(key):
+        _refuse(key, (f"status.{m}" for m in _model_mistakes(_STATUS_MODELS[key.kind], status)))
+
+
+def _model_mistakes(model: type[BaseModel], value: Object) -> Iterator[str]:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False, include_context=False):
+            where = ".".join(map(str, mistake["loc"]))
+            yield f"{where}: {mistake['msg']}" if where else mistake["msg"]
+
+
+def _plain(obj: Object, path: tuple[str, ...]) -> Any:
+    node: Any = obj
+    for name in path:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _refuse(key: ObjectKey, mistakes: Iterator[str]) -> None:
+    if found := list(mistakes):
+        raise Invalid(f"{key} is not valid: " + "; ".join(found))
