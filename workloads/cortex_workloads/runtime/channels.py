@@ -1,0 +1,257 @@
+"""Channels to the pods of a resource, by the target that a cluster would use: `dns:///SERVICE.NAMESPACE.svc:PORT`.
+
+    async with Channels(settings) as channels:
+        search = HaystackServiceStub(channels.channel("dns:///papers-search-headless.default.svc:50052"))
+        reply = await search.Search(request, timeout=5)
+
+Shields callers from where pods are: in a cluster DNS says so; locally the catalogue file, and the connections follow it
+under the same stub. Balances over the pods, tries again by gRPC's own throttled policy (so do not retry around it),
+sends the trace context along. Calls raise `errors.CortexError`, never AioRpcError. A stub's unary method is awaited
+once; a streaming one is iterated (close it early with `contextlib.aclosing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import grpc
+
+from cortex_workloads.runtime import errors, telemetry
+from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
+from cortex_workloads.runtime.server import MESSAGE_BYTES
+from cortex_workloads.runtime.settings import Settings
+
+_TARGET: Final = re.compile(r"^dns:///(?P<service>[^.:/]+)\.(?P<namespace>[^.:/]+)\.svc[^:]*:(?P<port>\d+)$")
+_PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
+_KINDS: Final = {"-search-headless": INDEX, "-graph-headless": WORKFLOW}
+_WAIT_SECONDS: Final = 2.0
+"""How long a call waits for a first ready pod."""
+# Safe for every method: what writes is repeatable by its ids.
+_SERVICE_CONFIG: Final = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+_OPTIONS: Final = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Pods of one machine share addresses with pods that died: never reuse their connections.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def target(resource: str, kind: str, namespace: str) -> str:
+    """The target of a resource's service: `target("papers", INDEX, "default")`."""
+    role, port = ("search", 50052) if kind == INDEX else ("graph", 50053)
+    return f"dns:///{resource}-{role}-headless.{namespace}.svc:{port}"
+
+
+class Channels:
+    """The channels of a process, one for each target, closed together."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
+        self._file = settings.catalogue_file
+        self._catalogue = catalogue
+        self._channels: dict[str, _Channel] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        if self._catalogue is None and self._file is not None:
+            self._catalogue = await self._stack.enter_async_context(FileCatalogue(self._file))
+        return self
+
+    async def __aexit__(
+        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
+    ) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+        await self._stack.aclose()
+
+    def channel(self, target: str) -> grpc.aio.Channel:
+        """For the constructor of a stub. Raises ValueError when the target is none of the form above."""
+        if target not in self._channels:
+            self._channels[target] = _Channel(target, self._catalogue)
+        return cast(grpc.aio.Channel, self._channels[target])
+
+
+class _Line:
+    """A gRPC channel that is closed once it is retired and nobody speaks on it any more."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.address = address
+        self._speaking = 0
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def speaking(self) -> Iterator[grpc.aio.Channel]:
+        self._speaking += 1
+        try:
+            yield self.channel
+        finally:
+            self._speaking -= 1
+            self._close_when_done()
+
+    def retire(self) -> None:
+        self._retired = True
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._retired and not self._speaking and self._closing is None:
+            self._closing = asyncio.ensure_future(self.channel.close())
+
+
+class _Channel:
+    """What a stub needs of a channel: makes its methods. The line below may change between two calls."""
+
+    def __init__(self, target: str, catalogue: Catalogue | None) -> None:
+        match = _TARGET.match(target)
+        if match is None:
+            raise ValueError(f"{target!r} is not a target: write dns:///SERVICE.NAMESPACE.svc:PORT")
+        self._target, self._catalogue = target, catalogue
+        self._service, self._namespace = match["service"], match["namespace"]
+        self._port = _PORT_NAMES.get(int(match["port"]), "grpc")
+        self._line: _Line | None = None
+        self._version = -1
+
+    async def close(self) -> None:
+        if self._line is not None:
+            await self._line.channel.close()
+
+    def unary_unary(
+        self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
+    ) -> Callable[..., Any]:
+        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:
+            started = time.monotonic()
+            line = await self._ready(timeout)
+            with line.speaking() as channel, self._told(line):
+                stub = channel.unary_unary(method, request_serializer, response_deserializer)
+                return await stub(request, timeout=_left(timeout, started), metadata=_metadata(metadata))
+
+        return call
+
+    def unary_stream(
+        self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
+    ) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
+            started = time.monotonic()
+            line = await self._ready(timeout)
+            with line.speaking() as channel, self._told(line):
+                stub = channel.unary_stream(method, request_serializer, response_deserializer)
+                stream = stub(request, timeout=_left(timeout, started), metadata=_metadata(metadata))
+                try:
+                    async for response in stream:
+                        yield response
+                finally:
+                    stream.cancel()
+
+        return call
+
+    async def _ready(self, timeout: float | None) -> _Line:
+        if self._catalogue is None:
+            self._line = self._line or _Line(self._target)
+            return self._line
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
+                while (line := self._follow(self._catalogue)) is None:
+                    await self._catalogue.changed(self._version)
+                return line
+        except TimeoutError:
+            raise self._unavailable("has no ready pod") from None
+
+    def _follow(self, catalogue: Catalogue) -> _Line | None:
+        if catalogue.version == self._version:
+            return self._line
+        self._version = catalogue.version
+        address = _address(
+            (endpoint.address, endpoint.ports[self._port])
+            for endpoint in catalogue.endpoints(self._service, self._namespace)
+            if self._port in endpoint.ports
+        )
+        if self._line is not None and self._line.address != address:
+            self._line.retire()
+            self._line = None
+        if self._line is None and address:
+            self._line = _Line(address)
+        return self._line
+
+    @contextmanager
+    def _told(self, line: _Line) -> Iterator[None]:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            told = errors.from_rpc_error(error)
+            by_server = any(key == errors.DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+            if isinstance(told, errors.Unavailable) and not by_server:
+                told = self._unavailable(f"does not answer ({told.message})")
+            elif isinstance(told, errors.DeadlineExceeded) and not by_server:
+                told = errors.DeadlineExceeded(f"{self._name} did not answer in time", remedy="allow it more time")
+            raise told from error
+
+    @property
+    def _name(self) -> str:
+        for suffix, kind in _KINDS.items():
+            if self._service.endswith(suffix):
+                return f"{kind} {self._namespace}/{self._service.removesuffix(suffix)}"
+        return f"{self._service}.{self._namespace}"
+
+    def _unavailable(self, what: str) -> errors.Unavailable:
+        return unavailable(self._catalogue, self._name, what)
+
+
+def unavailable(catalogue: Catalogue | None, name: str, what: str) -> errors.Unavailable:
+    """The error for a resource (`KIND NAMESPACE/NAME`) that does not answer, with what its condition Ready says."""
+    kind, _, path = name.partition(" ")
+    namespace, _, resource = path.partition("/")
+    reason, said = "NotReady", ""
+    if catalogue is not None and kind in (INDEX, WORKFLOW):
+        try:
+            ready = catalogue.get(kind, namespace, resource).ready
+        except errors.NotFound as error:
+            return errors.Unavailable(error.message, remedy=error.remedy, reason=error.reason)
+        if ready is not None and ready.status != "True":
+            reason, said = ready.reason, f": {ready.reason}: {ready.message}"
+    return errors.Unavailable(
+        f"{name} {what}{said}", reason=reason, remedy="try again; `cortex status` shows its state"
+    )
+
+
+def _address(found: Any) -> str:
+    pods = sorted(set(found))
+    v4 = [f"{host}:{port}" for host, port in pods if ":" not in host]
+    v6 = [f"[{host}]:{port}" for host, port in pods if ":" in host]
+    return f"ipv4:{','.join(v4)}" if v4 else f"ipv6:{','.join(v6)}" if v6 else ""
+
+
+def _left(timeout: float | None, started: float) -> float | None:
+    return None if timeout is None else max(0.001, timeout - (time.monotonic() - started))
+
+
+def _metadata(given: Any) -> tuple[tuple[str, str], ...]:
+    return (*(given or ()), *telemetry.headers().items())
