@@ -1,0 +1,68 @@
+"""The pool starts without PostgreSQL, says so, and is back at once when PostgreSQL is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cortex_workloads.runtime.errors import InvalidInput, Unavailable
+from cortex_workloads.runtime.lake.pool import Lake
+
+
+async def becomes(wanted: bool, lake: Lake, within: float = 10) -> float:
+    began = time.monotonic()
+    while lake.reachable is not wanted:
+        assert time.monotonic() - began < within, f"reachable is not {wanted} after {within} s"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+async def test_opens_without_a_server_and_names_the_lake(unused_tcp_port: int) -> None:
+    lake = Lake(f"postgresql://u:hidden@127.0.0.1:{unused_tcp_port}/lake")
+    await lake.open()
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{unused_tcp_port}/lake") as refused:
+        async with lake.connection():
+            pytest.fail("there is no server")
+    await lake.close()
+    assert refused.value.reason == "LakeUnreachable"
+    assert "hidden" not in str(refused.value)
+    assert not lake.reachable
+
+
+async def test_a_killed_server_is_noticed_and_found_again(own_postgres: Callable[..., Any]) -> None:
+    server = own_postgres()
+    lake = Lake(server.url, 4)
+    await lake.open()
+    await asyncio.wait_for(lake.answered(), 5)
+    server.kill()
+    await becomes(False, lake)
+    with pytest.raises(Unavailable):
+        async with lake.connection() as connection:
+            await connection.execute("SELECT 1")
+    url = server.url
+    server.start()
+    assert server.url == url, "the test needs the same port"
+    assert await becomes(True, lake) < 1
+    async with lake.connection() as connection:
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+    await lake.close()
+
+
+async def test_a_connection_that_breaks_in_use_is_unavailable(lake_dsn: str) -> None:
+    lake = Lake(lake_dsn, 2)
+    await lake.open()
+    with pytest.raises(Unavailable):
+        async with lake.connection() as connection:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    async with lake.connection() as connection:
+        await connection.execute("SELECT 1")
+    await lake.close()
+
+
+@pytest.mark.parametrize("dsn", ["", "not a dsn", "http://x"])
+def test_a_wrong_address_is_refused(dsn: str) -> None:
+    with pytest.raises(InvalidInput, match="CORTEX_LAKE_DSN"):
+        Lake(dsn)

@@ -1,0 +1,181 @@
+"""Connections to the Lake. Shields the services from a PostgreSQL that is not there, goes away or comes back.
+
+A service starts without the Lake; `Lake.reachable` says how it stands, and every use of a Lake that does not answer is
+`errors.Unavailable` with the reason `LakeUnreachable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from cortex_workloads.runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
+
+Connection = psycopg.AsyncConnection[Any]
+
+REASON: Final = "LakeUnreachable"
+_WAIT_SECONDS: Final = 10.0
+_SLICE_SECONDS: Final = 0.5
+_PROBE_SECONDS: Final = 0.25
+_WATCH_SECONDS: Final = 1.0
+# The server said that it goes away, is not up yet, or takes no more connections.
+_GOING: Final = ("08", "53", "57P")
+
+_log = logging.getLogger(__name__)
+
+
+class Lake:
+    """A pool of connections (autocommit; one transaction by `transaction()`).
+
+    `dsn` is a postgresql:// address, `size` the most connections, `session` settings of every connection.
+    Raises InvalidInput when the address cannot be read.
+    """
+
+    def __init__(self, dsn: str, size: int = 10, *, name: str = "cortex", session: Mapping[str, str] | None = None):
+        self._address = _address(dsn)
+        self._session = {"jit": "off", **(session or {})}
+        self._answered = asyncio.Event()
+        self._reachable = False
+        self._watcher: asyncio.Task[None] | None = None
+        self.message = f"the Lake at {self._address} has not answered yet"
+        self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            open=False,
+            name=name,
+            configure=self._configure,
+            check=AsyncConnectionPool.check_connection,
+            # Gives up at once instead of backing off: the next user, or the watcher, tries again.
+            reconnect_timeout=0,
+            reconnect_failed=self._lost,
+            kwargs={"autocommit": True, "connect_timeout": 3, "application_name": name},
+        )
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the Lake answered when it was last asked."""
+        return self._reachable
+
+    async def open(self) -> None:
+        """Begins to connect, in the background; never fails because of the Lake."""
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        await self.pool.open(wait=False)
+        self._watcher = asyncio.create_task(self._watch(), name="lake-watch")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+        await self.pool.close(timeout=2)
+
+    async def answered(self) -> None:
+        """Returns once the Lake has answered for the first time."""
+        await self._answered.wait()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit. Raises Unavailable (`LakeUnreachable`), DeadlineExceeded (cancelled query)."""
+        connection = await self._take()
+        try:
+            yield connection
+        except psycopg.errors.QueryCanceled as error:
+            raise DeadlineExceeded(f"the Lake gave up a statement: {_first_line(error)}") from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if connection.closed or (error.sqlstate or "08").startswith(_GOING):
+                self._note_lost(error)
+                raise self.unavailable() from error
+            raise
+        finally:
+            await self.pool.putconn(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in one transaction: committed at the end, rolled back by an exception. Raises as above."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    def unavailable(self) -> Unavailable:
+        """The error of a Lake that does not answer."""
+        return Unavailable(
+            self.message, remedy="see that PostgreSQL runs and that the secret's `dsn` is right", reason=REASON
+        )
+
+    async def _take(self) -> Connection:
+        # In slices: a full pool is worth waiting for, a Lake that went away is not.
+        deadline = asyncio.get_running_loop().time() + _WAIT_SECONDS
+        while True:
+            try:
+                return await self.pool.getconn(timeout=_SLICE_SECONDS)
+            except PoolTimeout as error:
+                if not self._reachable:
+                    raise self.unavailable() from error
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable(
+                        f"all {self.pool.max_size} connections to the Lake are busy",
+                        remedy="try again, or add replicas",
+                        reason="LakeBusy",
+                    ) from error
+            except psycopg.OperationalError as error:
+                self._note_lost(error)
+                raise self.unavailable() from error
+
+    async def _configure(self, connection: Connection) -> None:
+        names, values = list(self._session), list(self._session.values())
+        await connection.execute(
+            "SELECT set_config(s.name, s.value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)"
+            " UNION ALL SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'",
+            (names, values),
+        )
+        self._note_found()
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(Unavailable, DeadlineExceeded, psycopg.Error):
+                async with self.connection() as connection:
+                    await connection.execute("SELECT 1")
+                self._note_found()
+            await asyncio.sleep(_WATCH_SECONDS if self._reachable else _PROBE_SECONDS)
+
+    async def _lost(self, _: AsyncConnectionPool[Connection]) -> None:
+        self._note_lost(None)
+
+    def _note_lost(self, error: Exception | None) -> None:
+        because = f": {_first_line(error)}" if error is not None else ""
+        if self._reachable:
+            _log.warning("the Lake at %s does not answer%s", self._address, because)
+        self._reachable = False
+        self.message = f"the Lake at {self._address} does not answer{because}"
+
+    def _note_found(self) -> None:
+        if not self._reachable:
+            _log.info("the Lake at %s answers", self._address)
+        self._reachable, self.message = True, ""
+        self._answered.set()
+
+
+def _address(dsn: str) -> str:
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        parts = {}
+    if not parts:
+        raise InvalidInput(
+            "CORTEX_LAKE_DSN is not the address of a PostgreSQL",
+            remedy="set it (in a cluster: the Secret's key `dsn`) to postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        )
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
