@@ -61,12 +61,15 @@ class IndexQuery(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The question; at most 8,192 characters."""
     mode: _common_pb2.SearchMode.ValueType
     """How to search; unspecified: as the index says."""
     top_k: _builtins.int
     """How many hits, 1 to 1,000; 0: as the index says."""
+    exact: _builtins.bool
+    """Compares with every vector instead of the approximate index: slower, the measure of what the index misses."""
     @_builtins.property
     def index(self) -> _common_pb2.ResourceRef:
         """The index."""
@@ -83,10 +86,11 @@ class IndexQuery(_message.Message):
         mode: _common_pb2.SearchMode.ValueType = ...,
         top_k: _builtins.int = ...,
         filter: _struct_pb2.Struct | None = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

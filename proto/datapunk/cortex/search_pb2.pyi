@@ -32,6 +32,7 @@ class SearchRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The question; 1 to 8,192 characters."""
     mode: _common_pb2.SearchMode.ValueType
@@ -40,6 +41,8 @@ class SearchRequest(_message.Message):
     """How many hits, 1 to 1,000; 0: as the index says."""
     revision: _builtins.str
     """Asks this revision instead of the current one."""
+    exact: _builtins.bool
+    """Compares with every vector instead of the approximate index: slower, the measure of what the index misses."""
     @_builtins.property
     def index(self) -> _common_pb2.ResourceRef:
         """The index; a replica of another index refuses with FAILED_PRECONDITION."""
@@ -57,10 +60,11 @@ class SearchRequest(_message.Message):
         top_k: _builtins.int = ...,
         filter: _struct_pb2.Struct | None = ...,
         revision: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "revision", b"revision", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "revision", b"revision", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
