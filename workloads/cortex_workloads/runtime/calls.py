@@ -63,7 +63,9 @@ def _streaming(handler: Any, path: str) -> Any:
 async def _around(path: str, context: Any) -> AsyncIterator[None]:
     started, code, failure = time.perf_counter(), "OK", ""
     parent = telemetry.context_from(context.invocation_metadata() or ())
-    with telemetry.tracer().start_as_current_span(path[1:], context=parent, kind=SpanKind.SERVER):
+    with telemetry.tracer().start_as_current_span(
+        path[1:], context=parent, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+    ):
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
