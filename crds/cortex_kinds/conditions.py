@@ -1,0 +1,146 @@
+"""Conditions of both kinds: their types, their stable reasons, and the rules by which they change.
+
+Shields the operator from the bookkeeping that clients (kubectl wait, kstatus, Argo CD) rely on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from cortex_kinds.common import Condition
+
+MESSAGE_LIMIT: Final = 1024
+
+
+class ConditionType(StrEnum):
+    """What a condition is about."""
+
+    READY = "Ready"
+    """The resource answers, with this generation of its spec. Always present."""
+    RECONCILING = "Reconciling"
+    """The operator is still working towards the spec. Present only while True."""
+    STALLED = "Stalled"
+    """Nothing goes on until somebody changes something; the message says what. Present only while True."""
+    DEPENDENCIES_READY = "DependenciesReady"
+    """What the resource needs is there: Secrets, the Lake, the shared state, indexes."""
+    INDEX_READY = "IndexReady"
+    """CortexIndex: a revision of the index answers."""
+    GRAPH_VALID = "GraphValid"
+    """CortexWorkflow: the graph can run."""
+    DATA_PLANE_REACHABLE = "DataPlaneReachable"
+    """A pod of the resource could be asked; while not, the revisions in the status are the last that were seen."""
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is: CamelCase and stable, so that alerts and scripts may rely on them."""
+
+    READY = "Ready"
+    """Everything asked for is there and answers."""
+    PENDING = "Pending"
+    """The operator has not seen the resource yet."""
+    APPLYING = "Applying"
+    """Objects of the resource are being made or changed."""
+    PODS_STARTING = "PodsStarting"
+    """Pods of this generation are not ready yet."""
+    POD_FAILING = "PodFailing"
+    """A pod cannot start or keeps ending; the message names it, its reason and what to do."""
+    SCALED_TO_ZERO = "ScaledToZero"
+    """`spec.replicas` is 0: nothing serves."""
+    ROLLED_OUT = "RolledOut"
+    """Objects and pods are as the spec says."""
+    INVALID_SPEC = "InvalidSpec"
+    """The spec cannot be carried out; the message lists every mistake."""
+    APPLY_REFUSED = "ApplyRefused"
+    """The cluster refused an object; the message names it and says why."""
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
+    """A Secret that the spec names is not in the namespace; the message says the command that makes it."""
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a secret
+    """A Secret is there but lacks the key that is read."""
+    INDEX_NOT_FOUND = "IndexNotFound"
+    """A CortexIndex that the workflow names is not in the namespace."""
+    INDEX_NOT_READY = "IndexNotReady"
+    """A CortexIndex that the workflow names is not Ready."""
+    DEPENDENCIES_FOUND = "DependenciesFound"
+    """What the resource needs is there."""
+    LAKE_UNREACHABLE = "LakeUnreachable"
+    """PostgreSQL does not answer; the pods try again by themselves."""
+    STATE_UNREACHABLE = "StateUnreachable"
+    """Valkey or Redis does not answer: live progress is missing, everything else goes on."""
+    MODEL_UNAVAILABLE = "ModelUnavailable"
+    """The embedder could not be loaded."""
+    REVISION_CURRENT = "RevisionCurrent"
+    """The revision that the spec describes answers."""
+    REVISION_BUILDING = "RevisionBuilding"
+    """The revision that the spec describes is being built; the one before answers meanwhile."""
+    REVISION_FAILED = "RevisionFailed"
+    """The revision that the spec describes could not be built."""
+    REVISION_PENDING = "RevisionPending"
+    """No revision answers yet."""
+    GRAPH_COMPILES = "GraphCompiles"
+    """The graph passed every check."""
+    GRAPH_INVALID = "GraphInvalid"
+    """The graph has mistakes; the message lists them."""
+    POD_ANSWERED = "PodAnswered"
+    """A pod answered just now."""
+    NO_POD_ANSWERS = "NoPodAnswers"
+    """No pod of the resource answers; the message says which were asked."""
+
+
+ONLY_WHILE_TRUE: Final = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+"""Conditions that are taken away instead of turning False."""
+
+
+def set_condition(
+    conditions: Sequence[Condition],
+    type: str,
+    status: str,
+    reason: str,
+    message: str,
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """The conditions with one set, in their order; the list given is left alone.
+
+    `lastTransitionTime` (UTC, whole seconds) moves only when `status` changes, and a message over 1,024 characters is
+    cut. Reconciling and Stalled are taken away when `status` is not True. Raises ValueError for a `now` without zone.
+    """
+    if now.tzinfo is None:
+        raise ValueError(f"{now} has no time zone: pass datetime.now(UTC)")
+    before = next((c for c in conditions if c.type == type), None)
+    if type in ONLY_WHILE_TRUE and status != ConditionStatus.TRUE:
+        return [c for c in conditions if c.type != type]
+    after = Condition(
+        type=str(type),
+        status=str(status),
+        reason=str(reason),
+        message=truncate(message),
+        last_transition_time=before.last_transition_time if before and before.status == status else timestamp(now),
+        observed_generation=generation,
+    )
+    return [after if c.type == type else c for c in conditions] + ([] if before else [after])
+
+
+def get_condition(conditions: Sequence[Condition], type: str) -> Condition | None:
+    """The condition of a type, if it is there."""
+    return next((c for c in conditions if c.type == type), None)
+
+
+def truncate(message: str, limit: int = MESSAGE_LIMIT) -> str:
+    """The message, cut to `limit` characters with an ellipsis at the end."""
+    return message if len(message) <= limit else message[: limit - 1] + "…"
+
+
+def timestamp(now: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
