@@ -1,0 +1,81 @@
+"""All objects of a CortexIndex."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from cortex_kinds.base import parse_quantity
+from cortex_kinds.common import Resources
+from cortex_kinds.index import CortexIndex
+from cortex_workloads.runtime.settings import IngestSettings, SearchSettings
+
+from cortex_operator.manifests import names
+from cortex_operator.manifests.container import Container, secrets_of
+from cortex_operator.manifests.deployment import deployment
+from cortex_operator.manifests.job import job
+from cortex_operator.manifests.labels import REVISION_LABEL, Part
+from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.service import headless_service, service
+from cortex_operator.manifests.serviceaccount import service_account
+
+_PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
+
+
+def index_objects(index: CortexIndex, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
+    """The index's ServiceAccount, Services and Deployment, in the order in which they are applied."""
+    part = Part(index, "search")
+    name = names.search_name(index.metadata.name)
+    template = pod_template(part, _search_container(index, release).build(index.spec, release), name, release)
+    replicas = 1 if index.spec.replicas is None else index.spec.replicas
+    return (
+        service_account(part, name),
+        service(part, name, names.SEARCH_PORT),
+        headless_service(part, names.search_headless_name(index.metadata.name), _PORTS),
+        deployment(part, name, replicas, template),
+    )
+
+
+def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> dict[str, Any]:
+    """The Job that embeds what waits for a revision of the index, then ends."""
+    part = Part(index, "ingest")
+    container = _ingest_container(index, revision, release).build(index.spec, release)
+    account = names.search_name(index.metadata.name)
+    template = pod_template(part, container, account, release, **{REVISION_LABEL: revision})
+    return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
+
+
+def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container:
+    # model_construct: the settings must hold what stands here and nothing from the operator's own environment.
+    settings = SearchSettings.model_construct(
+        resource_namespace=index.metadata.namespace,
+        resource_name=index.metadata.name,
+        default_mode=index.spec.retrieval.mode.value,
+        default_top_k=index.spec.retrieval.top_k,
+        log_level=release.log_level,
+        otlp_endpoint=release.otlp_endpoint,
+        drain_seconds=release.drain_seconds,
+    )
+    secrets = secrets_of(index.spec)
+    return Container("search", "cortex_workloads.search", settings, _PORTS, release.search_resources, secrets)
+
+
+def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSettings) -> Container:
+    settings = IngestSettings.model_construct(
+        resource_namespace=index.metadata.namespace,
+        resource_name=index.metadata.name,
+        revision=revision,
+        embedding_threads=_threads(index.spec.resources, release.ingest_resources),
+        log_level=release.log_level,
+        otlp_endpoint=release.otlp_endpoint,
+        drain_seconds=release.drain_seconds,
+    )
+    ports = {"metrics": names.METRICS_PORT}
+    module = "cortex_workloads.search.ingest"
+    return Container("ingest", module, settings, ports, release.ingest_resources, secrets_of(index.spec))
+
+
+def _threads(own: Resources, default: Resources) -> int:
+    cpus = {**default.limits, **own.limits}.get("cpu", "1")
+    return min(max(1, math.floor(parse_quantity(cpus))), 64)

@@ -1,0 +1,39 @@
+"""What an installation decides for all its resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cortex_kinds.common import Resources
+
+
+def _resources(cpu: tuple[str, str], memory: tuple[str, str]) -> Resources:
+    return Resources(requests={"cpu": cpu[0], "memory": memory[0]}, limits={"cpu": cpu[1], "memory": memory[1]})
+
+
+SEARCH_RESOURCES = _resources(("2", "4"), ("4Gi", "8Gi"))
+GRAPH_RESOURCES = _resources(("2", "4"), ("8Gi", "16Gi"))
+
+
+@dataclass(frozen=True)
+class ReleaseSettings:
+    """The release's image and defaults; a resource's own fields win."""
+
+    image: str
+    """Image of search, graph and ingest, unless a resource names its own."""
+    image_pull_policy: str = "IfNotPresent"
+    """Always, IfNotPresent or Never."""
+    namespace: str = "cortex-system"
+    """Where the operator itself is."""
+    search_resources: Resources = SEARCH_RESOURCES
+    """Requests and limits of a search pod."""
+    graph_resources: Resources = GRAPH_RESOURCES
+    """Requests and limits of a graph pod."""
+    ingest_resources: Resources = SEARCH_RESOURCES
+    """Requests and limits of an ingest pod; it embeds with as many threads as its CPU limit has CPUs."""
+    drain_seconds: float = 10.0
+    """How long calls in progress may take after SIGTERM."""
+    log_level: str = "INFO"
+    """Of the workloads."""
+    otlp_endpoint: str = ""
+    """Where the workloads send traces; empty: none are sent."""
