@@ -74,7 +74,7 @@ def secrets_of(spec: CommonSpec) -> dict[str, tuple[str, str]]:
 
 
 def _resources(own: Resources, default: Resources) -> dict[str, Any]:
-    """What the resource says wins, each quantity by itself; a default gives way, so that no request is above a limit."""
+    """What the resource says wins, each quantity by itself; a default gives way: no request is above its limit."""
     limits = {**default.limits, **own.limits}
     requests = {**default.requests, **own.requests}
     for name in requests.keys() & limits.keys():
