@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+from cortex_kinds.cel import Rule
 
 GROUP: Final = "cortex.datapunk.io"
 VERSION: Final = "v1alpha1"
@@ -15,8 +17,9 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 IDENTIFIER: Final = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
-DURATION: Final = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
+DURATION: Final = r"^([1-9][0-9]{0,5}h)?([1-9][0-9]{0,5}m)?([1-9][0-9]{0,5}s)?([1-9][0-9]{0,5}ms)?$"
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 """A DNS label, as Kubernetes wants names."""
@@ -29,19 +32,43 @@ Expression = Annotated[str, Field(min_length=1, max_length=1024, json_schema_ext
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=QUANTITY)]
 """A Kubernetes quantity: `500m`, `4Gi`."""
 Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION)]
-"""A duration: `500ms`, `10s`, `1h30m`."""
+"""A duration above zero: `500ms`, `10s`, `1h30m`."""
+
+
+class BrokenRules(ValueError):
+    """A value that breaks rules of its model."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        super().__init__("; ".join(rule.message for rule in rules))
+        self.rules = rules
 
 
 class Model(BaseModel):
-    """Base of all models: camelCase aliases, unknown fields refused, immutable."""
+    """Base of all models: camelCase aliases, unknown fields refused, immutable; null is the same as left out.
+
+    `rules` are what the API server checks too: the CRD carries them as `x-kubernetes-validations`.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def to_manifest(self) -> dict[str, Any]:
-        """The model as it stands in a manifest: camelCase, nothing that was not set."""
+        """The model as it stands in a manifest: camelCase, defaults filled in, nothing that is unset."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> Self:
+        manifest = self.to_manifest() if self.rules else {}
+        if broken := tuple(rule for rule in self.rules if not rule.holds(manifest)):
+            raise BrokenRules(broken)
+        return self
 
 
 _DURATION_PART: Final = re.compile(r"([0-9]+)(ms|h|m|s)")
@@ -50,7 +77,7 @@ _DURATION_UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 def parse_duration(text: str) -> timedelta:
     """`1h30m` -> timedelta. Raises ValueError for what does not match DURATION."""
-    if not text or not re.match(DURATION, text):
+    if not text or not re.fullmatch(DURATION, text):
         raise ValueError(f"{text!r} is not a duration: write 500ms, 10s, 5m or 1h30m")
     return timedelta(seconds=sum(int(n) * _DURATION_UNIT[u] for n, u in _DURATION_PART.findall(text)))
 
@@ -63,7 +90,7 @@ _QUANTITY_UNIT: Final = {
 
 def parse_quantity(text: str) -> float:
     """`500m` -> 0.5, `1Ki` -> 1024.0. Raises ValueError for what does not match QUANTITY."""
-    match = re.match(r"^([0-9.]+)([a-zA-Z]*)$", text) if re.match(QUANTITY, text) else None
-    if match is None:
+    match = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text)
+    if match is None or not re.fullmatch(QUANTITY, text):
         raise ValueError(f"{text!r} is not a quantity: write 500m, 2, 512Mi or 4Gi")
     return float(match[1]) * _QUANTITY_UNIT[match[2]]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import DNS_LABEL, Model, Name, Quantity
+from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, Quantity
+from cortex_kinds.cel import Rule
+
+ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
+"""What a container can ask for: `cpu`, `memory`, `nvidia.com/gpu`."""
 
 
 class Resources(Model):
     """Requests and limits of the serving container, as in a pod."""
 
-    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """Reserved for each pod."""
-    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """The most that each pod gets."""
 
 
 class SecretRef(Model):
     """A Secret of the resource's own namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_LABEL)]
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
     """The Secret's name."""
 
 
@@ -57,7 +61,20 @@ class CommonSpec(Model):
 class ObjectMeta(Model):
     """The metadata that Cortex reads; the API server keeps the rest."""
 
-    model_config = {**Model.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "size(self.name) <= 40",
+            "a name has at most 40 characters: names of objects derive from it, and those end at 63",
+            ".name",
+        ),
+        Rule(
+            "self.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "a name begins with a letter and has only a-z, 0-9 and -: names of Services derive from it",
+            ".name",
+        ),
+    )
 
     name: Name
     """DNS label; the names of the resource's objects derive from it."""
@@ -65,7 +82,7 @@ class ObjectMeta(Model):
     """Kubernetes namespace."""
     uid: Annotated[str, Field(max_length=64)] = ""
     """Given by the API server."""
-    generation: int = 0
+    generation: Annotated[int, Field(ge=0)] = 0
     """Counts changes of the spec; given by the API server."""
 
 
@@ -80,9 +97,9 @@ class Condition(Model):
     """CamelCase and stable."""
     message: Annotated[str, Field(max_length=1024)]
     """What is the case and what to do."""
-    last_transition_time: str
+    last_transition_time: Annotated[str, Field(max_length=64)]
     """RFC 3339, UTC: when `status` changed last."""
-    observed_generation: int = 0
+    observed_generation: Annotated[int, Field(ge=0)] = 0
     """The generation that it is about."""
 
 
@@ -93,13 +110,13 @@ class RevisionStatus(Model):
     """First 10 hex digits of the definition's fingerprint."""
     phase: Annotated[str, Field(max_length=16)]
     """Building, Ready, Ramping, Current, Draining, Retained or Failed."""
-    documents: int | None = None
+    documents: Annotated[int, Field(ge=0)] | None = None
     """Documents embedded in it (indexes)."""
-    chunks: int | None = None
+    chunks: Annotated[int, Field(ge=0)] | None = None
     """Chunks in it (indexes)."""
-    waiting: int | None = None
+    waiting: Annotated[int, Field(ge=0)] | None = None
     """Documents that wait to be embedded in it (indexes)."""
-    created_at: str = ""
+    created_at: Annotated[str, Field(max_length=64)] = ""
     """RFC 3339, UTC."""
     message: Annotated[str, Field(max_length=1024)] = ""
     """Why it failed, or what it waits for."""
@@ -108,9 +125,9 @@ class RevisionStatus(Model):
 class CommonStatus(Model):
     """Status fields of both kinds."""
 
-    model_config = {**Model.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
-    observed_generation: int = -1
+    observed_generation: Annotated[int, Field(ge=-1)] = -1
     """The generation that the status is about; -1 until the operator has seen the resource."""
     conditions: Annotated[
         list[Condition],
@@ -119,9 +136,9 @@ class CommonStatus(Model):
         ),
     ] = Field(default_factory=list)
     """Ready is always there; others as the reference of conditions says."""
-    replicas: int = 0
+    replicas: Annotated[int, Field(ge=0)] = 0
     """Pods that exist."""
-    ready_replicas: int = 0
+    ready_replicas: Annotated[int, Field(ge=0)] = 0
     """Pods that serve."""
     selector: Annotated[str, Field(max_length=512)] = ""
     """Label selector of the pods, for the scale subresource."""

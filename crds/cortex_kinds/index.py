@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field
 
 from cortex_kinds.base import Model
+from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 
 
@@ -21,18 +22,16 @@ class SplitBy(StrEnum):
 class Chunking(Model):
     """How documents are split before they are embedded. Part of the revision."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.splitOverlap < self.splitLength", "splitOverlap must be below splitLength", ".splitOverlap"),
+    )
+
     split_by: SplitBy = SplitBy.SENTENCE
     """The unit of the two lengths below."""
     split_length: Annotated[int, Field(ge=1, le=2000)] = 8
     """Units in a chunk. A chunk is also never longer than the embedder reads."""
     split_overlap: Annotated[int, Field(ge=0, le=1000)] = 2
     """Units that two neighbouring chunks share; below splitLength."""
-
-    @model_validator(mode="after")
-    def _overlap_below_length(self) -> Chunking:
-        if self.split_overlap >= self.split_length:
-            raise ValueError("splitOverlap must be below splitLength")
-        return self
 
 
 class LocalEmbedding(Model):
@@ -110,14 +109,14 @@ class CortexIndexSpec(CommonSpec):
 class CortexIndexStatus(CommonStatus):
     """What the operator saw last."""
 
-    documents: int = 0
+    documents: Annotated[int, Field(ge=0)] = 0
     """Documents in the index."""
 
 
 class CortexIndex(Model):
     """A CortexIndex."""
 
-    model_config = {**Model.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     api_version: Literal["cortex.datapunk.io/v1alpha1"] = "cortex.datapunk.io/v1alpha1"
     kind: Literal["CortexIndex"] = "CortexIndex"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cortex_kinds.base import Duration, Expression, Model, Name, NodeName, StateKey
+from cortex_kinds.cel import Rule
 from cortex_kinds.index import RetrievalMode
 
 NodeTarget = Annotated[str, Field(min_length=1, max_length=63)]
@@ -89,6 +90,18 @@ class Retry(Model):
 class Node(Model):
     """One node of a graph."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("!(self.name in ['START', 'END'])", "START and END are taken: give the node another name", ".name"),
+        *(
+            Rule(
+                f"has(self.{member}) == (self.type == '{member.capitalize()}')",
+                f"`{member}` is given exactly when `type` is {member.capitalize()}",
+                f".{member}",
+            )
+            for member in ("search", "route", "transform", "extract")
+        ),
+    )
+
     name: NodeName
     """Unique in the graph; START and END are taken."""
     type: NodeType
@@ -105,11 +118,3 @@ class Node(Model):
     """Of one try; unset: the run's."""
     retry: Retry = Retry(attempts=1)
     """Tries again when what the node depends on is unavailable."""
-
-    @model_validator(mode="after")
-    def _exactly_the_member_of_its_type(self) -> Node:
-        given = {t.value.lower() for t in NodeType if getattr(self, t.value.lower()) is not None}
-        if given != {self.type.value.lower()}:
-            raise ValueError(f"a node of type {self.type.value} has the field {self.type.value.lower()!r} and no other of "
-                             f"search, route, transform, extract")  # fmt: skip
-        return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cortex_kinds.base import Duration, Model, Name, Quantity
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
@@ -112,7 +112,7 @@ class CortexWorkflowStatus(CommonStatus):
 class CortexWorkflow(Model):
     """A CortexWorkflow."""
 
-    model_config = {**Model.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     api_version: Literal["cortex.datapunk.io/v1alpha1"] = "cortex.datapunk.io/v1alpha1"
     kind: Literal["CortexWorkflow"] = "CortexWorkflow"
