@@ -57,3 +57,7 @@ class DataPlane(Protocol):
     ) -> RevisionStatus:
         """Sees that the revision's row is there. Raises DataPlaneUnreachable, or ValueError when the pod refuses."""
         ...
+
+    async def forget(self, key: ResourceKey) -> None:
+        """Lets go of what is kept for a resource that is gone; nothing when nothing is."""
+        ...
