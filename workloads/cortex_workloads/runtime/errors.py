@@ -108,6 +108,10 @@ class Forbidden(CortexError):
     """The caller may not do this."""
 
 
+class RunFailed(CortexError):
+    """A workflow's run ended badly; `reason` is the run's code. To run it again is a new request."""
+
+
 class Internal(CortexError):
     """A defect of ours. Its message goes to the caller: never put internals into it."""
 
@@ -139,6 +143,7 @@ TABLE: Final[dict[type[CortexError], Row]] = {
     Overloaded: Row("Overloaded", _Code.RESOURCE_EXHAUSTED, 429, "The service is overloaded", retry_after=1.0),
     Unimplemented: Row("Unimplemented", _Code.UNIMPLEMENTED, 501, "Not implemented"),
     Forbidden: Row("Forbidden", _Code.PERMISSION_DENIED, 403, "Not allowed"),
+    RunFailed: Row("RunFailed", _Code.ABORTED, 500, "The run failed"),
     Internal: Row("Internal", _Code.INTERNAL, 500, "Internal error"),
     CortexError: Row("Internal", _Code.UNKNOWN, 500, "Error"),
 }

@@ -79,6 +79,13 @@ class ProgressStream:
         self._works()
         return str(entry.decode())
 
+    async def ping(self) -> None:
+        """Raises Unavailable when the state does not answer."""
+        try:
+            await self._reader(self._client).ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _unreachable(str(error)) from error
+
     async def last(self, key: str) -> tuple[str, Fields] | None:
         """The newest entry; None when there is none. Raises Unavailable."""
         try:

@@ -23,7 +23,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, Self, TypeVar
 
 import grpc
@@ -56,7 +56,11 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
-class PortTaken(OSError):
+class StartError(RuntimeError):
+    """The service cannot start like this; the message is one line that says why and what to change."""
+
+
+class PortTaken(StartError):
     """A port that the service needs is in use; the message names the port and its environment variable."""
 
     def __init__(self, host: str, port: int, field: str) -> None:
@@ -71,18 +75,19 @@ class _Adder(Protocol):
 
 
 class Server:
-    """The servers of one process. `health` and `ports` (name -> bound port) are for the service to use; `draining` is
-    set at SIGTERM, before calls in progress are waited for."""
+    """The servers of one process, on `hosts` (default: `settings.listen_host`). `health` and `ports` (name -> bound
+    port) are for the service to use; `draining` is set at SIGTERM, before calls in progress are waited for."""
 
-    def __init__(self, settings: Settings, service: str) -> None:
+    def __init__(self, settings: Settings, service: str, *, hosts: Sequence[str] = ()) -> None:
         self.settings = settings
+        self.hosts = tuple(hosts) or (settings.listen_host,)
         self.service = service
         self.health = Health()
         self.ports: dict[str, int] = {}
         self.draining = asyncio.Event()
         self._grpc: dict[str, grpc.aio.Server] = {}
         self._services: dict[str, list[str]] = {}
-        self._http: asyncio.Server | None = None
+        self._http: list[asyncio.Server] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,8 +124,8 @@ class Server:
         self.draining.set()
         await self.health.drain()
         await asyncio.gather(*(server.stop(self.settings.drain_seconds) for server in self._grpc.values()))
-        if self._http is not None:
-            self._http.close()
+        for http in self._http:
+            http.close()
         telemetry.flush()
 
     def _new(self, port: str) -> grpc.aio.Server:
@@ -130,20 +135,25 @@ class Server:
         return server
 
     def _bind(self, server: grpc.aio.Server, name: str) -> int:
-        field, host = f"port_{name}", self.settings.listen_host
+        field = f"port_{name}"
         port: int = getattr(self.settings, field)
-        try:
-            return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except RuntimeError as error:
-            raise PortTaken(host, port, field) from error
+        for host in self.hosts:
+            try:
+                port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            except RuntimeError as error:
+                raise PortTaken(host, port, field) from error
+        return port
 
     async def _start_metrics(self) -> None:
-        host, port = self.settings.listen_host, self.settings.port_metrics
-        try:
-            self._http = await metrics.serve(self.health, host, port)
-        except OSError as error:
-            raise PortTaken(host, port, "port_metrics") from error
-        self.ports["metrics"] = self._http.sockets[0].getsockname()[1]
+        port = self.settings.port_metrics
+        for host in self.hosts:
+            try:
+                server = await metrics.serve(self.health, host, port)
+            except OSError as error:
+                raise PortTaken(host, port, "port_metrics") from error
+            self._http.append(server)
+            port = server.sockets[0].getsockname()[1]
+        self.ports["metrics"] = port
 
     def _signalled(self, number: int) -> None:
         if self.draining.is_set():
@@ -173,8 +183,8 @@ S = TypeVar("S", bound=Settings)
 
 
 def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
-    """A service's `main`: reads the environment, sets up logs, runs `serve` to its end. Wrong settings and a taken
-    port are one clear line on stderr and exit code 1."""
+    """A service's `main`: reads the environment, sets up logs, runs `serve` to its end. Wrong settings and a
+    StartError are one clear line on stderr and exit code 1."""
     try:
         settings = settings_type()
     except ValidationError as error:
@@ -187,7 +197,7 @@ def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
 
     try:
         uvloop.run(main())
-    except PortTaken as error:
+    except StartError as error:
         sys.exit(f"{service}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

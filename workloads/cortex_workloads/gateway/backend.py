@@ -1,0 +1,62 @@
+"""What stands behind the gateway: the catalogue, the pods of each resource, live progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from datapunk.cortex import control_pb2_grpc, graph_pb2_grpc, search_pb2_grpc
+from datapunk.cortex.common_pb2 import ResourceRef
+
+from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, Resource
+from cortex_workloads.runtime.channels import Channels, target
+from cortex_workloads.runtime.health import Health
+from cortex_workloads.runtime.progress import ProgressStream
+
+if TYPE_CHECKING:
+    # Exists in the stubs of the types only.
+    from datapunk.cortex.control_pb2_grpc import ControlServiceAsyncStub
+    from datapunk.cortex.graph_pb2_grpc import GraphServiceAsyncStub
+    from datapunk.cortex.search_pb2_grpc import HaystackServiceAsyncStub
+
+_CONTROL_PORT: Final = 50059
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One for the process; stubs are made as they are asked for."""
+
+    catalogue: Catalogue
+    channels: Channels
+    progress: ProgressStream
+    health: Health
+
+    def index(self, namespace: str, name: str) -> Resource:
+        """Raises NotFound, which lists near names."""
+        return self.catalogue.get(INDEX, namespace, name)
+
+    def workflow(self, namespace: str, name: str) -> Resource:
+        """Raises NotFound, which lists near names."""
+        return self.catalogue.get(WORKFLOW, namespace, name)
+
+    def haystack(self, index: Resource) -> HaystackServiceAsyncStub:
+        """The pods of an index."""
+        return search_pb2_grpc.HaystackServiceStub(self.channels.channel(_target(index)))
+
+    def graph(self, workflow: Resource) -> GraphServiceAsyncStub:
+        """The pods of a workflow."""
+        return graph_pb2_grpc.GraphServiceStub(self.channels.channel(_target(workflow)))
+
+    def control(self, resource: Resource) -> ControlServiceAsyncStub:
+        """The control port of a resource's pods."""
+        base = _target(resource).rpartition(":")[0]
+        return control_pb2_grpc.ControlServiceStub(self.channels.channel(f"{base}:{_CONTROL_PORT}"))
+
+
+def ref(resource: Resource) -> ResourceRef:
+    """A resource's name on the wire."""
+    return ResourceRef(namespace=resource.namespace, name=resource.name)
+
+
+def _target(resource: Resource) -> str:
+    return target(resource.name, resource.kind, resource.namespace)

@@ -1,0 +1,99 @@
+"""What surrounds every HTTP request: trace context, access log, metrics, the Host check, defects told as problems."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from opentelemetry.trace import SpanKind
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cortex_workloads.gateway import replies
+from cortex_workloads.runtime import telemetry
+from cortex_workloads.runtime.errors import Forbidden, internal
+
+_log: Final = logging.getLogger("cortex.http")
+_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET: Final = frozenset({"/livez", "/readyz", "/healthz"})
+
+
+class Edge:
+    """The outermost ASGI application. Unless `any_host`, only requests for a loopback host name are answered: a page of
+    the web whose name was made to resolve to this machine must not read it."""
+
+    def __init__(self, app: ASGIApp, *, any_host: bool) -> None:
+        self._app = app
+        self._any_host = any_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; other protocols than HTTP are closed."""
+        if scope["type"] != "http":
+            return
+        headers = [(key.decode("latin-1"), value) for key, value in scope["headers"]]
+        context = telemetry.context_from(headers)
+        name = f"{scope['method']} {scope['path']}"
+        with telemetry.tracer().start_as_current_span(
+            name, context=context, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ):
+            await _Exchange(scope, send).answer(self._inner(dict(headers)), receive)
+
+    def _inner(self, headers: dict[str, bytes]) -> ASGIApp:
+        host = headers.get("host", b"").decode("latin-1").lower()
+        if self._any_host or not host or _without_port(host) in _LOCAL_HOSTS:
+            return self._app
+        error = Forbidden(
+            f"this gateway does not answer for the host {host[:100]}",
+            reason="HostNotAllowed",
+            remedy="ask for localhost or 127.0.0.1",
+        )
+        return replies.problem(error)
+
+
+class _Exchange:
+    """One request and its reply."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        self._status = 0
+        self._started = time.perf_counter()
+
+    async def answer(self, app: ASGIApp, receive: Receive) -> None:
+        try:
+            await app(self._scope, receive, self._sent)
+        except Exception:
+            _log.exception("a defect")
+            if not self._status:
+                await replies.problem(internal(telemetry.trace_id()))(self._scope, receive, self._sent)
+        finally:
+            self._account()
+
+    async def _sent(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            extra = {"x-trace-id": telemetry.trace_id(), **telemetry.headers()}
+            message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in extra.items())]
+            message["headers"].append((b"x-content-type-options", b"nosniff"))
+        await self._send(message)
+
+    def _method(self) -> str:
+        return self._scope["method"] if self._scope["method"] in _METHODS else "other"
+
+    def _account(self) -> None:
+        seconds, route = time.perf_counter() - self._started, _route(self._scope)
+        status = self._status or 499
+        telemetry.REQUESTS.labels(self._method(), route, str(status)).observe(seconds)
+        level = logging.WARNING if status >= 500 else logging.DEBUG if route in _QUIET else logging.INFO
+        extra = {"method": self._scope["method"], "path": self._scope["path"], "status": status}
+        _log.log(level, "answered", extra={**extra, "seconds": round(seconds, 6)})
+
+
+def _route(scope: Scope) -> str:
+    # Never the path itself: a metric's label must not be the client's to choose.
+    route: Any = scope.get("route")
+    return getattr(route, "path", "none")
+
+
+def _without_port(host: str) -> str:
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host

@@ -1,0 +1,42 @@
+"""The gateway's composition root: what it is made of, and in which order that starts and ends."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from datapunk.cortex import api_pb2_grpc
+
+from cortex_workloads.gateway import listen
+from cortex_workloads.gateway.api import Api
+from cortex_workloads.gateway.app import build
+from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.runtime.catalogue import FileCatalogue
+from cortex_workloads.runtime.channels import Channels
+from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.server import Server, run
+from cortex_workloads.runtime.settings import GatewaySettings
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM. Raises StartError."""
+    hosts = listen.hosts(settings)
+    if settings.catalogue_file is None:
+        raise listen.Refused("CORTEX_CATALOGUE_FILE is not set: it names the file that says which resources there are")
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server(settings, "gateway", hosts=hosts))
+        catalogue = await stack.enter_async_context(FileCatalogue(settings.catalogue_file))
+        channels = await stack.enter_async_context(Channels(settings, catalogue))
+        progress = await stack.enter_async_context(ProgressStream(settings.state_url.get_secret_value()))
+        backend = Backend(catalogue, channels, progress, server.health)
+        server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
+        sockets = listen.sockets(hosts, settings.port_http)
+        await server.start()
+        server.ports["http"] = sockets[0].getsockname()[1]
+        app = build(backend, any_host=settings.insecure_listen)
+        async with listen.http(app, sockets, settings.drain_seconds):
+            await server.wait()
+
+
+def main() -> None:
+    """The process."""
+    run(serve, GatewaySettings)

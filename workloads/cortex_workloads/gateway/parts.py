@@ -1,0 +1,38 @@
+"""What `/healthz` says: the state of each part, with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Resource
+from cortex_workloads.runtime.errors import CortexError
+
+
+async def health(backend: Backend) -> dict[str, Any]:
+    """`{status: Healthy|Degraded, parts: {NAME: {ok, reason?, message?}}}`; a resource's part is `KIND NS/NAME`."""
+    parts = {"gateway": _gateway(backend), "state": await _state(backend)}
+    for kind in (INDEX, WORKFLOW):
+        parts |= {str(resource): _resource(resource) for resource in backend.catalogue.list(kind)}
+    return {"status": "Healthy" if all(part["ok"] for part in parts.values()) else "Degraded", "parts": parts}
+
+
+def _gateway(backend: Backend) -> dict[str, Any]:
+    if backend.health.ready:
+        return {"ok": True}
+    return {"ok": False, "reason": "Draining", "message": "the gateway is being stopped"}
+
+
+async def _state(backend: Backend) -> dict[str, Any]:
+    try:
+        await backend.progress.ping()
+    except CortexError as error:
+        return {"ok": False, "reason": error.reason, "message": error.message}
+    return {"ok": True}
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    ready = resource.ready
+    if ready is None:
+        return {"ok": False, "reason": "NotReconciled", "message": "the operator has not seen it yet"}
+    return {"ok": ready.status == "True", "reason": ready.reason, "message": ready.message}

@@ -1,0 +1,39 @@
+"""Searches. Called by REST and by CortexAPI."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cortex_kinds.index import RetrievalMode
+from datapunk.cortex.common_pb2 import SearchMode, SearchResult
+from datapunk.cortex.search_pb2 import SearchRequest
+
+from cortex_workloads.gateway.backend import Backend, ref
+from cortex_workloads.gateway.body import to_struct
+from cortex_workloads.gateway.schemas import Search
+
+SECONDS: Final = 30.0
+"""The time for a search whose caller set none."""
+MODES: Final = {
+    RetrievalMode.HYBRID: SearchMode.SEARCH_MODE_HYBRID,
+    RetrievalMode.VECTOR: SearchMode.SEARCH_MODE_VECTOR,
+    RetrievalMode.TEXT: SearchMode.SEARCH_MODE_TEXT,
+}
+
+
+async def search(
+    backend: Backend, namespace: str, name: str, search: Search, timeout: float | None = None
+) -> SearchResult:
+    """Asks an index. Raises NotFound, InvalidInput, Unavailable, DeadlineExceeded."""
+    index = backend.index(namespace, name)
+    request = SearchRequest(
+        index=ref(index),
+        query=search.query,
+        mode=MODES[search.mode] if search.mode else SearchMode.SEARCH_MODE_UNSPECIFIED,
+        top_k=search.top_k or 0,
+        filter=to_struct(search.filter) if search.filter else None,
+        revision=search.revision,
+        exact=search.exact,
+    )
+    response = await backend.haystack(index).Search(request, timeout=SECONDS if timeout is None else timeout)
+    return response.result

@@ -1,0 +1,1 @@
+"""The REST operations: each reads its request, calls one function, renders the answer."""
