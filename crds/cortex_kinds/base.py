@@ -6,8 +6,9 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from cortex_kinds.cel import Rule
 
@@ -21,13 +22,23 @@ DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
 DURATION: Final = r"^([1-9][0-9]{0,5}h)?([1-9][0-9]{0,5}m)?([1-9][0-9]{0,5}s)?([1-9][0-9]{0,5}ms)?$"
 
+
+def _number(value: Any) -> Any:
+    # pydantic would take "8" and true for integers; the API server does not.
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_number)]
+"""A whole number; 8.0 is one (google.protobuf.Struct has no other numbers), "8" is not."""
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 """A DNS label, as Kubernetes wants names."""
 NodeName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$")]
 """The name of a node of a graph."""
 StateKey = Annotated[str, Field(min_length=1, max_length=63, pattern=IDENTIFIER)]
 """A key of a workflow's state, so that CEL can say `state.KEY`."""
-Expression = Annotated[str, Field(min_length=1, max_length=1024, json_schema_extra={"x-cortex-cel": True})]
+Expression = Annotated[str, Field(min_length=1, max_length=1024)]
 """A CEL expression over `state`."""
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=QUANTITY)]
 """A Kubernetes quantity: `500m`, `4Gi`."""

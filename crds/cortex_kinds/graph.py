@@ -14,10 +14,10 @@ from cortex_kinds.cel import Expect, ExpressionError, compile_expression
 from cortex_kinds.celtext import keys_read
 from cortex_kinds.graphshape import Graph, GraphEdge, read_graph
 from cortex_kinds.inputschema import schema_keys, schema_mistakes
+from cortex_kinds.paths import Path, path_text
 from cortex_kinds.suggest import did_you_mean
 from cortex_kinds.workflow import CortexWorkflowSpec
 
-Path = tuple[str | int, ...]
 START: Final = "START"
 END: Final = "END"
 
@@ -32,11 +32,6 @@ class Mistake:
 
     def __str__(self) -> str:
         return f"{path_text(('spec', *self.path))}: {self.reason}" + (f" ({self.hint})" if self.hint else "")
-
-
-def path_text(path: Path) -> str:
-    """`("spec", "nodes", 2, "name")` -> `spec.nodes[2].name`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
 def graph_mistakes(spec: CortexWorkflowSpec | Mapping[str, Any]) -> list[Mistake]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex_kinds.cel import Expect
-
-Path = tuple[str | int, ...]
+from cortex_kinds.paths import Path
 
 
 @dataclass(frozen=True)

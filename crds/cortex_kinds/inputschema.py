@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from cortex_kinds.paths import Path
+
 LIMIT_BYTES: Final = 65_536
 _OPEN: Final = ("patternProperties", "additionalProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref",
                 "if", "dependentSchemas", "$dynamicRef")  # fmt: skip
-
-Path = tuple[str | int, ...]
 
 
 def schema_mistakes(schema: Any) -> list[tuple[Path, str]]:
