@@ -1,0 +1,222 @@
+"""The runs that this pod holds: it begins them, keeps their leases, takes over those of pods that are gone, and gives
+its own back when it drains. Shields the service from how a run goes on when a pod, the Lake or a caller does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+import psycopg
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from prometheus_client import Counter, Gauge
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from cortex_workloads.graph import checkpoints, events
+from cortex_workloads.graph.execution import Execution
+from cortex_workloads.graph.failures import Code, RunFailure
+from cortex_workloads.graph.journal import Journal
+from cortex_workloads.graph.library import Library
+from cortex_workloads.graph.store import LEASE_SECONDS, Run, Store
+from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Overloaded, Unavailable
+from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.telemetry import REGISTRY
+
+_log: Final = logging.getLogger("cortex.runs")
+SWEEP_SECONDS: Final = 2.0
+ATTEMPTS: Final = 3
+"""A run whose pod died this often is given up."""
+MOST: Final = 256
+"""Runs of one pod at the same time."""
+_TAKEN_AT_ONCE: Final = 16
+_RUNNING: Final = Gauge("cortex_runs_running", "Runs that this pod holds", registry=REGISTRY)
+_ENDED: Final = Counter("cortex_runs_ended_total", "Runs that ended in this pod", ("code",), registry=REGISTRY)
+_LAKE_LOST: Final = (Unavailable, psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+
+
+class Live:
+    """A run that this pod holds."""
+
+    def __init__(self, run: Run, journal: Journal) -> None:
+        self.run = run
+        self.journal = journal
+        self.control = RunControl()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Of one workflow. To be started once the Lake's schema is there."""
+
+    def __init__(self, lake: Lake, store: Store, library: Library, progress: ProgressStream) -> None:
+        self._lake = lake
+        self._store = store
+        self._library = library
+        self._progress = progress
+        self._live: dict[str, Live] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._renewed_at = time.monotonic()
+        self.draining = False
+
+    def start(self) -> None:
+        """Begins to keep leases and to take runs over."""
+        self._sweeper = asyncio.create_task(self._sweep(), name="run-leases")
+
+    def live(self, run_id: str) -> Live | None:
+        """The run, if this pod holds it."""
+        return self._live.get(run_id)
+
+    def check_room(self) -> None:
+        """Raises Overloaded, or Unavailable while draining."""
+        if self.draining:
+            raise Unavailable("this pod is ending", remedy="try again: another pod answers", reason="Draining")
+        if len(self._live) >= MOST:
+            raise Overloaded(f"this pod runs {MOST} runs already", remedy="try again, or add replicas: spec.replicas")
+
+    def run(self, run: Run) -> Live:
+        """Runs a run that this pod has made or taken, as a task of its own."""
+        journal = Journal(self._progress, run.id)
+        live = self._live[run.id] = Live(run, journal)
+        _RUNNING.set(len(self._live))
+        live.task = asyncio.create_task(self._carry_out(live), name=f"run {run.id}")
+        return live
+
+    async def drain(self, seconds: float) -> None:
+        """Lets runs end for a while, then stops them after their super-step and gives their leases back."""
+        self.draining = True
+        await self._wait(seconds / 2)
+        for live in self._live.values():
+            live.control.request_drain("the pod is ending")
+        await self._wait(seconds / 4)
+        left = list(self._live)
+        for live in list(self._live.values()):
+            self._abandon(live)
+        await self._wait(seconds / 4)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        with suppress(*_LAKE_LOST):
+            await self._store.release(left)
+
+    async def _wait(self, seconds: float) -> None:
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def _carry_out(self, live: Live) -> None:
+        try:
+            await self._attempt(live)
+        except GraphDrained:
+            await self._give_back(live)
+        except _LAKE_LOST as error:
+            # The row stays Running: whoever reaches the Lake once the lease is over goes on from the last checkpoint.
+            _log.warning("run %s is interrupted, the Lake does not answer: %s", live.run.id, error)
+        finally:
+            del self._live[live.run.id]
+            _RUNNING.set(len(self._live))
+            live.journal.close()
+
+    async def _attempt(self, live: Live) -> None:
+        run = live.run
+        await live.journal.write(events.started(run))
+        if run.crashes >= ATTEMPTS:
+            await self._fail(live, _given_up(run), run.steps)
+            return
+        execution: Execution | None = None
+        try:
+            workflow = await self._library.get(run.revision)
+            saver = checkpoints.saver(self._lake)
+            execution = Execution(workflow, run, saver, live.control, live.journal.write)
+            output = await execution.finish()
+        except (GraphDrained, *_LAKE_LOST):
+            raise
+        except Exception as error:
+            await self._fail(live, _failure(run, error), execution.steps if execution else 0)
+            return
+        await self._end(live, self._store.succeed(run, output, execution.steps), "Succeeded")
+
+    async def _fail(self, live: Live, failure: RunFailure, steps: int) -> None:
+        await self._end(live, self._store.fail(live.run, failure, steps), failure.code.value)
+
+    async def _end(self, live: Live, ending: Coroutine[Any, Any, Run | None], code: str) -> None:
+        """The Lake first, then whoever listens."""
+        ended = await ending
+        if ended is None:
+            _log.warning("run %s was taken over by another pod", live.run.id)
+            return
+        _ENDED.labels(code).inc()
+        await live.journal.write(events.ended(ended))
+
+    async def _give_back(self, live: Live) -> None:
+        with suppress(*_LAKE_LOST):
+            await self._store.release([live.run.id])
+
+    def _abandon(self, live: Live) -> None:
+        if live.task is not None:
+            live.task.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._keep_leases()
+                if not self.draining:
+                    await self._take_over()
+            except _LAKE_LOST:
+                self._let_go_in_time()
+            except Exception:
+                _log.exception("the leases of runs could not be kept")
+                self._let_go_in_time()
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _keep_leases(self) -> None:
+        held = set(self._live)
+        before = time.monotonic()
+        renewed = await self._store.renew(held) if held else set()
+        self._renewed_at = before
+        for run_id in held - renewed:
+            live = self._live.get(run_id)
+            # Ended in the meantime, or lost to another pod: the latter must not go on in two places.
+            if live is not None and await self._lost(run_id):
+                self._abandon(live)
+
+    async def _lost(self, run_id: str) -> bool:
+        run = await self._store.find(run_id)
+        return run is None or not run.finished
+
+    async def _take_over(self) -> None:
+        for run in await self._store.take_over(min(_TAKEN_AT_ONCE, MOST - len(self._live))):
+            if run.id not in self._live:
+                _log.info("going on with run %s, attempt %s", run.id, run.attempts)
+                self.run(run)
+
+    def _let_go_in_time(self) -> None:
+        # Others may hold these leases by now; nothing of them must be written from here.
+        if time.monotonic() - self._renewed_at > LEASE_SECONDS - 1:
+            for live in list(self._live.values()):
+                self._abandon(live)
+
+
+def _given_up(run: Run) -> RunFailure:
+    return RunFailure(
+        Code.INTERRUPTED,
+        f"the pods that ran it ended {run.crashes} times without a word, the run is given up;"
+        " see why (memory: limits.stateBytes, spec.resources), then start it again with a new run id",
+    )
+
+
+def _failure(run: Run, error: Exception) -> RunFailure:
+    match error:
+        case RunFailure():
+            return error
+        case FailedPrecondition():
+            return RunFailure(Code.INTERRUPTED, str(error))
+        case CortexError():
+            return RunFailure(Code.NODE_FAILED, str(error))
+    _log.exception("a defect in run %s", run.id, exc_info=error)
+    return RunFailure(Code.INTERNAL, f"an internal error; the logs of the graph service say more (run {run.id})")
