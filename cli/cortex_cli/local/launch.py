@@ -7,13 +7,13 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-LOOPBACK: Final = "127.0.0.1"
+from cortex_cli.local.ports import free_port, is_free
+
 DISK_NEEDED: Final = 128 * 2**20
 """Bytes that must be free before a server is started."""
 
@@ -101,21 +101,3 @@ def kept_port(path: Path) -> int:
     port = free_port()
     write_private(path, str(port))
     return port
-
-
-def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen on host:port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(host: str = LOOPBACK) -> int:
-    """A port that nobody listens on now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

