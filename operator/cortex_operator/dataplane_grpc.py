@@ -24,6 +24,7 @@ from cortex_operator.manifests.names import graph_headless_name, search_headless
 DEADLINE: Final = 2.0
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
     # A pod that comes back at its address must not be kept waiting by the back-off of the one before.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),

@@ -5,6 +5,7 @@ Raises Invalid with every mistake at once, as an API server does.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -55,7 +56,16 @@ def admit(obj: Object) -> tuple[ObjectKey, Object]:
         config["metadata"]["namespace"] = key.namespace
     if key.kind in WITH_STATUS:
         config.pop("status", None)
+    if key.kind == "Secret":
+        _encode_secret(config)
     return key, config
+
+
+def _encode_secret(config: Object) -> None:
+    plain = config.pop("stringData", None) or {}
+    encoded = {name: base64.b64encode(str(text).encode()).decode() for name, text in plain.items()}
+    if encoded:
+        config["data"] = {**(config.get("data") or {}), **encoded}
 
 
 def _name_mistakes(key: ObjectKey, meta: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,6 @@
+"""Reconciling a CortexIndex."""
+
+from cortex_operator.reconcile.index.observe import observe
+from cortex_operator.reconcile.index.plan import plan
+
+__all__ = ["observe", "plan"]

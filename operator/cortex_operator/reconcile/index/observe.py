@@ -1,0 +1,41 @@
+"""What there is of a CortexIndex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cortex_kinds.index import CortexIndex
+
+from cortex_operator.cluster import Object
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.labels import INDEX_LABEL, Part
+from cortex_operator.manifests.names import search_name
+from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.observe import ask, find_deployment, find_missing_secrets, find_pods
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedIndex(Observed):
+    """The world as far as one index goes."""
+
+    resource: CortexIndex
+    jobs: tuple[Object, ...]
+    """Its ingest Jobs."""
+
+
+async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIndex:
+    """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
+    namespace, name = index.metadata.namespace, index.metadata.name
+    pods = await find_pods(world.cluster, Part(index, "search"))
+    description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), pods)
+    return ObservedIndex(
+        now=now,
+        resource=index,
+        deployment=await find_deployment(world.cluster, namespace, search_name(name)),
+        pods=pods,
+        missing_secrets=await find_missing_secrets(world.cluster, namespace, index.spec),
+        description=description,
+        unreachable=unreachable,
+        jobs=tuple(await world.cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
+    )

@@ -1,0 +1,49 @@
+"""What to do about a CortexIndex. Pure."""
+
+from __future__ import annotations
+
+from cortex_kinds.revision import index_definition, revision_id
+
+from cortex_operator.manifests import index_objects, ingest_job
+from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
+from cortex_operator.reconcile.index.observe import ObservedIndex
+from cortex_operator.reconcile.index.status import status
+from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of
+
+
+def plan(world: World, observed: ObservedIndex) -> Plan:
+    """Objects, Jobs, the order to the data plane and the status.
+
+    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays.
+    """
+    index, description = observed.resource, lake_of(observed)
+    definition = index_definition(index.spec)
+    desired = revision_id(definition)
+    after, verdict = status(observed, desired)
+    again = _again(world, observed, verdict)
+    if observed.missing_secrets and observed.deployment is None:
+        return Plan(after, again)
+    objects = index_objects(index, world.release)
+    if description is None:
+        return Plan(after, again, apply=objects)
+    ensured = is_ensured(index.status, description, desired, index.metadata.generation)
+    jobs = tuple(ingest_job(index, id, world.release) for id in missing_jobs(description, desired, observed.jobs))
+    return Plan(
+        after,
+        again,
+        apply=(*objects, *jobs),
+        delete=doomed_jobs(description, desired, observed.jobs, observed.now),
+        ensure=None if ensured else EnsureRevision(desired, definition, index.spec.revisions.retain),
+    )
+
+
+def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
+    timing, description = world.timing, lake_of(observed)
+    if observed.missing_secrets:
+        return timing.missing
+    if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
+        return timing.moving
+    if description is None and observed.pods:
+        return timing.moving
+    return timing.idle

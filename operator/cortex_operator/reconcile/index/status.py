@@ -1,0 +1,106 @@
+"""The status of a CortexIndex after a pass. Pure."""
+
+from __future__ import annotations
+
+from cortex_kinds.common import RevisionStatus
+from cortex_kinds.conditions import ConditionType, Reason, get_condition
+from cortex_kinds.index import CortexIndexStatus
+
+from cortex_operator.dataplane import Description
+from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.names import search_target
+from cortex_operator.reconcile.index.ingest import failure
+from cortex_operator.reconcile.index.observe import ObservedIndex
+from cortex_operator.reconcile.rollout import Rollout, rollout
+from cortex_operator.reconcile.verdict import (
+    Finding,
+    Verdict,
+    asked_finding,
+    common_fields,
+    conditions,
+    dataplane_finding,
+    false,
+    lake_of,
+    pods_verdict,
+    revision,
+    secrets_finding,
+    true,
+)
+
+_READY = ConditionType.INDEX_READY
+
+
+def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Verdict]:
+    """The whole status, and the verdict that it tells."""
+    index, before = observed.resource, observed.resource.status
+    description = lake_of(observed)
+    done = rollout(observed.deployment, observed.pods)
+    answers = _answers(observed, description, desired)
+    decided = _verdict(observed, done, answers, desired)
+    findings = [
+        *decided.findings(),
+        secrets_finding(observed) or asked_finding(observed),
+        answers,
+        dataplane_finding(observed),
+    ]
+    part = Part(index, "search")
+    endpoint = search_target(index.metadata.name, index.metadata.namespace)
+    return CortexIndexStatus(
+        **common_fields(before, part, endpoint, done, description),
+        conditions=conditions(before, findings, index.metadata.generation, observed.now),
+        documents=description.documents if description else before.documents,
+    ), decided
+
+
+def _verdict(observed: ObservedIndex, done: Rollout, answers: Finding, desired: str) -> Verdict:
+    if (early := pods_verdict(observed, done)) is not None:
+        return early
+    description = lake_of(observed)
+    found = revision(description, desired)
+    if observed.revision_refused:
+        return Verdict(answers.holds, Reason.REVISION_FAILED, observed.revision_refused, stalled=True)
+    if not answers.holds:
+        return Verdict(False, answers.reason, answers.message, reconciling=True)
+    if found is not None and found.phase == "Failed":
+        message = (
+            f"revision {desired} could not be built: {found.message}; change the spec, or see the ingest Job's log"
+        )
+        return Verdict(True, Reason.REVISION_FAILED, message, stalled=True)
+    if description is not None and (why := failure(description, desired, observed.jobs)):
+        return Verdict(True, Reason.INGEST_FAILED, why, stalled=True)
+    if description is not None and description.current_revision != desired:
+        return Verdict(True, Reason.REVISION_BUILDING, answers.message, reconciling=True)
+    return Verdict(True, Reason.READY, f"{done.ready} of {done.replicas} pods serve revision {desired}")
+
+
+def _answers(observed: ObservedIndex, description: Description | None, desired: str) -> Finding:
+    """IndexReady: from the Lake, or as it was while the Lake cannot be asked."""
+    if description is None:
+        before = get_condition(observed.resource.status.conditions, _READY)
+        if before is not None and before.status == "True":
+            return true(_READY, before.reason, before.message)
+        return false(_READY, Reason.REVISION_PENDING, "no revision yet: no pod could ask the Lake")
+    current = revision(description, description.current_revision)
+    if current is None:
+        return false(_READY, Reason.REVISION_PENDING, f"revision {desired} is not Current yet")
+    if current.id != desired:
+        return true(_READY, Reason.REVISION_BUILDING, _building(description, current, desired))
+    return _coverage(current, description.documents)
+
+
+def _building(description: Description, current: RevisionStatus, desired: str) -> str:
+    found = revision(description, desired)
+    done = f"{found.documents or 0:,} of {description.documents:,} documents" if found else "not begun"
+    return f"revision {desired} is being built ({done}); revision {current.id} answers meanwhile"
+
+
+def _coverage(current: RevisionStatus, documents: int) -> Finding:
+    embedded, waiting = current.documents or 0, current.waiting or 0
+    if waiting == 0:
+        return true(_READY, Reason.COMPLETE, f"all {documents:,} documents are embedded")
+    if embedded == 0:
+        message = f"answers by text; none of {documents:,} documents is embedded yet"
+        return true(_READY, Reason.TEXT_ONLY, message)
+    return true(
+        _READY, Reason.EMBEDDING, f"{embedded:,} documents are embedded, {waiting:,} wait and are found by text"
+    )

@@ -1,0 +1,129 @@
+"""One pass over a resource: observe, plan, order, apply, write the status; whatever the kind."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+
+from cortex_kinds.base import API_VERSION
+from cortex_kinds.common import CommonStatus
+from cortex_kinds.conditions import Reason
+from cortex_kinds.index import CortexIndex
+from cortex_kinds.workflow import CortexWorkflow
+from pydantic import ValidationError
+
+from cortex_operator.cluster import ApplyResult, Invalid, NotFound, Object, ObjectKey
+from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
+from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
+from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.verdict import Verdict, conditions
+
+R = TypeVar("R", CortexIndex, CortexWorkflow)
+S = TypeVar("S", bound=Observed)
+
+
+@dataclass(frozen=True)
+class Steps(Generic[R, S]):
+    """What a kind adds to the loop."""
+
+    model: type[R]
+    observe: Callable[[World, R, datetime], Awaitable[S]]
+    plan: Callable[[World, S], Plan]
+
+
+KINDS: Final[dict[str, Steps[Any, Any]]] = {
+    "CortexIndex": Steps(CortexIndex, index.observe, index.plan),
+    "CortexWorkflow": Steps(CortexWorkflow, workflow.observe, workflow.plan),
+}
+
+
+class Reconciler:
+    """Reconciles a resource by its key. Level-based: it needs to know nothing of what happened."""
+
+    def __init__(self, world: World, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._world = world
+        self._now = now
+
+    async def __call__(self, key: ResourceKey) -> float | None:
+        """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
+        target = ObjectKey(API_VERSION, key.kind, key.namespace, key.name)
+        obj = await find(self._world.cluster, target)
+        if obj is None:
+            await self._world.dataplane.forget(key)
+            return None
+        if "deletionTimestamp" in obj["metadata"]:
+            return None
+        steps = KINDS[key.kind]
+        try:
+            resource = steps.model.model_validate(obj)
+        except ValidationError as error:
+            await self._write_status(target, obj, _unreadable(obj, error, self._now()))
+            return None
+        plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
+        await self._write_status(target, obj, plan.status)
+        return plan.again
+
+    async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
+        """Does what the plan says; returns the plan for the world as it is afterwards, whose status is true."""
+        plan = steps.plan(self._world, observed)
+        if plan.ensure is not None:
+            observed = await self._ensure(key, plan.ensure, observed)
+            plan = steps.plan(self._world, observed)
+        try:
+            changed = await self._apply(plan)
+        except Invalid as error:
+            return steps.plan(self._world, replace(observed, refused=str(error)))
+        if changed:
+            return steps.plan(self._world, await self._look_again(observed, plan))
+        return plan
+
+    async def _ensure(self, key: ResourceKey, order: EnsureRevision, observed: Observed) -> Observed:
+        dataplane = self._world.dataplane
+        try:
+            await dataplane.ensure_revision(key, order.revision, order.definition, order.retain)
+            return replace(observed, description=await dataplane.describe(key), unreachable="")
+        except DataPlaneUnreachable as error:
+            return replace(observed, description=None, unreachable=str(error))
+        except ValueError as error:
+            return replace(observed, revision_refused=str(error))
+
+    async def _apply(self, plan: Plan) -> bool:
+        """Whether anything was written."""
+        results = [await self._world.cluster.apply(obj) for obj in plan.apply]
+        for key, uid in plan.delete:
+            try:
+                await self._world.cluster.delete(key, uid=uid)
+            except NotFound:
+                continue  # somebody else was first
+        return any(result is not ApplyResult.UNCHANGED for result in results)
+
+    async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
+        # The Deployment that was just changed has a new generation: its status is not about that one yet.
+        key = next(ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment")
+        return replace(observed, deployment=await find(self._world.cluster, key))
+
+    async def _write_status(self, key: ObjectKey, obj: Object, status: CommonStatus) -> None:
+        after = status.to_manifest()
+        if after != obj.get("status"):
+            try:
+                await self._world.cluster.patch_status(key, after)
+            except NotFound:
+                return  # deleted meanwhile
+
+
+def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
+    mistakes = "; ".join(
+        f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
+        for mistake in error.errors(include_url=False, include_context=False)
+    )
+    verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
+    generation = obj["metadata"].get("generation", 0)
+    try:
+        before = CommonStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        before = CommonStatus()
+    found = conditions(before, verdict.findings(), generation, now)
+    return before.model_copy(update={"observed_generation": generation, "conditions": found})

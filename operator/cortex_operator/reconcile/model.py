@@ -1,0 +1,98 @@
+"""What passes between observe, plan, apply and status, of both kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cortex_kinds.common import CommonStatus
+
+from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.dataplane import DataPlane, Description
+from cortex_operator.manifests import ReleaseSettings
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When to look again though nothing happened; seconds."""
+
+    moving: float = 2.0
+    """While something moves: pods start, a revision is built, documents wait."""
+    idle: float = 300.0
+    """Otherwise."""
+    missing: float = 15.0
+    """While a Secret is missing: Secrets are not watched."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where to look and what holds for all resources."""
+
+    cluster: Cluster
+    dataplane: DataPlane
+    release: ReleaseSettings
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True)
+class MissingSecret:
+    """A Secret, or a key of one, that is not there. `example`: a value that shows the form."""
+
+    namespace: str
+    name: str
+    key: str
+    found: bool
+    example: str
+
+    @property
+    def message(self) -> str:
+        """What is missing and the command that makes it."""
+        if self.found:
+            return (
+                f"Secret {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch secret "
+                f'{self.name} -p \'{{"stringData":{{"{self.key}":"{self.example}"}}}}\''
+            )
+        return (
+            f"Secret {self.name} is not there; create it: kubectl -n {self.namespace} create secret generic "
+            f"{self.name} --from-literal={self.key}='{self.example}'"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """The world as far as one resource goes."""
+
+    now: datetime
+    deployment: Object | None
+    pods: tuple[Object, ...]
+    missing_secrets: tuple[MissingSecret, ...]
+    description: Description | None
+    unreachable: str = ""
+    """Why there is no description."""
+    refused: str = ""
+    """What the cluster refused to store, in this pass."""
+    revision_refused: str = ""
+    """Why a pod refused the desired revision, in this pass."""
+
+
+@dataclass(frozen=True)
+class EnsureRevision:
+    """An order to the data plane."""
+
+    revision: str
+    definition: dict[str, Any]
+    retain: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pass does."""
+
+    status: CommonStatus
+    again: float
+    """Seconds until the next look."""
+    apply: tuple[Object, ...] = ()
+    delete: tuple[tuple[ObjectKey, str], ...] = ()
+    """With the uid that is meant."""
+    ensure: EnsureRevision | None = None

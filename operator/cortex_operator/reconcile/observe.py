@@ -1,0 +1,62 @@
+"""Looks that both kinds take at the world. The only I/O before the plan."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from cortex_kinds.common import CommonSpec
+
+from cortex_operator.cluster import Cluster, NotFound, Object, ObjectKey
+from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
+from cortex_operator.manifests.labels import Part
+from cortex_operator.reconcile.model import MissingSecret
+
+
+async def find(cluster: Cluster, key: ObjectKey) -> Object | None:
+    """The object, or None."""
+    try:
+        return await cluster.get(key)
+    except NotFound:
+        return None
+
+
+async def find_deployment(cluster: Cluster, namespace: str, name: str) -> Object | None:
+    """The Deployment of that name."""
+    return await find(cluster, ObjectKey("apps/v1", "Deployment", namespace, name))
+
+
+async def find_pods(cluster: Cluster, part: Part) -> tuple[Object, ...]:
+    """The part's pods."""
+    return tuple(await cluster.list("v1", "Pod", namespace=part.resource.metadata.namespace, labels=part.selector))
+
+
+async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
+    """The Secrets of the spec that are not there, or lack the key that is read."""
+    wanted = (
+        (spec.lake.secret_ref.name, "dsn", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        (spec.state.secret_ref.name, "url", "redis://HOST:6379/0"),
+    )
+    missing = []
+    for name, key, example in wanted:
+        secret = await find(cluster, ObjectKey("v1", "Secret", namespace, name))
+        if secret is None or not _holds(secret, key):
+            missing.append(MissingSecret(namespace, name, key, secret is not None, example))
+    return tuple(missing)
+
+
+def _holds(secret: Object, key: str) -> bool:
+    try:
+        return bool(base64.b64decode((secret.get("data") or {}).get(key, ""), validate=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
+async def ask(dataplane: DataPlane, key: ResourceKey, pods: tuple[Object, ...]) -> tuple[Description | None, str]:
+    """The description, or why there is none. Nobody is asked while there is no pod."""
+    if not pods:
+        return None, "there is no pod to ask"
+    try:
+        return await dataplane.describe(key), ""
+    except DataPlaneUnreachable as error:
+        return None, str(error)

@@ -1,0 +1,98 @@
+"""Small questions about pods that return the culprit: which pod and container fail, why, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cortex_operator.cluster import Object
+
+_IMAGE: Final = "check the image's name and that it can be pulled (spec.image)"
+_REMEDIES: Final = {
+    "ImagePullBackOff": _IMAGE,
+    "ErrImagePull": _IMAGE,
+    "InvalidImageName": _IMAGE,
+    "ErrImageNeverPull": "load the image onto the node, or let it be pulled",
+    "CreateContainerConfigError": "see that the Secrets that the container reads are there and have their keys",
+    "CreateContainerError": "see the pod's events",
+    "RunContainerError": "see the pod's events",
+    "OOMKilled": "raise spec.resources.limits.memory",
+    "CrashLoopBackOff": "see the log of the container's last run",
+    "Error": "see the container's log",
+    "Unschedulable": "free or add a node with room for spec.resources.requests, or lower them",
+}
+_LINE: Final = 300
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A pod that is not ready, why, and what to do. `container` is empty when it is the pod itself."""
+
+    pod: str
+    container: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"pod {self.pod}" + (f", container {self.container}" if self.container else "")
+        said = f": {self.message}" if self.message else ""
+        remedy = _REMEDIES.get(self.reason)
+        return f"{where}: {self.reason}{said}" + (f"; {remedy}" if remedy else "")
+
+
+def culprit(pods: Iterable[Object]) -> Culprit | None:
+    """The worst of the pods: one that fails before one that waits, the newest first; None when none is to blame."""
+    newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), reverse=True)
+    living = [pod for pod in newest if "deletionTimestamp" not in pod["metadata"] and not is_ready(pod)]
+    return next((c for pod in living for c in _failing(pod)), None) or next(
+        (c for pod in living if (c := _unscheduled(pod))), None
+    )
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the pod's condition Ready is True."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def _failing(pod: Object) -> Iterator[Culprit]:
+    for status in _containers(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        ended = (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+        if ended.get("reason") == "OOMKilled":
+            yield _blame(pod, status, "OOMKilled", "it used more memory than its limit")
+        elif waiting.get("reason") == "CrashLoopBackOff":
+            yield _blame(pod, status, "CrashLoopBackOff", _last_words(ended) or waiting.get("message", ""))
+        elif waiting.get("reason") in _REMEDIES:
+            yield _blame(pod, status, waiting["reason"], waiting.get("message", ""))
+        elif ended and ended.get("exitCode", 0) != 0:
+            yield _blame(pod, status, ended.get("reason", "Error"), _last_words(ended))
+
+
+def _blame(pod: Object, status: dict[str, Any], reason: str, message: str) -> Culprit:
+    return Culprit(pod["metadata"]["name"], status.get("name", ""), reason, message[:_LINE])
+
+
+def _last_words(ended: dict[str, Any]) -> str:
+    """`exit code 3: LAST LINE`; the message is the end of the log (terminationMessagePolicy)."""
+    code = f"exit code {ended['exitCode']}" if "exitCode" in ended else ""
+    lines = [line.strip() for line in str(ended.get("message", "")).splitlines() if line.strip()]
+    return ": ".join(part for part in (code, lines[-1] if lines else "") if part)
+
+
+def _unscheduled(pod: Object) -> Culprit | None:
+    scheduled = _condition(pod, "PodScheduled")
+    if (pod.get("status") or {}).get("phase", "Pending") != "Pending" or scheduled.get("status") != "False":
+        return None
+    message = scheduled.get("message", "")[:_LINE]
+    return Culprit(pod["metadata"]["name"], "", scheduled.get("reason", "Unschedulable"), message)
+
+
+def _containers(pod: Object) -> list[dict[str, Any]]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _condition(obj: Object, type: str) -> dict[str, Any]:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c.get("type") == type), {})

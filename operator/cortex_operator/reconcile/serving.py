@@ -1,0 +1,24 @@
+"""Whether an index can answer those who depend on it, from its stored status. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cortex_operator.cluster import Object
+
+
+def why_not_serving(index: Object) -> str:
+    """Why the CortexIndex cannot answer; empty when it can.
+
+    During a rolling update an index is not Ready, as that is about the new pods, but the old ones answer.
+    """
+    name, status = index["metadata"]["name"], index.get("status") or {}
+    found = {c.get("type"): c for c in status.get("conditions") or ()}
+    answers: dict[str, Any] = found.get("IndexReady", {})
+    if answers.get("status") == "True" and status.get("readyReplicas", 0) > 0:
+        return ""
+    if status.get("replicas", 0) == 0 and index.get("spec", {}).get("replicas") == 0:
+        return f"CortexIndex {name} is scaled to zero; raise its spec.replicas"
+    ready: dict[str, Any] = found.get("Ready", {})
+    said = f": {ready['reason']}: {ready.get('message', '')}" if ready else " yet"
+    return f"CortexIndex {name} is not ready{said}"

@@ -1,0 +1,74 @@
+"""Which events concern which resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from cortex_kinds.base import API_VERSION
+
+from cortex_operator.cluster import Event, EventType, Object
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.engine import Source
+from cortex_operator.manifests.labels import INDEX_LABEL, WORKFLOW_LABEL
+from cortex_operator.reconcile.serving import why_not_serving
+
+OWNED: Final = (
+    ("apps/v1", "Deployment"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("batch/v1", "Job"),
+    ("v1", "Pod"),
+)
+"""Kinds whose objects belong to a resource, by their labels or their owner."""
+
+_KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
+
+
+def sources() -> list[Source[ResourceKey]]:
+    """What the engine watches. Keeps in mind what it was shown, so make one per engine."""
+    uses = _Uses()
+    return [
+        Source(API_VERSION, "CortexIndex", uses.of_index),
+        Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
+        *(Source(api_version, kind, of_owned) for api_version, kind in OWNED),
+    ]
+
+
+def of_owned(event: Event) -> Iterator[ResourceKey]:
+    """The resource that an object belongs to: by its labels, or by its owner when somebody took the labels away."""
+    meta = event.object["metadata"]
+    names = {(kind, meta.get("labels", {}).get(label)) for label, kind in _KINDS.items()}
+    owners = {(o["kind"], o["name"]) for o in meta.get("ownerReferences", ()) if o["apiVersion"] == API_VERSION}
+    for kind, name in sorted((kind, name) for kind, name in names | owners if name):
+        yield ResourceKey(kind, meta["namespace"], name)
+
+
+class _Uses:
+    """Which workflows use an index; they hear when it comes, goes, or begins or ceases to serve."""
+
+    def __init__(self) -> None:
+        self._used: dict[ResourceKey, frozenset[ResourceKey]] = {}
+        self._problems: dict[ResourceKey, str] = {}
+
+    def of_workflow(self, event: Event) -> Iterator[ResourceKey]:
+        key = _key(event.object)
+        if event.type is EventType.DELETED:
+            self._used.pop(key, None)
+        else:
+            uses = event.object.get("spec", {}).get("indexes") or ()
+            self._used[key] = frozenset(ResourceKey("CortexIndex", key.namespace, use["name"]) for use in uses)
+        yield key
+
+    def of_index(self, event: Event) -> Iterator[ResourceKey]:
+        key = _key(event.object)
+        yield key
+        problem = "gone" if event.type is EventType.DELETED else why_not_serving(event.object)
+        if self._problems.get(key) == problem:
+            return
+        self._problems[key] = problem
+        yield from sorted((user for user, used in self._used.items() if key in used), key=str)
+
+
+def _key(obj: Object) -> ResourceKey:
+    return ResourceKey(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])

@@ -1,0 +1,161 @@
+"""Findings about a resource, and how they become its conditions and the fields of status that both kinds have. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cortex_kinds.common import CommonStatus, Condition, RevisionStatus
+from cortex_kinds.conditions import ConditionStatus, ConditionType, Reason, get_condition, set_condition, truncate
+
+from cortex_operator.dataplane import Description
+from cortex_operator.manifests.labels import Part, selector_text
+from cortex_operator.reconcile.model import Observed
+from cortex_operator.reconcile.rollout import Rollout
+
+REVISIONS = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The value of one condition."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is True."""
+        return self.status is ConditionStatus.TRUE
+
+
+def true(type: ConditionType, reason: str, message: str) -> Finding:
+    """A condition that holds."""
+    return Finding(type, ConditionStatus.TRUE, reason, message)
+
+
+def false(type: ConditionType, reason: str, message: str) -> Finding:
+    """A condition that does not hold."""
+    return Finding(type, ConditionStatus.FALSE, reason, message)
+
+
+def unknown(type: ConditionType, reason: str, message: str) -> Finding:
+    """A condition that nobody can tell."""
+    return Finding(type, ConditionStatus.UNKNOWN, reason, message)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the resource is ready, still being worked on, or stuck; and why."""
+
+    ready: bool
+    reason: str
+    message: str
+    reconciling: bool = False
+    stalled: bool = False
+
+    def findings(self) -> Iterable[Finding]:
+        """Ready, Reconciling and Stalled."""
+        yield (true if self.ready else false)(ConditionType.READY, self.reason, self.message)
+        moving = self.reconciling and not self.stalled
+        yield (true if moving else false)(ConditionType.RECONCILING, self.reason, self.message)
+        yield (true if self.stalled else false)(ConditionType.STALLED, self.reason, self.message)
+
+
+def conditions(before: CommonStatus, findings: Iterable[Finding], generation: int, now: datetime) -> list[Condition]:
+    """The conditions after a pass; what no finding is about stays as it was."""
+    found = list(before.conditions)
+    for finding in findings:
+        message = truncate(finding.message)
+        found = set_condition(found, finding.type, finding.status, finding.reason, message, generation, now)
+    return found
+
+
+def secrets_finding(observed: Observed) -> Finding | None:
+    """DependenciesReady=False when a Secret is missing."""
+    if not observed.missing_secrets:
+        return None
+    reason = Reason.SECRET_NOT_FOUND
+    if all(secret.found for secret in observed.missing_secrets):
+        reason = Reason.SECRET_KEY_MISSING
+    message = "; ".join(secret.message for secret in observed.missing_secrets)
+    return false(ConditionType.DEPENDENCIES_READY, reason, message)
+
+
+def pods_verdict(observed: Observed, done: Rollout) -> Verdict | None:
+    """The verdict as far as objects and pods decide it; None: the pods of this generation serve."""
+    if observed.refused:
+        return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
+    secrets = secrets_finding(observed)
+    if secrets is not None and not (done.done and done.ready):
+        return Verdict(False, secrets.reason, secrets.message, reconciling=True)
+    if done.done:
+        return Verdict(True, done.reason, done.message) if done.reason is Reason.SCALED_TO_ZERO else None
+    asked = asked_finding(observed)
+    if done.reason is Reason.PODS_STARTING and asked.status is ConditionStatus.FALSE:
+        return Verdict(False, asked.reason, asked.message, reconciling=True)
+    return Verdict(False, done.reason, done.message, reconciling=True, stalled=done.failed)
+
+
+def asked_finding(observed: Observed) -> Finding:
+    """DependenciesReady by what a pod says about the Lake and its like."""
+    description = observed.description
+    if description is None:
+        return unknown(ConditionType.DEPENDENCIES_READY, Reason.PENDING, "no pod could be asked yet about the Lake")
+    if description.missing:
+        said = "; ".join(f"{d.name}: {d.message}" for d in description.missing)
+        reason = description.missing[0].reason or Reason.LAKE_UNREACHABLE
+        return false(ConditionType.DEPENDENCIES_READY, reason, said)
+    return true(ConditionType.DEPENDENCIES_READY, Reason.DEPENDENCIES_FOUND, "everything that it needs answers")
+
+
+def dataplane_finding(observed: Observed) -> Finding:
+    """DataPlaneReachable."""
+    description = observed.description
+    if description is None:
+        return false(ConditionType.DATA_PLANE_REACHABLE, Reason.NO_POD_ANSWERS, observed.unreachable)
+    if not description.lake_read:
+        message = f"pod {description.pod} answers but cannot read the Lake: revisions are those seen last"
+        return false(ConditionType.DATA_PLANE_REACHABLE, Reason.LAKE_UNREACHABLE, message)
+    return true(ConditionType.DATA_PLANE_REACHABLE, Reason.POD_ANSWERED, "a pod answered with the Lake's revisions")
+
+
+def lake_of(observed: Observed) -> Description | None:
+    """The description, when it was read from the Lake."""
+    description = observed.description
+    return description if description is not None and description.lake_read else None
+
+
+def revision(description: Description | None, id: str) -> RevisionStatus | None:
+    """A revision by its id."""
+    return next((r for r in description.revisions if r.id == id), None) if description is not None else None
+
+
+def is_ensured(before: CommonStatus, description: Description, desired: str, generation: int) -> bool:
+    """Whether the Lake needs no order: it knows the desired revision, wants none beside it, and was told this
+    generation's `retain`."""
+    asked = get_condition(before.conditions, ConditionType.DATA_PLANE_REACHABLE)
+    told = asked is not None and asked.status == ConditionStatus.TRUE and asked.observed_generation == generation
+    found = revision(description, desired)
+    others = any(r.phase in ("Building", "Ready") for r in description.revisions if r.id != desired)
+    return told and found is not None and found.phase != "Retained" and not others
+
+
+def common_fields(
+    before: CommonStatus, part: Part, endpoint: str, done: Rollout, description: Description | None
+) -> dict[str, Any]:
+    """Status fields of both kinds, but for the conditions; revisions as last seen while the Lake cannot be asked."""
+    return {
+        "observed_generation": part.resource.metadata.generation,
+        "replicas": done.replicas,
+        "ready_replicas": done.ready,
+        "selector": selector_text(part.selector),
+        "endpoint": endpoint,
+        "image": done.image,
+        "current_revision": description.current_revision if description else before.current_revision,
+        "revisions": list(description.revisions[:REVISIONS]) if description else before.revisions,
+    }

@@ -1,0 +1,49 @@
+"""What there is of a CortexWorkflow, and of the indexes that it uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cortex_kinds.base import API_VERSION
+from cortex_kinds.graph import graph_mistakes
+from cortex_kinds.workflow import CortexWorkflow
+
+from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.names import graph_name
+from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.observe import ask, find, find_deployment, find_missing_secrets, find_pods
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedWorkflow(Observed):
+    """The world as far as one workflow goes."""
+
+    resource: CortexWorkflow
+    indexes: dict[str, Object | None]
+    """The indexes of the spec by name; None: not there."""
+    mistakes: tuple[str, ...]
+    """Of the graph."""
+
+
+async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> ObservedWorkflow:
+    """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
+    namespace, name = workflow.metadata.namespace, workflow.metadata.name
+    pods = await find_pods(world.cluster, Part(workflow, "graph"))
+    description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), pods)
+    return ObservedWorkflow(
+        now=now,
+        resource=workflow,
+        deployment=await find_deployment(world.cluster, namespace, graph_name(name)),
+        pods=pods,
+        missing_secrets=await find_missing_secrets(world.cluster, namespace, workflow.spec),
+        description=description,
+        unreachable=unreachable,
+        indexes={
+            use.name: await find(world.cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
+            for use in workflow.spec.indexes
+        },
+        mistakes=tuple(map(str, graph_mistakes(workflow.spec))),
+    )

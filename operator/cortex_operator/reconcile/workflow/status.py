@@ -1,0 +1,95 @@
+"""The status of a CortexWorkflow after a pass. Pure."""
+
+from __future__ import annotations
+
+from cortex_kinds.conditions import ConditionType, Reason
+from cortex_kinds.workflow import CortexWorkflowStatus
+
+from cortex_operator.cluster import Object
+from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.names import graph_target
+from cortex_operator.reconcile.rollout import Rollout, rollout
+from cortex_operator.reconcile.serving import why_not_serving
+from cortex_operator.reconcile.verdict import (
+    Finding,
+    Verdict,
+    asked_finding,
+    common_fields,
+    conditions,
+    dataplane_finding,
+    false,
+    lake_of,
+    pods_verdict,
+    revision,
+    secrets_finding,
+    true,
+)
+from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
+
+
+def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStatus, Verdict]:
+    """The whole status, and the verdict that it tells."""
+    workflow, before = observed.resource, observed.resource.status
+    done = rollout(observed.deployment, observed.pods)
+    graph, indexes = _graph(observed), _indexes(observed.indexes)
+    decided = _verdict(observed, done, indexes, desired)
+    findings = [
+        *decided.findings(),
+        secrets_finding(observed) or indexes or asked_finding(observed),
+        graph,
+        dataplane_finding(observed),
+    ]
+    endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
+    return CortexWorkflowStatus(
+        **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
+        conditions=conditions(before, findings, workflow.metadata.generation, observed.now),
+    ), decided
+
+
+def _verdict(observed: ObservedWorkflow, done: Rollout, indexes: Finding | None, desired: str) -> Verdict:
+    if observed.mistakes:
+        return Verdict(False, Reason.GRAPH_INVALID, _listed(observed.mistakes), stalled=True)
+    if (early := pods_verdict(observed, done)) is not None:
+        return early
+    if indexes is not None:
+        return Verdict(False, indexes.reason, indexes.message, reconciling=True)
+    if observed.revision_refused:
+        return Verdict(False, Reason.REVISION_FAILED, observed.revision_refused, stalled=True)
+    return _revision_verdict(observed, done, desired)
+
+
+def _revision_verdict(observed: ObservedWorkflow, done: Rollout, desired: str) -> Verdict:
+    description = lake_of(observed)
+    current = description.current_revision if description else observed.resource.status.current_revision
+    found = revision(description, desired)
+    if found is not None and found.phase == "Failed":
+        message = f"revision {desired} cannot run: {found.message}; change the spec"
+        return Verdict(bool(current), Reason.REVISION_FAILED, message, stalled=True)
+    if not current:
+        return Verdict(False, Reason.REVISION_PENDING, f"revision {desired} is not Current yet", reconciling=True)
+    if description is not None and current != desired:
+        message = f"revision {desired} is not Current yet; revision {current} answers meanwhile"
+        return Verdict(True, Reason.REVISION_BUILDING, message, reconciling=True)
+    return Verdict(True, Reason.READY, f"{done.ready} of {done.replicas} pods serve revision {current}")
+
+
+def _graph(observed: ObservedWorkflow) -> Finding:
+    if observed.mistakes:
+        return false(ConditionType.GRAPH_VALID, Reason.GRAPH_INVALID, _listed(observed.mistakes))
+    return true(ConditionType.GRAPH_VALID, Reason.GRAPH_COMPILES, "the graph passed every check")
+
+
+def _listed(mistakes: tuple[str, ...]) -> str:
+    return "; ".join(mistakes)
+
+
+def _indexes(indexes: dict[str, Object | None]) -> Finding | None:
+    """DependenciesReady=False when an index is not there or does not serve; None when all do."""
+    absent = [name for name, index in indexes.items() if index is None]
+    if absent:
+        message = f"CortexIndex {', '.join(absent)} is not in this namespace; create it, or correct spec.indexes"
+        return false(ConditionType.DEPENDENCIES_READY, Reason.INDEX_NOT_FOUND, message)
+    problems = [why for index in indexes.values() if index is not None and (why := why_not_serving(index))]
+    if problems:
+        return false(ConditionType.DEPENDENCIES_READY, Reason.INDEX_NOT_READY, "; ".join(problems))
+    return None
