@@ -30,8 +30,8 @@ def _number(value: Any) -> Any:
     return value
 
 
-Int = Annotated[int, BeforeValidator(_number)]
-"""A whole number; 8.0 is one (google.protobuf.Struct has no other numbers), "8" is not."""
+Whole: Final = BeforeValidator(_number)
+"""For whole numbers: 8.0 is one (google.protobuf.Struct has no other numbers), "8" is not. Stands after the bounds."""
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 """A DNS label, as Kubernetes wants names."""
 NodeName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$")]

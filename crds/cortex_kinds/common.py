@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Int, Model, Name, Quantity
+from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, Quantity, Whole
 from cortex_kinds.cel import Rule
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
@@ -48,7 +48,7 @@ class CommonSpec(Model):
 
     image: Annotated[str, Field(max_length=512)] = ""
     """Container image; empty: the release's."""
-    replicas: Annotated[Int, Field(ge=0, le=1000)] | None = None
+    replicas: Annotated[int, Field(ge=0, le=1000), Whole] | None = None
     """How many pods serve; unset: 1."""
     resources: Resources = Resources()
     """Requests and limits of the serving container; unset: the defaults of the service."""
@@ -82,7 +82,7 @@ class ObjectMeta(Model):
     """Kubernetes namespace."""
     uid: Annotated[str, Field(max_length=64)] = ""
     """Given by the API server."""
-    generation: Annotated[Int, Field(ge=0)] = 0
+    generation: Annotated[int, Field(ge=0), Whole] = 0
     """Counts changes of the spec; given by the API server."""
 
 
@@ -99,7 +99,7 @@ class Condition(Model):
     """What is the case and what to do."""
     last_transition_time: Annotated[str, Field(max_length=64)]
     """RFC 3339, UTC: when `status` changed last."""
-    observed_generation: Annotated[Int, Field(ge=0)] = 0
+    observed_generation: Annotated[int, Field(ge=0), Whole] = 0
     """The generation that it is about."""
 
 
@@ -110,11 +110,11 @@ class RevisionStatus(Model):
     """First 10 hex digits of the definition's fingerprint."""
     phase: Annotated[str, Field(max_length=16)]
     """Building, Ready, Ramping, Current, Draining, Retained or Failed."""
-    documents: Annotated[Int, Field(ge=0)] | None = None
+    documents: Annotated[int, Field(ge=0), Whole] | None = None
     """Documents embedded in it (indexes)."""
-    chunks: Annotated[Int, Field(ge=0)] | None = None
+    chunks: Annotated[int, Field(ge=0), Whole] | None = None
     """Chunks in it (indexes)."""
-    waiting: Annotated[Int, Field(ge=0)] | None = None
+    waiting: Annotated[int, Field(ge=0), Whole] | None = None
     """Documents that wait to be embedded in it (indexes)."""
     created_at: Annotated[str, Field(max_length=64)] = ""
     """RFC 3339, UTC."""
@@ -127,7 +127,7 @@ class CommonStatus(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    observed_generation: Annotated[Int, Field(ge=-1)] = -1
+    observed_generation: Annotated[int, Field(ge=-1), Whole] = -1
     """The generation that the status is about; -1 until the operator has seen the resource."""
     conditions: Annotated[
         list[Condition],
@@ -136,9 +136,9 @@ class CommonStatus(Model):
         ),
     ] = Field(default_factory=list)
     """Ready is always there; others as the reference of conditions says."""
-    replicas: Annotated[Int, Field(ge=0)] = 0
+    replicas: Annotated[int, Field(ge=0), Whole] = 0
     """Pods that exist."""
-    ready_replicas: Annotated[Int, Field(ge=0)] = 0
+    ready_replicas: Annotated[int, Field(ge=0), Whole] = 0
     """Pods that serve."""
     selector: Annotated[str, Field(max_length=512)] = ""
     """Label selector of the pods, for the scale subresource."""

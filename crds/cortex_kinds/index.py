@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import Int, Model
+from cortex_kinds.base import Model, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 
@@ -28,9 +28,9 @@ class Chunking(Model):
 
     split_by: SplitBy = SplitBy.SENTENCE
     """The unit of the two lengths below."""
-    split_length: Annotated[Int, Field(ge=1, le=2000)] = 8
+    split_length: Annotated[int, Field(ge=1, le=2000), Whole] = 8
     """Units in a chunk. A chunk is also never longer than the embedder reads."""
-    split_overlap: Annotated[Int, Field(ge=0, le=1000)] = 2
+    split_overlap: Annotated[int, Field(ge=0, le=1000), Whole] = 2
     """Units that two neighbouring chunks share; below splitLength."""
 
 
@@ -80,7 +80,7 @@ class Retrieval(Model):
 
     mode: RetrievalMode = RetrievalMode.HYBRID
     """Used when a request names no mode."""
-    top_k: Annotated[Int, Field(ge=1, le=1000)] = 10
+    top_k: Annotated[int, Field(ge=1, le=1000), Whole] = 10
     """Used when a request names no number of hits."""
     language: Language = Language.ENGLISH
     """Of the documents. Part of the revision."""
@@ -89,7 +89,7 @@ class Retrieval(Model):
 class IndexRevisions(Model):
     """What happens to revisions."""
 
-    retain: Annotated[Int, Field(ge=0, le=8)] = 2
+    retain: Annotated[int, Field(ge=0, le=8), Whole] = 2
     """Revisions kept ready beside the current one."""
 
 
@@ -109,7 +109,7 @@ class CortexIndexSpec(CommonSpec):
 class CortexIndexStatus(CommonStatus):
     """What the operator saw last."""
 
-    documents: Annotated[Int, Field(ge=0)] = 0
+    documents: Annotated[int, Field(ge=0), Whole] = 0
     """Documents in the index."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from cortex_kinds.base import Duration, Expression, Int, Model, Name, NodeName, StateKey
+from cortex_kinds.base import Duration, Expression, Model, Name, NodeName, StateKey, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.index import RetrievalMode
 
@@ -31,7 +31,7 @@ class Search(Model):
     """One of `spec.indexes`."""
     query: Expression
     """CEL: the question, a string."""
-    top_k: Annotated[Int, Field(ge=1, le=100)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=100), Whole] | None = None
     """How many documents; unset: as the index says."""
     mode: RetrievalMode | None = None
     """How to search; unset: as the index says."""
@@ -74,7 +74,7 @@ class Extract(Model):
     """CEL: the question, a string."""
     documents: Expression
     """CEL: a list of documents, as Search writes them."""
-    sources: Annotated[Int, Field(ge=1, le=16)] = 3
+    sources: Annotated[int, Field(ge=1, le=16), Whole] = 3
     """How many sources to write."""
     into: StateKey = "answer"
     """The state's key that the answer is written to."""
@@ -83,7 +83,7 @@ class Extract(Model):
 class Retry(Model):
     """Tries a node again when what it depends on is unavailable."""
 
-    attempts: Annotated[Int, Field(ge=1, le=10)] = 3
+    attempts: Annotated[int, Field(ge=1, le=10), Whole] = 3
     """Tries in all."""
 
 

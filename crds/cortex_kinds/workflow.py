@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import Duration, Int, Model, Name, Quantity
+from cortex_kinds.base import Duration, Model, Name, Quantity, Whole
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.nodes import Node, NodeTarget
 
@@ -42,9 +42,9 @@ class Edge(Model):
 class Limits(Model):
     """What a run may use."""
 
-    steps: Annotated[Int, Field(ge=1, le=1000)] = 50
+    steps: Annotated[int, Field(ge=1, le=1000), Whole] = 50
     """Super-steps."""
-    parallelism: Annotated[Int, Field(ge=1, le=64)] = 16
+    parallelism: Annotated[int, Field(ge=1, le=64), Whole] = 16
     """Nodes that run at the same time."""
     duration: Duration = "10m"
     """Time."""
@@ -70,7 +70,7 @@ class Execution(Model):
 class WorkflowRevisions(Model):
     """What happens to revisions."""
 
-    retain: Annotated[Int, Field(ge=0, le=8)] = 3
+    retain: Annotated[int, Field(ge=0, le=8), Whole] = 3
     """Revisions kept beside the current one."""
 
 

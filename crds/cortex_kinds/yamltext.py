@@ -45,8 +45,8 @@ def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]
     try:
         while loader and loader.check_node():
             reader = _Reader(loader, Document(file), problems)
-            node = loader.get_node()
-            reader.document.data = reader.read(node, ())
+            if (node := loader.get_node()) is not None:
+                reader.document.data = reader.read(node, ())
             documents += [reader.document] if reader.document.data is not None else []
     except yaml.YAMLError as error:
         problems.append(_syntax(error, file))

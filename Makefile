@@ -1,0 +1,67 @@
+# Every target makes what it needs: .venv from the pinned and hashed requirements/dev.txt. `make help` lists them.
+PYTHON ?= python3
+PYTEST_WORKERS ?= 2
+
+STAMP := .venv/.made-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check lint types tests generate lock bench clean venv
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## Start everything on this machine, index real documents, ask questions. KEEP=1 leaves it up.
+	@$(BIN)/python -m cortex_cli.demo
+
+test: venv check tests ## Everything that must hold: check, then unit, integration and contract tests.
+
+check: lint types ## What takes seconds: style, layers, generated files, protocol, types.
+
+venv:
+	@tools/timed venv $(MAKE) --no-print-directory $(STAMP)
+
+lint: $(STAMP)
+	@tools/timed check bash -euc '\
+	  $(BIN)/ruff check --quiet; \
+	  $(BIN)/ruff format --check --quiet || { echo "run: $(BIN)/ruff format"; exit 1; }; \
+	  $(BIN)/python tools/layers.py; \
+	  $(BIN)/python tools/generate.py --check; \
+	  $(BIN)/python tools/protocol.py'
+
+types: $(STAMP)
+	@tools/timed types bash -euc '$(BIN)/mypy --no-error-summary; $(BIN)/mypy --no-error-summary tools/*.py'
+
+tests: $(STAMP)
+	@tools/timed tests $(BIN)/pytest -q -n $(PYTEST_WORKERS) tests/unit tests/integration tests/contract
+
+generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
+	@$(BIN)/python tools/generate.py
+
+bench: $(STAMP) ## Measure; results go to benchmarks/results.
+	@$(BIN)/python -m benchmarks.run
+
+lock: .build/uv/bin/uv ## Pin requirements/dev.txt anew from pyproject.toml.
+	@.build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --extra dev --no-header --output-file .build/dev.txt pyproject.toml
+	@{ echo '# Made by `make lock` from pyproject.toml (extra dev). Hashes for every file; no index is named here.'; \
+	  cat .build/dev.txt; } >requirements/dev.txt
+
+clean: ## Remove .venv, build outputs and caches. Local data in .cortex stays: `cortex down` first, then remove it.
+	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.build/uv/bin/uv: requirements/lock.txt
+	@$(PYTHON) -m venv .build/uv
+	@.build/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	@touch $@
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Install one and name it: make PYTHON=python3.11 $(or $(MAKECMDGOALS),help)" >&2; exit 1; }
+	@echo "Making .venv from requirements/dev.txt (once; some minutes when nothing is cached)"
+	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f .venv/.made-* && touch $@

@@ -1,0 +1,106 @@
+"""The reference pages, from the CRDs and the conditions; shields them from being written by hand and going stale."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+from cortex_kinds import conditions
+from cortex_kinds.crd import KINDS, Kind, crd
+from cortex_kinds.structural import plain
+
+NOTE = "<!-- Made by `make generate`; change the models, not this page. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """File name below docs/reference -> text."""
+    return {f"{kind.name.lower()}.md": _kind_page(kind) for kind in KINDS} | {"conditions.md": _conditions_page()}
+
+
+def _kind_page(kind: Kind) -> str:
+    definition = crd(kind)
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    lines = [
+        NOTE,
+        f"# {kind.name}",
+        f"`{definition['spec']['group']}/v1alpha1`, short name `{kind.short}`. {schema['description']}",
+        "",
+        *_rules(schema),
+    ]
+    for part in ("spec", "status"):
+        lines += [f"## {part}", schema["properties"][part]["description"], "", *_table(schema["properties"][part])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(schema: dict[str, Any]) -> list[str]:
+    rows = [f"| `{path}` | {_type(field, required)} | {_text(field)} |" for path, field, required in _fields(schema)]
+    return ["| field | type | |", "|---|---|---|", *rows, ""]
+
+
+def _fields(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
+    for name, field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        yield path, field, name in schema.get("required", ())
+        yield from _fields(field, f"{path}.")
+        yield from _fields(field.get("items", {}), f"{path}[].")
+
+
+def _type(field: dict[str, Any], required: bool) -> str:
+    words = " or ".join(f"`{word}`" for word in field.get("enum", ())) or _shape(field)
+    bounds = [
+        text.format(field[key])
+        for key, text in {
+            "minimum": "at least {:,}", "maximum": "at most {:,}", "maxLength": "at most {:,} characters",
+            "maxItems": "at most {:,}", "maxProperties": "at most {:,}",
+        }.items()
+        if key in field and "enum" not in field
+    ]  # fmt: skip
+    default = [f"default `{field['default']}`"] if "default" in field else []
+    return ", ".join([words, *bounds, *default, *(["**required**"] if required else [])])
+
+
+def _shape(field: dict[str, Any]) -> str:
+    if "items" in field:
+        return f"list of {field['items']['type']}s"
+    if "additionalProperties" in field:
+        return f"map of {field['additionalProperties']['type']}s"
+    return str(field["type"])
+
+
+def _text(field: dict[str, Any]) -> str:
+    rules = [f"Rule: {rule['message']}." for rule in _rules_within(field)]
+    return " ".join([field["description"], *rules]).replace("|", "\\|")
+
+
+def _rules_within(field: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*field.get("x-kubernetes-validations", ()), *field.get("items", {}).get("x-kubernetes-validations", ())]
+
+
+def _rules(schema: dict[str, Any]) -> list[str]:
+    rules = schema.get("x-kubernetes-validations", ())
+    return [*(f"- {rule['message']}." for rule in rules), ""] if rules else []
+
+
+def _conditions_page() -> str:
+    types, reasons = _members(conditions.ConditionType), _members(conditions.Reason)
+    return "\n".join([
+        NOTE, "# Conditions and reasons", plain(conditions.__doc__ or ""), "",
+        "## Conditions", "| type | |", "|---|---|", *types, "",
+        "## Reasons", "Stable: alerts and scripts may rely on them.", "", "| reason | |", "|---|---|", *reasons, "",
+    ])  # fmt: skip
+
+
+def _members(enum: type[StrEnum]) -> list[str]:
+    """The members of an enumeration as rows of a table, described by the docstring below each."""
+    tree = ast.parse(inspect.getsource(enum)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    rows = []
+    for statement, below in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(statement, ast.Assign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            name = statement.targets[0]
+            assert isinstance(name, ast.Name)
+            rows.append(f"| `{enum[name.id].value}` | {plain(str(below.value.value))} |")
+    return rows
