@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main() -> int:
     """Runs import-linter quietly."""
-    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-logo", "--no-color"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-logo"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout + done.stderr)
