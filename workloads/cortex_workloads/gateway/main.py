@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from datapunk.cortex import api_pb2_grpc
 
@@ -17,8 +18,9 @@ from cortex_workloads.runtime.server import Server, run
 from cortex_workloads.runtime.settings import GatewaySettings
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM. Raises StartError."""
+@asynccontextmanager
+async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
+    """A gateway that answers while the context is open. Raises StartError."""
     hosts = listen.hosts(settings)
     if settings.catalogue_file is None:
         raise listen.Refused("CORTEX_CATALOGUE_FILE is not set: it names the file that says which resources there are")
@@ -30,11 +32,17 @@ async def serve(settings: GatewaySettings) -> None:
         backend = Backend(catalogue, channels, progress, server.health)
         server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
         sockets = listen.sockets(hosts, settings.port_http)
+        app = build(backend, any_host=settings.insecure_listen)
+        await stack.enter_async_context(listen.http(app, sockets, settings.drain_seconds))
         await server.start()
         server.ports["http"] = sockets[0].getsockname()[1]
-        app = build(backend, any_host=settings.insecure_listen)
-        async with listen.http(app, sockets, settings.drain_seconds):
-            await server.wait()
+        yield server
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM. Raises StartError."""
+    async with gateway(settings) as server:
+        await server.wait()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from cortex_workloads.runtime import telemetry
-from cortex_workloads.runtime.errors import CortexError, TooLarge, retry_after, to_problem
+from cortex_workloads.runtime.errors import CortexError, retry_after, to_problem
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS: Final = 15.0
@@ -33,9 +33,6 @@ def problem(error: CortexError, **more: Any) -> Response:
     headers: dict[str, str] = {}
     if (seconds := retry_after(error)) is not None:
         headers["Retry-After"] = str(math.ceil(seconds))
-    if isinstance(error, TooLarge):
-        # The rest of the body will not be read.
-        headers["Connection"] = "close"
     return Response(orjson.dumps(body), body["status"], headers, media_type="application/problem+json")
 
 

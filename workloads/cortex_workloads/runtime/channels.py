@@ -5,9 +5,10 @@
         reply = await search.Search(request, timeout=5)
 
 Shields callers from where pods are: in a cluster DNS says so; locally the catalogue file, and the connections follow it
-under the same stub. Balances over the pods, tries again by gRPC's own throttled policy (so do not retry around it),
-sends the trace context along. Calls raise `errors.CortexError`, never AioRpcError. A stub's unary method is awaited
-once; a streaming one is iterated (close it early with `contextlib.aclosing`).
+under the same stub. Balances over the pods and tries again by gRPC's own throttled policy, locally once more when the
+catalogue shows other pods: so do not retry around it. Sends the trace context along. Calls raise `errors.CortexError`,
+never AioRpcError. A stub's unary method is awaited once; a streaming one is iterated (close it early with
+`contextlib.aclosing`).
 """
 
 from __future__ import annotations
@@ -147,12 +148,25 @@ class _Channel:
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
     ) -> Callable[..., Any]:
+        async def once(line: _Line, request: Any, left: float | None, metadata: Any) -> Any:
+            with line.speaking() as channel:
+                stub = channel.unary_unary(method, request_serializer, response_deserializer)
+                return await stub(request, timeout=left, metadata=_metadata(metadata))
+
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:
             started = time.monotonic()
             line = await self._ready(timeout)
-            with line.speaking() as channel, self._told(line):
-                stub = channel.unary_unary(method, request_serializer, response_deserializer)
-                return await stub(request, timeout=_left(timeout, started), metadata=_metadata(metadata))
+            try:
+                return await once(line, request, _left(timeout, started), metadata)
+            except grpc.aio.AioRpcError as error:
+                told = self._told(error)
+                if not (_lost(error) and await self._changed(_left(timeout, started))):
+                    raise told from error
+            line = await self._ready(_left(timeout, started))
+            try:
+                return await once(line, request, _left(timeout, started), metadata)
+            except grpc.aio.AioRpcError as error:
+                raise self._told(error) from error
 
         return call
 
@@ -162,12 +176,14 @@ class _Channel:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
             started = time.monotonic()
             line = await self._ready(timeout)
-            with line.speaking() as channel, self._told(line):
+            with line.speaking() as channel:
                 stub = channel.unary_stream(method, request_serializer, response_deserializer)
                 stream = stub(request, timeout=_left(timeout, started), metadata=_metadata(metadata))
                 try:
                     async for response in stream:
                         yield response
+                except grpc.aio.AioRpcError as error:
+                    raise self._told(error) from error
                 finally:
                     stream.cancel()
 
@@ -201,18 +217,27 @@ class _Channel:
             self._line = _Line(address)
         return self._line
 
-    @contextmanager
-    def _told(self, line: _Line) -> Iterator[None]:
+    async def _changed(self, timeout: float | None) -> bool:
+        """Whether the catalogue says something new soon: the pod died, and another may be there. A cluster's DNS has
+        no such moment, gRPC's own tries are all there is."""
+        if self._catalogue is None:
+            return False
         try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            told = errors.from_rpc_error(error)
-            by_server = any(key == errors.DETAILS_KEY for key, _ in error.trailing_metadata() or ())
-            if isinstance(told, errors.Unavailable) and not by_server:
-                told = self._unavailable(f"does not answer ({told.message})")
-            elif isinstance(told, errors.DeadlineExceeded) and not by_server:
-                told = errors.DeadlineExceeded(f"{self._name} did not answer in time", remedy="allow it more time")
-            raise told from error
+            async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
+                await self._catalogue.changed(self._version)
+        except TimeoutError:
+            return False
+        return True
+
+    def _told(self, error: grpc.aio.AioRpcError) -> errors.CortexError:
+        told = errors.from_rpc_error(error)
+        if _by_server(error):
+            return told
+        if isinstance(told, errors.Unavailable):
+            return self._unavailable(f"does not answer ({told.message})")
+        if isinstance(told, errors.DeadlineExceeded):
+            return errors.DeadlineExceeded(f"{self._name} did not answer in time", remedy="allow it more time")
+        return told
 
     @property
     def _name(self) -> str:
@@ -247,6 +272,14 @@ def _address(found: Any) -> str:
     v4 = [f"{host}:{port}" for host, port in pods if ":" not in host]
     v6 = [f"[{host}]:{port}" for host, port in pods if ":" in host]
     return f"ipv4:{','.join(v4)}" if v4 else f"ipv6:{','.join(v6)}" if v6 else ""
+
+
+def _by_server(error: grpc.aio.AioRpcError) -> bool:
+    return any(key == errors.DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+
+
+def _lost(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not _by_server(error)
 
 
 def _left(timeout: float | None, started: float) -> float | None:
