@@ -29,3 +29,10 @@ class Model:
             raise
         self.error = None
         return embedder
+
+    async def close(self) -> None:
+        """Ends the embedder's thread."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+            if self._loading.exception() is None:
+                self._loading.result().close()

@@ -1,0 +1,118 @@
+"""The composition root of the graph service: what a pod is made of, how it begins and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Final, Self
+
+from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
+from datapunk.cortex.graph_pb2_grpc import add_GraphServiceServicer_to_server
+
+from cortex_workloads.graph import checkpoints
+from cortex_workloads.graph.attach import Attachment
+from cortex_workloads.graph.control import Control
+from cortex_workloads.graph.library import Library
+from cortex_workloads.graph.model import Model
+from cortex_workloads.graph.nodes.base import Tools
+from cortex_workloads.graph.runner import Runner
+from cortex_workloads.graph.searcher import IndexSearcher
+from cortex_workloads.graph.service import GraphService
+from cortex_workloads.graph.store import Store
+from cortex_workloads.runtime.channels import Channels
+from cortex_workloads.runtime.errors import CortexError
+from cortex_workloads.runtime.lake import revisions
+from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.server import Server
+from cortex_workloads.runtime.settings import GraphSettings
+
+_log: Final = logging.getLogger("cortex.graph")
+_WATCH_SECONDS: Final = 0.5
+
+
+class Pod:
+    """Serves while its context is open; leaving it lets runs end, or gives them to another pod."""
+
+    def __init__(self, settings: GraphSettings) -> None:
+        self._settings = settings
+        self._resource = Resource("CortexWorkflow", settings.resource_namespace, settings.resource_name)
+        self._stack = AsyncExitStack()
+        self._preparing: asyncio.Task[None] | None = None
+        self.server = Server(settings, "graph")
+        self.lake = Lake(settings.lake_dsn.get_secret_value(), settings.lake_pool_size, name=settings.pod)
+        # A new process is a new owner: what the one before left behind is taken over when its lease is over.
+        self.store = Store(self.lake, self._resource, f"{settings.pod}/{secrets.token_hex(4)}")
+        self.model = Model(settings.embedding_threads)
+
+    async def __aenter__(self) -> Self:
+        """Listens; not ready before the Lake is."""
+        channels = await self._stack.enter_async_context(Channels(self._settings))
+        progress = await self._stack.enter_async_context(ProgressStream(self._settings.state_url.get_secret_value()))
+        self._stack.push_async_callback(self.lake.close)
+        self._stack.push_async_callback(self.model.close)
+        await self._stack.enter_async_context(self.server)
+        searcher = IndexSearcher(channels, self._resource.namespace, self._settings.indexes)
+        tools = Tools(searcher, self.model.encoder)
+        self.library = Library(self.lake, self._resource, tools)
+        self.runner = Runner(self.lake, self.store, self.library, progress)
+        self._stack.push_async_callback(self.runner.drain, self._settings.drain_seconds / 2)
+        attachment = Attachment(self.store, self.runner, progress)
+        service = GraphService(self._resource, self.store, self.library, self.runner, attachment)
+        control = Control(
+            self._settings.pod, self._resource, self.lake, self.store, searcher, self.model, progress, tools
+        )
+        self.server.add(add_GraphServiceServicer_to_server, service)
+        self.server.add(add_ControlServiceServicer_to_server, control, port="control")
+        self.server.health.expect("Lake")
+        await self.server.start()
+        await self.lake.open()
+        self._preparing = asyncio.create_task(self._prepare(), name="prepare")
+        return self
+
+    async def __aexit__(
+        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
+    ) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        await self._stack.aclose()
+
+    async def _prepare(self) -> None:
+        """The schema, the runs that were left, and the model ahead of the first question; then watches the Lake."""
+        while not await self._schema():  # noqa: ASYNC110 - nothing says when a Lake can be used
+            await asyncio.sleep(_WATCH_SECONDS)
+        self.runner.start()
+        with suppress(CortexError):
+            await self._warm()
+        health = self.server.health
+        while True:
+            if self.lake.reachable is not health.checks["Lake"].ok:
+                await (health.ok("Lake") if self.lake.reachable else self._say(self.lake.unavailable()))
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _schema(self) -> bool:
+        try:
+            await migrate(self.lake)
+            await checkpoints.migrate(self.lake)
+        except CortexError as error:
+            await self._say(error)
+            return False
+        await self.server.health.ok("Lake")
+        return True
+
+    async def _say(self, error: CortexError) -> None:
+        if self.server.health.checks["Lake"].message != str(error):
+            _log.warning("the Lake cannot be used: %s", error)
+        await self.server.health.failing("Lake", error.reason, str(error))
+
+    async def _warm(self) -> None:
+        async with self.lake.connection() as connection:
+            current = revisions.current(await revisions.describe(connection, self._resource))
+        if current is not None and (await self.library.get(current.id)).needs_model:
+            await self.model.encoder()
