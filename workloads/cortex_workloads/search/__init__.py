@@ -1,0 +1,1 @@
+"""The search service: a CortexIndex as a Haystack pipeline over the Lake."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cortex_workloads.runtime.embedding.model import DIMENSIONS, MAX_TOKENS, NET
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 Vectors = NDArray[np.float32]
+T = TypeVar("T")
 
 _BATCH: Final = 16
 
@@ -51,7 +52,11 @@ class Embedder:
 
     async def aencode(self, texts: Sequence[str]) -> Vectors:
         """`encode` on a thread of the embedder's own; calls queue."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self.encode, texts)
+        return await self.run(self.encode, texts)
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Does other work on the embedder's thread, with its priority."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the whole text, without the two special ones."""

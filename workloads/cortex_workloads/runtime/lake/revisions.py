@@ -164,13 +164,6 @@ async def fail(connection: Connection, revision: Revision, message: str) -> bool
     return await failed.fetchone() is not None
 
 
-async def note(connection: Connection, revision: Revision, message: str) -> None:
-    """Sets what a revision's status says beside its phase."""
-    await connection.execute(
-        "UPDATE revisions SET message = %s WHERE id = %s AND message <> %s", (message, revision.row, message)
-    )
-
-
 async def trim(connection: Connection, resource: int, *, in_use: Collection[str] = ()) -> list[str]:
     """Removes the oldest Retained and Failed revisions beyond the resource's `retain`; returns their ids."""
     gone = await connection.execute(

@@ -1,0 +1,116 @@
+"""The Haystack components of the search service.
+
+Vectors travel between them as numpy arrays: Haystack copies what it passes on, and copies a list of floats slowly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from haystack import component
+
+from cortex_workloads.runtime.embedding.embedder import Embedder
+from cortex_workloads.search.retrieval import Found, Mode
+from cortex_workloads.search.store import LakeDocumentStore
+
+
+@component
+class QueryEmbedder:
+    """Embeds the text of a query."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    @component.output_types(vector=np.ndarray)
+    def run(self, text: str) -> dict[str, Any]:
+        """`vector`: float32 [384]."""
+        return {"vector": self._embedder.encode([text])[0]}
+
+    @component.output_types(vector=np.ndarray)
+    async def run_async(self, text: str) -> dict[str, Any]:
+        """As `run`, on the embedder's thread."""
+        return {"vector": (await self._embedder.aencode([text]))[0]}
+
+
+class _Retriever:
+    """What the retrievers share: one statement on the store, awaited."""
+
+    mode: Mode
+
+    def __init__(self, store: LakeDocumentStore) -> None:
+        self._store = store
+
+    async def _search(
+        self, text: str, vector: Any, top_k: int, filters: dict[str, Any] | None, revision: str
+    ) -> dict[str, Any]:
+        found, answered = await self._store.search(
+            text, self.mode, top_k, vector=vector, filters=filters, revision=revision
+        )
+        return {"found": found, "revision": answered.id}
+
+    def _search_from_a_thread(self, *arguments: Any) -> dict[str, Any]:
+        return self._store.wait(self._search(*arguments))
+
+
+@component
+class TextRetriever(_Retriever):
+    """BM25."""
+
+    mode = Mode.TEXT
+
+    @component.output_types(found=Found, revision=str)
+    def run(
+        self, text: str, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """`found`, and the id of the `revision` that answered."""
+        return self._search_from_a_thread(text, None, top_k, filters, revision)
+
+    @component.output_types(found=Found, revision=str)
+    async def run_async(
+        self, text: str, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """As `run`."""
+        return await self._search(text, None, top_k, filters, revision)
+
+
+@component
+class VectorRetriever(_Retriever):
+    """Cosine similarity of the best passage."""
+
+    mode = Mode.VECTOR
+
+    @component.output_types(found=Found, revision=str)
+    def run(
+        self, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
+        return self._search_from_a_thread("", vector, top_k, filters, revision)
+
+    @component.output_types(found=Found, revision=str)
+    async def run_async(
+        self, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """As `run`."""
+        return await self._search("", vector, top_k, filters, revision)
+
+
+@component
+class HybridRetriever(_Retriever):
+    """Both legs and their fusion by reciprocal rank: one statement, so that both see the same documents."""
+
+    mode = Mode.HYBRID
+
+    @component.output_types(found=Found, revision=str)
+    def run(
+        self, text: str, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
+        return self._search_from_a_thread(text, vector, top_k, filters, revision)
+
+    @component.output_types(found=Found, revision=str)
+    async def run_async(
+        self, text: str, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+    ) -> dict[str, Any]:
+        """As `run`."""
+        return await self._search(text, vector, top_k, filters, revision)

@@ -1,0 +1,68 @@
+"""`python -m cortex_workloads.search.ingest`: a Job that embeds what waits for one revision, then ends.
+
+What it did is committed batch by batch: killed, it goes on where it was. Exit code 0: nothing waits any more, or the
+revision was superseded; 1: one line on stderr says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Final
+
+from cortex_workloads.runtime.embedding.embedder import Embedder
+from cortex_workloads.runtime.errors import CortexError, Unavailable
+from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.server import run
+from cortex_workloads.runtime.settings import IngestSettings
+from cortex_workloads.search.worker import JOB, Worker
+
+_LAKE_SECONDS: Final = 60.0
+"""How long the Lake may be away before the Job fails."""
+
+_log = logging.getLogger("cortex.ingest")
+
+
+async def ingest(settings: IngestSettings) -> None:
+    """Runs the Job."""
+    try:
+        lake = Lake(settings.lake_dsn.get_secret_value(), 3, name=f"cortex-ingest {settings.pod}")
+        await lake.open()
+        async with ProgressStream(settings.state_url.get_secret_value()) as state:
+            worker = Worker(
+                lake,
+                Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
+                await asyncio.to_thread(Embedder, settings.embedding_threads),
+                state,
+                JOB,
+            )
+            done = await _persistently(lake, worker, settings.revision)
+        await lake.close()
+    except CortexError as error:
+        sys.exit(f"ingest: {error}")
+    ended = "nothing waits any more" if done else "the revision is not there any more: superseded"
+    _log.info(ended, extra={"revision": settings.revision})
+
+
+async def _persistently(lake: Lake, worker: Worker, revision: str) -> bool:
+    """Goes on over outages of the Lake that are shorter than a minute."""
+    answered = time.monotonic()
+    while True:
+        try:
+            await migrate(lake)
+            return await worker.drain(revision)
+        except Unavailable:
+            if lake.reachable:
+                answered = time.monotonic()
+            if time.monotonic() - answered > _LAKE_SECONDS:
+                raise
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    run(ingest, IngestSettings)

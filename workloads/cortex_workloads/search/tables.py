@@ -1,0 +1,150 @@
+"""The tables of one index revision. Shields the rest from their names, their making and their removal.
+
+Each revision has its own set, so that it has a vector index of its own and goes away at once:
+
+    postings    the text leg: a word of a document, how often, and how long the document is
+    indexed     documents with postings, and the version of the text that they are of
+    queue       documents that are not embedded yet (taken with SKIP LOCKED)
+    chunks      embedded passages; [start, stop) are code points of documents.content
+    statistics  sums, as differences that writers append (no row that all of them update); `compact` adds them up
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import psycopg
+
+from cortex_workloads.runtime.embedding.model import DIMENSIONS
+from cortex_workloads.runtime.lake.pool import Connection, Lake
+from cortex_workloads.runtime.lake.revisions import Revision
+
+_NAMES: Final = ("postings", "indexed", "queue", "chunks", "statistics")
+
+_CREATE: Final = f"""
+CREATE TABLE {{postings}} (
+    lexeme text COLLATE "C" NOT NULL, document_id bigint NOT NULL, frequency int NOT NULL, length int NOT NULL,
+    PRIMARY KEY (lexeme, document_id) INCLUDE (frequency, length));
+CREATE INDEX ON {{postings}} (document_id);
+CREATE TABLE {{indexed}} (document_id bigint PRIMARY KEY, version bigint NOT NULL, length int NOT NULL);
+CREATE TABLE {{queue}} (
+    document_id bigint PRIMARY KEY, attempts int NOT NULL DEFAULT 0, message text NOT NULL DEFAULT '');
+CREATE INDEX ON {{queue}} (attempts, document_id);
+CREATE TABLE {{chunks}} (
+    document_id bigint NOT NULL, ordinal int NOT NULL, start int NOT NULL, stop int NOT NULL,
+    embedding halfvec({DIMENSIONS}) NOT NULL, PRIMARY KEY (document_id, ordinal));
+CREATE INDEX ON {{chunks}} USING hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
+CREATE TABLE {{statistics}} (
+    documents bigint NOT NULL DEFAULT 0, posted bigint NOT NULL DEFAULT 0, length bigint NOT NULL DEFAULT 0,
+    embedded bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0);
+"""
+
+# What a revision lacks of the documents as they are now; what it has of documents that are gone or were changed.
+_FORGET: Final = """
+WITH stale AS MATERIALIZED (
+    SELECT i.document_id FROM {indexed} i LEFT JOIN documents d ON d.id = i.document_id
+    WHERE d.version IS DISTINCT FROM i.version
+), queue AS (DELETE FROM {queue} q WHERE NOT EXISTS (SELECT FROM documents d WHERE d.id = q.document_id)
+), postings AS (DELETE FROM {postings} WHERE document_id IN (SELECT document_id FROM stale)
+), chunks AS (DELETE FROM {chunks} WHERE document_id IN (SELECT document_id FROM stale))
+DELETE FROM {indexed} WHERE document_id IN (SELECT document_id FROM stale)
+"""
+_ENQUEUE: Final = """
+INSERT INTO {queue} (document_id)
+SELECT d.id FROM documents d LEFT JOIN {indexed} i ON i.document_id = d.id
+WHERE d.resource_id = %(resource)s AND i.document_id IS NULL ORDER BY d.id
+ON CONFLICT (document_id) DO UPDATE SET attempts = 0, message = ''
+"""
+_COUNT: Final = """
+WITH gone AS (DELETE FROM {statistics})
+INSERT INTO {statistics} (documents, posted, length, embedded, chunks)
+SELECT (SELECT count(*) FROM documents WHERE resource_id = %(resource)s), count(*), coalesce(sum(i.length), 0),
+       count(*) FILTER (WHERE q.document_id IS NULL), (SELECT count(*) FROM {chunks})
+FROM {indexed} i LEFT JOIN {queue} q USING (document_id)
+"""
+_COMPACT: Final = """
+WITH gone AS (
+    DELETE FROM {statistics} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {statistics} FOR UPDATE SKIP LOCKED))
+    RETURNING documents, posted, length, embedded, chunks)
+INSERT INTO {statistics} (documents, posted, length, embedded, chunks)
+SELECT sum(documents), sum(posted), sum(length), sum(embedded), sum(chunks) FROM gone HAVING count(*) > 0
+"""
+_ORPHANS: Final = """
+SELECT substring(c.relname FROM '[0-9]+$')::bigint FROM pg_class c
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname ~ '^queue_[0-9]+$'
+  AND NOT EXISTS (SELECT FROM revisions r WHERE r.id = substring(c.relname FROM '[0-9]+$')::bigint)
+"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums of a revision: documents of the index, those embedded, chunks, and how many rows the sums are in."""
+
+    documents: int
+    embedded: int
+    chunks: int
+    rows: int
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not embedded."""
+        return max(self.documents - self.embedded, 0)
+
+
+@lru_cache(maxsize=1024)
+def on(row: int, template: str) -> str:
+    """A statement with the names of a revision's tables in the place of {postings}, {queue}, ..."""
+    return template.format_map({name: f"{name}_{row:d}" for name in _NAMES})
+
+
+async def prepare(connection: Connection, revision: Revision) -> None:
+    """Makes what a revision needs and queues what it lacks, when its phase changed in this very transaction. To be
+    called right after `revisions.ensure`, whose lock keeps writers out meanwhile."""
+    now = await (await connection.execute("SELECT now()")).fetchone()
+    if now is None or revision.changed_at != now[0]:
+        return
+    there = await (await connection.execute("SELECT to_regclass(%s)", (f"queue_{revision.row}",))).fetchone()
+    if there is None or there[0] is None:
+        await connection.execute(on(revision.row, _CREATE))
+    else:
+        await connection.execute(on(revision.row, _FORGET))
+    for statement in (_ENQUEUE, _COUNT):
+        await connection.execute(on(revision.row, statement), {"resource": revision.resource})
+
+
+async def counts(connection: Connection, row: int) -> Counts:
+    """The sums of a revision."""
+    found = await connection.execute(
+        on(
+            row,
+            "SELECT coalesce(sum(documents), 0)::bigint, coalesce(sum(embedded), 0)::bigint,"
+            " coalesce(sum(chunks), 0)::bigint, count(*) FROM {statistics}",
+        )
+    )
+    sums = await found.fetchone()
+    assert sums is not None
+    return Counts(*sums)
+
+
+async def compact(connection: Connection, row: int) -> None:
+    """Adds up the differences that no transaction in progress holds."""
+    await connection.execute(on(row, _COMPACT))
+
+
+async def sweep(lake: Lake) -> int:
+    """Drops the tables of revisions that are gone; those in use are left for the next time. Returns how many went."""
+    async with lake.connection() as connection:
+        orphans = [row[0] for row in await (await connection.execute(_ORPHANS)).fetchall()]
+    dropped = 0
+    for row in orphans:
+        try:
+            async with lake.transaction() as connection:
+                await connection.execute("SET LOCAL lock_timeout = '200ms'")
+                names = ", ".join(f"{name}_{row:d}" for name in _NAMES)
+                await connection.execute(f"DROP TABLE IF EXISTS {names}")
+                dropped += 1
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            continue
+    return dropped

@@ -1,0 +1,126 @@
+"""Puts the search service together: what is made in which order, and what readiness waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
+from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_server
+
+from cortex_workloads.runtime.embedding.embedder import Embedder
+from cortex_workloads.runtime.errors import Unavailable
+from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.pool import REASON, Lake
+from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.server import Server
+from cortex_workloads.runtime.settings import SearchSettings
+from cortex_workloads.search import retrieval
+from cortex_workloads.search.control import Control
+from cortex_workloads.search.pipelines import Pipelines
+from cortex_workloads.search.retrieval import Mode
+from cortex_workloads.search.service import Haystack, Quiet
+from cortex_workloads.search.store import LakeDocumentStore
+from cortex_workloads.search.worker import SERVING, Worker
+
+_NICENESS: Final = 10
+_WATCH_SECONDS: Final = 0.25
+
+_log = logging.getLogger("cortex.search")
+
+
+class Search:
+    """One pod's parts. `run` brings them up and keeps health true; it ends by cancellation, or by an error that no
+    waiting repairs (FailedPrecondition: the model's files, the Lake's schema)."""
+
+    def __init__(self, settings: SearchSettings, server: Server) -> None:
+        self._settings = settings
+        self._health = server.health
+        self._health.expect("Lake", "Model")
+        self._lake = Lake(
+            settings.lake_dsn.get_secret_value(),
+            settings.lake_pool_size,
+            name=f"cortex-search {settings.pod}",
+            session=retrieval.SESSION,
+        )
+        self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
+        self._state = ProgressStream(settings.state_url.get_secret_value())
+        self._quiet = Quiet()
+        self._migrated = False
+        self._pipelines: Pipelines | None = None
+        self._worker: Worker | None = None
+        self._add_to(server)
+
+    async def run(self) -> None:
+        """Lake and model in parallel, then the loop of ingestion."""
+        await self._lake.open()
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._watch())
+            migrated = parts.create_task(self._migrate())
+            encoder = await self._load()
+            await migrated
+            self._worker = Worker(
+                self._lake, self._store.resource, encoder, self._state, SERVING, quiet=self._quiet.event
+            )
+            parts.create_task(self._worker.serve())
+
+    async def close(self) -> None:
+        """Closes connections."""
+        await self._state.close()
+        await self._lake.close()
+
+    def _add_to(self, server: Server) -> None:
+        haystack = Haystack(
+            self._store,
+            self._ready,
+            self._quiet,
+            self._wake,
+            default_mode=Mode(self._settings.default_mode),
+            default_top_k=self._settings.default_top_k,
+        )
+        control = Control(self._lake, self._store.resource, self._settings.pod, self._health, self._ready, self._wake)
+        server.add(add_HaystackServiceServicer_to_server, haystack)
+        server.add(add_ControlServiceServicer_to_server, control, port="control")
+
+    def _ready(self) -> Pipelines:
+        if not self._migrated:
+            raise self._lake.unavailable()
+        if self._pipelines is None:
+            raise Unavailable("the model is being loaded", remedy="try again in some seconds", reason="ModelLoading")
+        return self._pipelines
+
+    def _wake(self) -> None:
+        if self._worker is not None:
+            self._worker.wake()
+
+    async def _load(self) -> Embedder:
+        """Two sessions of the model: queries do not wait for documents."""
+        loop = asyncio.get_running_loop()
+        queries = await loop.run_in_executor(None, lambda: Embedder(self._settings.embedding_threads))
+        self._pipelines = Pipelines(self._store, queries)
+        await self._health.ok("Model")
+        return await loop.run_in_executor(None, lambda: Embedder(1, niceness=_NICENESS))
+
+    async def _migrate(self) -> None:
+        while not self._migrated:
+            await self._lake.answered()
+            with suppress(Unavailable):
+                if applied := await migrate(self._lake):
+                    _log.info("the Lake's schema was migrated", extra={"migrations": applied})
+                self._migrated = True
+                continue
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _watch(self) -> None:
+        told: bool | None = None
+        while True:
+            stands = self._lake.reachable and self._migrated
+            if stands is not told:
+                told = stands
+                if stands:
+                    await self._health.ok("Lake")
+                else:
+                    await self._health.failing("Lake", REASON, str(self._lake.unavailable()))
+            await asyncio.sleep(_WATCH_SECONDS)
