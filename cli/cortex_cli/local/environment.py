@@ -29,24 +29,27 @@ class PortInUse(ContainerConfigError):
     reason = "PortInUse"
 
 
-async def container_environment(pod: Object, catalogue: Path, lookup: Lookup) -> dict[str, str]:
-    """The whole environment of the pod's container. Raises ContainerConfigError."""
+async def container_environment(
+    pod: Object, catalogue: Path, lookup: Lookup, rewrite: Callable[[str], str]
+) -> dict[str, str]:
+    """The whole environment of the pod's container. `rewrite` leads a value of the manifest that begins with a mount
+    path to where the volume lies. Raises ContainerConfigError."""
     container = pod["spec"]["containers"][0]
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    env |= {"PYTHONUNBUFFERED": "1"}
+    env |= {"PYTHONUNBUFFERED": "1", "CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_CATALOGUE_FILE": str(catalogue)}
     for source in container.get("envFrom", []):
         env |= await _all_of(source, pod, lookup)
     for variable in container.get("env", []):
         value = await _value(variable, pod, lookup)
         if value is not None:
-            env[variable["name"]] = value
+            env[variable["name"]] = value if "valueFrom" in variable else rewrite(value)
     for port in container.get("ports", []):
         if "name" in port:
             env[f"CORTEX_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["containerPort"])
-    return env | {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_CATALOGUE_FILE": str(catalogue)}
+    return env
 
 
-def container_command(pod: Object) -> tuple[str, ...]:
+def container_command(pod: Object, rewrite: Callable[[str], str]) -> tuple[str, ...]:
     """The command, with `python` as the interpreter of this program. Raises ContainerConfigError."""
     container = pod["spec"]["containers"][0]
     command = [*container.get("command", []), *container.get("args", [])]
@@ -54,7 +57,8 @@ def container_command(pod: Object) -> tuple[str, ...]:
         raise ContainerConfigError(
             f"container {container['name']} has no command: images do not run here, give it a command"
         )
-    return (sys.executable if command[0] in ("python", "python3") else command[0], *command[1:])
+    program = sys.executable if command[0] in ("python", "python3") else rewrite(command[0])
+    return (program, *map(rewrite, command[1:]))
 
 
 async def _all_of(source: Object, pod: Object, lookup: Lookup) -> dict[str, str]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,9 +128,9 @@ class PodWorker:
     async def _spec(self) -> ProcessSpec:
         pod, node = self._pod, self._node
         mounts = await volumes.mount(pod, node.volumes, node.lookup)
-        env = await container_environment(pod, node.catalogue, node.lookup)
-        env = {name: volumes.rewrite(value, mounts) for name, value in env.items()}
-        command = tuple(volumes.rewrite(word, mounts) for word in container_command(pod))
+        rewrite = partial(volumes.rewrite, mounts=mounts)
+        env = await container_environment(pod, node.catalogue, node.lookup, rewrite)
+        command = container_command(pod, rewrite)
         own = {name: value for name, value in env.items() if name not in INHERITED}
         manifest = {**pod, "metadata": {k: v for k, v in pod["metadata"].items() if k in _KEPT}}
         manifest.pop("status", None)
