@@ -1,0 +1,124 @@
+"""The models: units, revision ids, rules, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from builders import a_cortex_index, a_cortex_workflow
+from cortex_kinds.base import parse_duration, parse_quantity
+from cortex_kinds.revision import index_definition, revision_id, workflow_definition
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+LEAF = st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+DEFINITION = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.recursive(
+        LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc"), inner), max_leaves=8
+    ),
+)
+
+
+@given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99), st.integers(1, 999))
+def test_durations_add_up(h: int, m: int, s: int, ms: int) -> None:
+    expected = timedelta(hours=h, minutes=m, seconds=s, milliseconds=ms)
+
+    assert parse_duration(f"{h}h{m}m{s}s{ms}ms") == expected
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 s", "s", "5s5m", "-5s", "0s", "1.5h", "10s\n", "9999999h"])
+def test_what_is_not_a_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("1Ki", 1024), ("1.5G", 1.5e9), ("1Mi", 2**20)])
+def test_quantities(text: str, value: float) -> None:
+    assert parse_quantity(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "m", "1 Gi", "-1", "1GB", "1.", ".5", "1e3", "2\n"])
+def test_what_is_not_a_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        parse_quantity(text)
+
+
+@given(DEFINITION)
+def test_a_revision_id_survives_a_struct_and_the_order_of_keys(definition: dict[str, Any]) -> None:
+    struct = Struct()
+    struct.update(definition)
+    turned = dict(reversed(definition.items()))
+
+    assert revision_id(MessageToDict(struct)) == revision_id(definition) == revision_id(turned)
+
+
+def test_a_revision_id_is_the_same_in_every_cluster_and_release() -> None:
+    assert revision_id(index_definition(a_cortex_index().spec)) == "cd3e8c759c"
+    assert revision_id(workflow_definition(a_cortex_workflow().spec)) == "3365f49c35"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "same"),
+    [
+        ({"spec__replicas": 3}, True),
+        ({"spec__retrieval__topK": 3}, True),
+        ({"spec__chunking__splitLength": 4}, False),
+        ({"spec__retrieval__language": "German"}, False),
+    ],
+)
+def test_only_what_an_index_is_built_with_makes_a_revision(overrides: dict[str, Any], same: bool) -> None:
+    changed = revision_id(index_definition(a_cortex_index(**overrides).spec))
+
+    assert (changed == revision_id(index_definition(a_cortex_index().spec))) is same
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"metadata__name": "a" * 41}, "at most 40 characters"),
+        ({"metadata__name": "9a"}, "begins with a letter"),
+        ({"spec__replicas": "2"}, "valid integer"),
+        ({"spec__replicas": True}, "valid integer"),
+        ({"spec__replicas": -1}, "greater than or equal to 0"),
+        ({"spec__unknown": 1}, "Extra inputs"),
+        ({"spec__chunking": {"splitLength": 2, "splitOverlap": 2}}, "splitOverlap must be below splitLength"),
+        ({"spec__lake__secretRef": {"name": "-x"}}, "pattern"),
+    ],
+)
+def test_what_an_index_cannot_be(overrides: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        a_cortex_index(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"spec__nodes__0__name": "START"}, "START and END are taken"),
+        ({"spec__nodes__0__type": "Route"}, "`search` is given exactly when `type` is Search"),
+        ({"spec__nodes__0__route": {"cases": [{"when": "true", "to": "END"}], "default": "END"}}, "`route` is given"),
+        ({"spec__nodes__0__timeout": "0s"}, "pattern"),
+        ({"spec__nodes": []}, "at least 1 item"),
+    ],
+)
+def test_what_a_workflow_cannot_be(overrides: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        a_cortex_workflow(**overrides)
+
+
+def test_null_is_the_same_as_left_out() -> None:
+    assert a_cortex_index(spec__chunking=None, spec__replicas=None) == a_cortex_index()
+
+
+def test_whole_numbers_may_come_as_doubles() -> None:
+    assert a_cortex_index(spec__replicas=3.0).spec.replicas == 3
+
+
+def test_a_manifest_gives_the_model_again() -> None:
+    workflow = a_cortex_workflow()
+
+    assert type(workflow).model_validate(workflow.to_manifest()) == workflow
