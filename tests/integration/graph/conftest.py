@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
+from builders import a_cortex_workflow_manifest
 from cortex_kinds.revision import revision_id, workflow_definition
 from cortex_kinds.workflow import CortexWorkflow
 from cortex_workloads.graph.input import to_struct
@@ -31,7 +31,9 @@ DOCUMENTS = [
 
 
 class IndexDouble(search_pb2_grpc.HaystackServiceServicer):
-    """Finds the two documents; `failures` are raised first, one a call; while `gate` is closed it answers nobody."""
+    """Finds the two documents; `failures` are raised first, one a call.
+
+    While `gate` is closed it answers nobody; a query that it holds waits for its release."""
 
     def __init__(self) -> None:
         self.requests: list[search_pb2.SearchRequest] = []
@@ -41,13 +43,25 @@ class IndexDouble(search_pb2_grpc.HaystackServiceServicer):
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = asyncio.Event()
+        self.held = asyncio.Event()
+        self._held_query = ""
+        self._released = asyncio.Event()
         self.port = 0
+
+    def hold(self, query: str) -> None:
+        self._held_query = query
+
+    def release(self) -> None:
+        self._released.set()
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         self.requests.append(request)
         self.seconds_left.append(context.time_remaining())
         self.asked.set()
         await self.gate.wait()
+        if request.query == self._held_query:
+            self.held.set()
+            await self._released.wait()
         if self.failures:
             error = self.failures.pop(0)
             status = errors.to_status(error)
@@ -72,6 +86,7 @@ async def index() -> AsyncIterator[IndexDouble]:
     await server.start()
     yield double
     double.gate.set()
+    double.release()
     await server.stop(None)
 
 
@@ -126,22 +141,24 @@ class Client:
         self.graph = GraphServiceStub(self._channels[0])
         self.control = ControlServiceStub(self._channels[1])
 
-    async def ensure(self, definition: dict[str, Any], retain: int = 3) -> control_pb2.Revision:
-        verb = control_pb2.EnsureRevision(id=revision_id(definition), definition=to_struct(definition), retain=retain)
+    async def ensure(self, definition: dict[str, Any], **call: Any) -> control_pb2.Revision:
+        verb = control_pb2.EnsureRevision(id=revision_id(definition), definition=to_struct(definition), retain=3)
         try:
             reply = await self.control.Command(
-                control_pb2.CommandRequest(resource=WORKFLOW, operation_id="1", ensure_revision=verb)
+                control_pb2.CommandRequest(resource=WORKFLOW, operation_id="1", ensure_revision=verb), **call
             )
         except grpc.aio.AioRpcError as error:
             raise errors.from_rpc_error(error) from error
         return reply.revision
 
-    async def events(self, given: dict[str, Any] | None = None, **fields: Any) -> AsyncIterator[common_pb2.RunEvent]:
+    async def events(
+        self, given: dict[str, Any] | None = None, *, wait_for_ready: bool = False, **fields: Any
+    ) -> AsyncIterator[common_pb2.RunEvent]:
         request = graph_pb2.WorkflowRequest(workflow=WORKFLOW, **fields)
         if given is not None:
             request.input.CopyFrom(to_struct(given))
         try:
-            async for response in self.graph.ExecuteWorkflow(request):
+            async for response in self.graph.ExecuteWorkflow(request, wait_for_ready=wait_for_ready):
                 yield response.event
         except grpc.aio.AioRpcError as error:
             raise errors.from_rpc_error(error) from error
@@ -208,3 +225,17 @@ def define() -> Callable[..., dict[str, Any]]:
 def wait_until() -> Iterator[Callable[..., Any]]:
     """`await wait_until(condition)`."""
     return until  # type: ignore[return-value]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[[int, int], Client]]:
+    """`connect(grpc_port, control_port)`: a client of any pod."""
+    clients: list[Client] = []
+
+    def make(grpc_port: int, control_port: int) -> Client:
+        clients.append(Client(grpc_port, control_port))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.close()

@@ -1,0 +1,189 @@
+"""What a run survives: pods that are killed or drained, a PostgreSQL that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cortex_workloads.runtime.errors import Unavailable
+from google.protobuf.json_format import MessageToDict
+
+Define = Callable[..., dict[str, Any]]
+TWO_SEARCHES = {
+    "nodes": [
+        {"name": "first", "type": "Search", "search": {"index": "papers", "query": "'first'", "into": "a"}},
+        {"name": "second", "type": "Search", "search": {"index": "papers", "query": "'second'", "into": "b"}},
+    ],
+    "edges": [{"from": "START", "to": "first"}, {"from": "first", "to": "second"}, {"from": "second", "to": "END"}],
+    "input": {"schema": {"type": "object"}},
+    "execution": {"durability": "Sync"},
+}
+
+
+def last(events: list[Any]) -> Any:
+    return getattr(events[-1], events[-1].WhichOneof("event"))
+
+
+def queries(index: Any) -> list[str]:
+    return [request.query for request in index.requests]
+
+
+@asynccontextmanager
+async def a_process(settings: dict[str, Any], log: Path) -> AsyncIterator[Any]:
+    """`python -m cortex_workloads.graph`, killed at the end."""
+    environment = {f"CORTEX_{name.upper()}": v if isinstance(v, str) else str(v) for name, v in settings.items()}
+    environment["CORTEX_INDEXES"] = json.dumps(settings["indexes"])
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cortex_workloads.graph"),
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+async def test_a_killed_pod_s_run_is_finished_after_the_last_checkpoint(
+    harness: Any, define: Define, index: Any, tmp_path: Path, connect: Any
+) -> None:
+    grpc_port, control_port = free_ports(2)
+    settings = {**harness.settings, "port_grpc": grpc_port, "port_control": control_port}
+    run_id = str(uuid.uuid4())
+    index.hold("second")
+    async with a_process(settings, tmp_path / "log") as pod:
+        client = connect(grpc_port, control_port)
+        await client.ensure(define(TWO_SEARCHES), wait_for_ready=True)
+        seen: list[Any] = []
+
+        async def follow() -> None:
+            async for event in client.events({}, run_id=run_id):
+                seen.append(event)
+
+        following = asyncio.create_task(follow())
+        await asyncio.wait_for(index.held.wait(), 20)
+        pod.send_signal(signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await following
+    index.release()
+    async with a_process(settings, tmp_path / "log"):
+        rest = [
+            e
+            async for e in client.events(
+                run_id=run_id, attach_only=True, after_event_id=seen[-1].event_id, wait_for_ready=True
+            )
+        ]
+    assert last(rest).output.fields["b"].list_value.values
+    assert [e.started.attempt for e in seen + rest if e.WhichOneof("event") == "started"] == [1, 2]
+    assert queries(index) == ["first", "second", "second"]
+    assert last(rest).steps == 2
+
+
+async def test_a_pod_that_ends_gives_its_runs_to_another(harness: Any, define: Define, index: Any) -> None:
+    first = await harness.start(drain_seconds=0.2)
+    second = await harness.start()
+    for pod in harness.pods:
+        await harness.ready(pod)
+    await first.ensure(define(TWO_SEARCHES))
+    run_id = str(uuid.uuid4())
+    index.hold("second")
+    running = asyncio.create_task(first.run({}, run_id=run_id))
+    await asyncio.wait_for(index.held.wait(), 20)
+    await harness.pods[0].__aexit__(None, None, None)
+    with pytest.raises(Unavailable):
+        await running
+    index.release()
+    events = await second.run(run_id=run_id, attach_only=True)
+    assert set(MessageToDict(last(events).output)) == {"a", "b"}
+    assert queries(index) == ["first", "second", "second"]
+
+
+async def test_a_run_is_given_up_when_its_pods_die_again_and_again(
+    client: Any, harness: Any, define: Define, index: Any
+) -> None:
+    await client.ensure(define(TWO_SEARCHES))
+    finished = await client.run({})
+    with psycopg.connect(harness.settings["lake_dsn"], autocommit=True) as lake:
+        lake.execute(
+            "UPDATE runs SET status = 'Running', finished_at = NULL, owner = 'gone/1', crashes = 2, attempts = 3,"
+            " lease_until = now() - interval '1 s' WHERE run_id = %s",
+            (finished[0].run_id,),
+        )
+    events = await client.run(run_id=finished[0].run_id, attach_only=True, after_event_id=finished[-1].event_id)
+    assert last(events).code == "Interrupted"
+    assert "3 times" in last(events).message
+
+
+async def test_a_lake_that_goes_away_interrupts_and_comes_back(
+    harness: Any, own_postgres: Callable[..., Any], define: Define, index: Any, wait_until: Any
+) -> None:
+    server = own_postgres(durable=True)
+    client = await harness.start(lake_dsn=server.url)
+    pod = harness.pods[0]
+    await harness.ready(pod)
+    await client.ensure(define(TWO_SEARCHES))
+    run_id = str(uuid.uuid4())
+    index.hold("second")
+    running = asyncio.create_task(client.run({}, run_id=run_id))
+    await asyncio.wait_for(index.held.wait(), 20)
+    server.kill()
+    index.release()
+    with pytest.raises(Unavailable) as lost:
+        await running
+    assert lost.value.reason == "LakeUnreachable"
+    with pytest.raises(Unavailable) as refused:
+        await client.run({})
+    assert refused.value.reason == "LakeUnreachable"
+    await wait_until(lambda: pod.server.health.degraded)
+    assert pod.server.health.ready
+    server.start()
+    await wait_until(lambda: pod.lake.reachable)
+    events = await client.run(run_id=run_id, attach_only=True)
+    assert set(MessageToDict(last(events).output)) == {"a", "b"}
+    await wait_until(lambda: not pod.server.health.degraded)
+
+
+async def test_a_pod_without_a_lake_listens_and_becomes_ready_with_it(
+    harness: Any, own_postgres: Callable[..., Any], wait_until: Any
+) -> None:
+    server = own_postgres()
+    server.stop()
+    client = await harness.start(lake_dsn=server.url)
+    with pytest.raises(Unavailable) as refused:
+        await client.run({})
+    assert refused.value.reason == "LakeUnreachable"
+    assert not harness.pods[0].server.health.ready
+    server.start()
+    await wait_until(lambda: harness.pods[0].server.health.ready)
+
+
+async def test_pods_that_start_together_make_one_schema(harness: Any) -> None:
+    await asyncio.gather(*(harness.start() for _ in range(3)))
+    for pod in harness.pods:
+        await harness.ready(pod)
+    with psycopg.connect(harness.settings["lake_dsn"]) as lake:
+        row = lake.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone()
+    assert row == (0,)
