@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from cortex_kinds.common import RevisionStatus
 from datapunk.cortex import common_pb2, control_pb2
-from datapunk.cortex.control_pb2_grpc import ControlServiceAsyncStub, ControlServiceStub
+from datapunk.cortex.control_pb2_grpc import ControlServiceStub
+
+if TYPE_CHECKING:
+    from datapunk.cortex.control_pb2_grpc import ControlServiceAsyncStub
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 

@@ -7,7 +7,7 @@ per manager, the status subresource, ownerReferences, finalizers and watches beh
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -100,7 +100,7 @@ class MemoryCluster:
         self._store(key, _Record({**record.object, "status": status}, record.owners))
         return True
 
-    async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncIterator[Event]:
+    async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
         """What is there (as ADDED), then what changes."""
         watcher = Watcher(api_version, kind, namespace, self._stored)
         for key in sorted(self._records.get((api_version, kind), {})):

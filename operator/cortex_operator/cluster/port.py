@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -104,6 +104,7 @@ class Cluster(Protocol):
         """Replaces the status. False when it did not differ. Raises NotFound, Invalid, Unavailable."""
         ...
 
-    def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncIterator[Event]:
-        """What is there (as ADDED), then what changes; never ends by itself."""
+    def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
+        """What is there (as ADDED), then what changes; never ends by itself. Closing it ends the subscription. A slow
+        watcher may miss a state in between, never the last one."""
         ...

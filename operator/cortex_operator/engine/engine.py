@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from cortex_operator.cluster import Cluster, Event, EventType
 from cortex_operator.engine.backoff import DEFAULT, Backoff, Backoffs
@@ -87,9 +87,7 @@ class Engine(Generic[K]):
         attempt = 0
         while True:
             try:
-                # A watch is a generator in every implementation; closing it ends the subscription at once.
-                events = cast(Any, self._cluster.watch(source.api_version, source.kind))
-                async with aclosing(events):
+                async with aclosing(self._cluster.watch(source.api_version, source.kind)) as events:
                     async for event in events:
                         attempt = 0
                         self._enqueue(source, event)
