@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator
@@ -58,6 +59,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self.traceparents: list[str] = []
         self.fail: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.wrote = asyncio.Event()
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         self.searches.append(request)
@@ -84,6 +86,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         same = sum(self.documents.get(d.id) == d for d in request.documents)
         self.documents |= {document.id: document for document in request.documents}
         self.batches.append(len(request.documents))
+        self.wrote.set()
         deleted = sum(self.documents.pop(key, None) is not None for key in request.delete_ids)
         return search_pb2.UpdateResponse(
             written=len(request.documents) - same, unchanged=same, deleted=deleted, waiting=len(self.documents)
@@ -111,6 +114,7 @@ class Runs:
         self.change = asyncio.Condition()
         self.requests: list[graph_pb2.WorkflowRequest] = []
         self.started: asyncio.Queue[str] = asyncio.Queue()
+        self.left = asyncio.Event()
 
     async def add(self, run_id: str, **event: Any) -> None:
         async with self.change:
@@ -147,13 +151,15 @@ class Graph(graph_pb2_grpc.GraphServiceServicer):
             self.runs.started.put_nowait(request.run_id)
         events = self.runs.events[request.run_id]
         position = next((n + 1 for n, e in enumerate(events) if e.event_id == request.after_event_id), 0)
-        while True:
-            async with self.runs.change:
-                await self.runs.change.wait_for(lambda: len(events) > position)  # noqa: B023
-            yield graph_pb2.WorkflowResponse(event=events[position])
-            if events[position].WhichOneof("event") in ("completed", "failed"):
-                return
-            position += 1
+        try:
+            for at in itertools.count(position):
+                async with self.runs.change:
+                    await self.runs.change.wait_for(lambda: len(events) > at)  # noqa: B023
+                yield graph_pb2.WorkflowResponse(event=events[at])
+                if events[at].WhichOneof("event") in ("completed", "failed"):
+                    return
+        finally:
+            self.runs.left.set()
 
     async def ManageAgents(self, _: Any, __: Any) -> Any:
         raise NotImplementedError

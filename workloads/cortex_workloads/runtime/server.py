@@ -22,8 +22,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, Protocol, Self, TypeVar
 
 import grpc
@@ -84,7 +86,8 @@ class Server:
         self.service = service
         self.health = Health()
         self.ports: dict[str, int] = {}
-        self.draining = asyncio.Event()
+        self._signals = _SIGNALS.get(None) or _Signals()
+        self.draining = self._signals.received
         self._grpc: dict[str, grpc.aio.Server] = {}
         self._services: dict[str, list[str]] = {}
         self._http: list[asyncio.Server] = []
@@ -112,11 +115,11 @@ class Server:
         _log.info("listening", extra={"ports": self.ports})
 
     async def wait(self) -> None:
-        """Returns at SIGTERM or SIGINT, when readiness is withdrawn; a second signal ends the process at once."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        """Returns at SIGTERM or SIGINT, when readiness is withdrawn; a second signal ends the process at once. A signal
+        before this is called cancels what is being done instead."""
+        self._signals.waited_for = True
         await self.draining.wait()
+        _log.info("draining", extra={"seconds": self.settings.drain_seconds})
         await self.health.drain()
 
     async def stop(self) -> None:
@@ -138,6 +141,7 @@ class Server:
         field = f"port_{name}"
         port: int = getattr(self.settings, field)
         for host in self.hosts:
+            _check_free(host, port, field)
             try:
                 port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             except RuntimeError as error:
@@ -155,14 +159,42 @@ class Server:
             port = server.sockets[0].getsockname()[1]
         self.ports["metrics"] = port
 
-    def _signalled(self, number: int) -> None:
-        if self.draining.is_set():
+
+def _check_free(host: str, port: int, field: str) -> None:
+    # gRPC would tell of a taken port by a line of its own on stderr, besides its exception.
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(host, port, field) from error
+
+
+class _Signals:
+    """SIGTERM and SIGINT of the process."""
+
+    def __init__(self) -> None:
+        self.received = asyncio.Event()
+        self.waited_for = False
+        self._main = asyncio.current_task()
+
+    def install(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._got, number)
+
+    def _got(self, number: int) -> None:
+        if self.received.is_set():
             _log.warning("a second signal: ending at once")
             sys.stdout.flush()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        _log.info("draining", extra={"signal": signal.Signals(number).name, "seconds": self.settings.drain_seconds})
-        self.draining.set()
+        self.received.set()
+        if not self.waited_for and self._main is not None:
+            self._main.cancel()
+
+
+_SIGNALS: Final[ContextVar[_Signals]] = ContextVar("signals")
 
 
 class _Recorder:
@@ -192,15 +224,21 @@ def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
     service = settings_type.__name__.removesuffix("Settings").lower()
     telemetry.configure(settings, service)
 
-    async def main() -> None:
-        await serve(settings)
-
     try:
-        uvloop.run(main())
+        uvloop.run(_main(serve, settings))
     except StartError as error:
         sys.exit(f"{service}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+async def _main(serve: Callable[[S], Awaitable[None]], settings: S) -> None:
+    signals = _Signals()
+    _SIGNALS.set(signals)
+    signals.install()
+    try:
+        await serve(settings)
+    except asyncio.CancelledError:
+        if not signals.received.is_set():
+            raise
 
 
 def _wrong(line: Any) -> str:

@@ -1,0 +1,109 @@
+"""`python -m cortex_workloads.gateway` as a process: start, refusals, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(**variables: object) -> subprocess.Popen[str]:
+        settings = {"CATALOGUE_FILE": tmp_path / "none.json", "PORT_HTTP": 0, "PORT_GRPC": 0, "PORT_METRICS": 0}
+        environment = {f"CORTEX_{key}": str(value) for key, value in {**settings, **variables}.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cortex_workloads.gateway"],
+            env={"PATH": os.environ["PATH"], **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def refusal(process: subprocess.Popen[str]) -> str:
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1, said
+    assert len(said.strip().splitlines()) == 1, said
+    return said
+
+
+def ready(port: int, seconds: float) -> float:
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as reply:
+                assert json.load(reply)["ready"]
+                return time.monotonic() - begun
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError(f"not ready within {seconds} s")
+
+
+def test_it_gets_ready_answers_and_ends_in_order(start: Start) -> None:
+    port = free_port()
+    process = start(PORT_HTTP=port)
+    ready(port, 15)
+    process.send_signal(signal.SIGTERM)
+    said, complaints = process.communicate(timeout=20)
+    assert process.returncode == 0, complaints
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert all({"time", "level", "message", "logger", "service", "pod"} <= set(line) for line in lines)
+    assert lines
+    assert complaints == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_it_refuses_an_address_that_others_reach(start: Start, host: str) -> None:
+    said = refusal(start(LISTEN_HOST=host))
+    assert host in said
+    assert "CORTEX_INSECURE_LISTEN=true" in said
+    assert "--insecure-listen" in said
+    assert "authentication" in said
+
+
+def test_it_listens_everywhere_when_told_so(start: Start) -> None:
+    port = free_port()
+    start(LISTEN_HOST="0.0.0.0", INSECURE_LISTEN="true", PORT_HTTP=port)
+    ready(port, 15)
+
+
+@pytest.mark.parametrize("variable", ["PORT_HTTP", "PORT_GRPC", "PORT_METRICS"])
+def test_a_taken_port_is_named_with_its_variable(start: Start, variable: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refusal(start(**{variable: port}))
+    assert f"127.0.0.1:{port}" in said
+    assert f"CORTEX_{variable}" in said
+
+
+def test_wrong_settings_are_named(start: Start) -> None:
+    assert "CORTEX_PORT_HTTP" in refusal(start(PORT_HTTP="eight thousand"))
