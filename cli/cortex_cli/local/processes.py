@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from cortex_cli.local.launch import LaunchError, write_private
 
@@ -114,7 +114,7 @@ class Processes:
         """Starts it in a session of its own. Raises LaunchError."""
         mark = {MARK: f"{self._directory}:{spec.name}"}
         try:
-            with _open_log(self.log(spec.name)) as log:
+            with open_log(self.log(spec.name)) as log:
                 child = subprocess.Popen(
                     spec.command,
                     env={**spec.env, **mark},
@@ -205,7 +205,8 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _open_log(path: Path) -> Any:
+def open_log(path: Path) -> IO[bytes]:
+    """A log to be written on, after one that has become too long was put aside."""
     if path.exists() and path.stat().st_size > LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
     return path.open("ab")

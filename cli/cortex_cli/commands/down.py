@@ -1,0 +1,86 @@
+"""`cortex down`: leaves no process, whatever state the cluster is in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, fail
+
+STOP_SECONDS: Final = 60.0
+
+
+def down(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    delete_data: Annotated[bool, typer.Option("--delete-data", help="Delete all documents, runs and logs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop the local cluster and whatever a killed one left; its data stays."""
+    directory = data_dir.absolute()
+    if not (directory / "lock").exists():
+        typer.echo(f"there is no local cluster in {data_dir}")
+        return
+    if delete_data and not yes:
+        typer.confirm(f"Delete everything in {data_dir}?", abort=True)
+    stopped = stop_cluster(directory)
+    what = f"stopped {stopped} processes" if stopped else "nothing was running"
+    if delete_data:
+        shutil.rmtree(directory)
+        typer.echo(f"{what}; {data_dir} is deleted")
+    else:
+        typer.echo(f"{what}; the data stays in {data_dir}")
+
+
+def stop_cluster(directory: Path) -> int:
+    """Ends every process of the data directory; returns how many there were."""
+    from cortex_cli.local import wire
+    from cortex_cli.local.leftovers import anything, end_all
+    from cortex_cli.local.processes import Processes
+
+    processes = Processes(directory)
+    count = len(processes.records()) + (not _lock_is_free(directory))
+    with contextlib.suppress(wire.NotRunning, ValueError):
+        wire.ask(directory, "shutdown")
+    if not _wait_for_lock(directory, STOP_SECONDS):
+        _kill_supervisor(directory)
+    asyncio.run(end_all(processes))
+    if anything(processes):
+        fail(f"processes of {directory} are left; see the folder {directory / 'processes'}")
+    return count
+
+
+def _wait_for_lock(directory: Path, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not _lock_is_free(directory):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _lock_is_free(directory: Path) -> bool:
+    with (directory / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _kill_supervisor(directory: Path) -> None:
+    from cortex_cli.local.processes import start_time
+
+    held = json.loads((directory / "supervisor.json").read_text())
+    if start_time(held["pid"]) == held["start_time"]:
+        os.kill(held["pid"], signal.SIGKILL)
+        _wait_for_lock(directory, 5)

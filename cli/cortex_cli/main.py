@@ -1,0 +1,34 @@
+"""The `cortex` command: which commands there are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cortex_cli.lazy import Entry, app_of
+
+COMMANDS: Final = (
+    Entry("up", "cortex_cli.commands.up:up", "Start the local cluster and apply manifests."),
+    Entry("status", "cortex_cli.commands.status:status", "Show what runs, and what is not ready and why."),
+    Entry("get", "cortex_cli.commands.get:get", "Show objects of a kind: indexes, workflows, pods, ..."),
+    Entry("logs", "cortex_cli.commands.logs:logs", "Show the log of a server, the gateway, a resource or a pod."),
+    Entry("delete", "cortex_cli.commands.delete:delete", "Delete the resources of manifests."),
+    Entry("down", "cortex_cli.commands.down:down", "Stop the local cluster; its data stays."),
+    Entry("validate", "cortex_cli.validate:validate", "Check manifests without a cluster."),
+)
+"""To add a command: a module with a function that typer understands, and a line here."""
+
+BENCHMARKS: Final = (
+    Entry("retrieval", "cortex_cli.bench.retrieval:retrieval", "Measure nDCG and recall on a BEIR data set."),
+)
+
+app = app_of(COMMANDS, "Datapunk Cortex: retrieval and agent services from manifests.")
+app.add_typer(app_of(BENCHMARKS, "Measure what is served."), name="bench")
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
