@@ -16,13 +16,14 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+
 from cortex_cli.bench.beir import BeirError, DataSet, load
 from cortex_cli.bench.metrics import mean, ndcg, recall, standard_error
 from cortex_cli.gateway import Gateway, GatewayError
 from cortex_cli.local.ports import free_port
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-from rich.table import Table
 
 INDEX = "bench"
 DEPTH = 100

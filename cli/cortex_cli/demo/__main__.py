@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from cortex_cli.demo.corpus import Document, python_documents
-from cortex_cli.gateway import Gateway, GatewayError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cortex_cli.demo.corpus import Document, python_documents
+from cortex_cli.gateway import Gateway, GatewayError
 
 EXAMPLES = Path("examples/quickstart")
 INDEX = "default/handbook"
