@@ -136,7 +136,7 @@ def _indexes(graph: Graph) -> Iterator[Mistake]:
 
 def _expressions(graph: Graph) -> Iterator[Mistake]:
     written = schema_keys(graph.schema)
-    known = None if written is None or not graph.complete else written | graph.writes
+    known = None if written is None or not graph.keys_known else written | graph.writes
     for path, text, expect in graph.expressions:
         problem = _compiles(text, expect)
         if problem:

@@ -26,7 +26,8 @@ class GraphEdge:
 
 @dataclass(frozen=True)
 class Graph:
-    """What could be read. `complete`: every node and edge could, so that what is missing is truly missing."""
+    """What could be read. `complete`: every node and edge could, so that what is missing is truly missing;
+    `keys_known`: all that nodes write could."""
 
     schema: Any
     indexes: list[tuple[int, str]]
@@ -36,6 +37,7 @@ class Graph:
     searched: list[tuple[Path, str]]
     expressions: list[tuple[Path, str, Expect]]
     writes: set[str]
+    keys_known: bool
     complete: bool
 
 
@@ -54,6 +56,7 @@ def read_graph(spec: Mapping[str, Any]) -> Graph:
         ],
         expressions=[found for at, node in nodes for found in _expressions(at, node)],
         writes={key for _, node in nodes for key in _writes(node)},
+        keys_known=len(nodes) == len(_list(spec.get("nodes"))),
         complete=_complete(spec, edges),
     )
 
@@ -107,7 +110,7 @@ def _complete(spec: Mapping[str, Any], edges: list[GraphEdge]) -> bool:
     if not isinstance(nodes, list) or not isinstance(written, list):
         return False
     routes = [_get(node, "route") for node in nodes if _get(node, "type") == "Route"]
-    cases = [case for route in routes for case in _get(route, "cases") or [None]]
+    cases = [case for route in routes for case in _list(_get(route, "cases")) or [None]]
     return (
         all(_text(node, "name") for node in nodes)
         and all(_text(route, "default") for route in routes)
@@ -117,8 +120,11 @@ def _complete(spec: Mapping[str, Any], edges: list[GraphEdge]) -> bool:
 
 
 def _items(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if isinstance(value, list):
-        yield from ((at, item) for at, item in enumerate(value) if isinstance(item, Mapping))
+    yield from ((at, item) for at, item in enumerate(_list(value)) if isinstance(item, Mapping))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _get(value: Any, *path: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cortex_kinds.cel import ExpressionError, Rule, compile_expression
 from cortex_kinds.celtext import keys_read
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -41,6 +41,7 @@ def test_values_are_plain_json(text: str, expected: Any) -> None:
     assert compile_expression(text).evaluate(state) == expected
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_a_value_passes_through_unchanged(value: Any) -> None:
     assert compile_expression("state.value").evaluate({"value": value}) == value
@@ -114,6 +115,7 @@ def test_keys_that_an_expression_reads(text: str, keys: list[str]) -> None:
     assert [key for key, _ in keys_read(text)] == keys
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_without_failing(text: str) -> None:
     keys_read(text)

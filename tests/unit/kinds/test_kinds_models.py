@@ -11,7 +11,7 @@ from cortex_kinds.base import parse_duration, parse_quantity
 from cortex_kinds.revision import index_definition, revision_id, workflow_definition
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ DEFINITION = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99), st.integers(1, 999))
 def test_durations_add_up(h: int, m: int, s: int, ms: int) -> None:
     expected = timedelta(hours=h, minutes=m, seconds=s, milliseconds=ms)
@@ -48,6 +49,7 @@ def test_what_is_not_a_quantity(text: str) -> None:
         parse_quantity(text)
 
 
+@settings(deadline=None)
 @given(DEFINITION)
 def test_a_revision_id_survives_a_struct_and_the_order_of_keys(definition: dict[str, Any]) -> None:
     struct = Struct()
