@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from pathlib import Path
@@ -25,6 +26,8 @@ class Store:
         self._cluster = cluster
         self._applied = Applied.load(remembered)
         self._urls: dict[str, str] = {}
+        self.urls_known = asyncio.Event()
+        """Set when every server has a Secret."""
 
     async def restore(self) -> None:
         """Applies what was applied before."""
@@ -34,6 +37,8 @@ class Store:
         """Says where a server listens now."""
         self._urls[server] = url
         await self._put_secrets()
+        if self._urls.keys() == SECRETS.keys():
+            self.urls_known.set()
 
     async def apply(self, sources: Sources, options: dict[str, Any]) -> dict[str, str]:
         """Applies what stands in the sources, deletes what stood there before; object -> what was done, or

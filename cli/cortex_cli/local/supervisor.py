@@ -24,6 +24,7 @@ from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.operator import run_operator
+from cortex_operator.reconcile import Timing
 
 from cortex_cli.local.api import Api
 from cortex_cli.local.kubelet import Node
@@ -38,6 +39,10 @@ from cortex_cli.local.store import Store
 
 log: Final = logging.getLogger("cortex.local.supervisor")
 DRAIN_SECONDS: Final = 5.0
+SECRETS_SECONDS: Final = 5.0
+"""How long the operator waits for the servers' Secrets; then it says itself that they are missing."""
+TIMING: Final = Timing(moving=0.5, missing=1.0)
+"""Quicker than in a cluster: to look again costs nothing here."""
 
 
 class Supervisor:
@@ -77,8 +82,10 @@ class Supervisor:
 
     async def _operate(self, release: ReleaseSettings) -> None:
         dataplane = GrpcDataPlane(self._cluster)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._store.urls_known.wait(), SECRETS_SECONDS)
         try:
-            await run_operator(self._cluster, dataplane, release, stop=self._stop)
+            await run_operator(self._cluster, dataplane, release, stop=self._stop, timing=TIMING)
         finally:
             await dataplane.close()
 
