@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from cortex_operator.cluster import Event, MemoryCluster, Unavailable
+from cortex_operator.engine import Backoff, Backoffs, Engine, Outcome, Pace, Pass, Source, metrics_hook, watch_queue
+from objects import a_config_map
+from prometheus_client import CollectorRegistry
+
+QUICK = Backoffs((), otherwise=Backoff(0.01, 0.02))
+
+
+def names(event: Event) -> Iterator[str]:
+    yield event.object["metadata"]["name"]
+
+
+@asynccontextmanager
+async def running(engine: Engine[str]) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(engine.run(stop))
+    yield
+    stop.set()
+    await asyncio.wait_for(task, 10)
+
+
+def an_engine(cluster: MemoryCluster, reconcile: Callable[[str], object], **options: object) -> Engine[str]:
+    return Engine(cluster, [Source("v1", "ConfigMap", names)], reconcile, backoffs=QUICK, **options)  # type: ignore[arg-type]
+
+
+async def test_what_is_there_and_what_changes_is_reconciled_and_what_fails_is_tried_again() -> None:
+    cluster, passes = MemoryCluster(), asyncio.Queue[Pass]()
+    await cluster.apply(a_config_map("first"))
+    failing = {"second": 2}
+
+    async def reconcile(key: str) -> float | None:
+        if failing.get(key, 0):
+            failing[key] -= 1
+            raise RuntimeError("not yet")
+        return None
+
+    async with running(an_engine(cluster, reconcile, hooks=[passes.put_nowait])), asyncio.timeout(10):
+        assert (await passes.get()).key == "first"
+        await cluster.apply(a_config_map("second"))
+        found = [await passes.get() for _ in range(3)]
+    assert [(p.key, p.outcome, p.attempt) for p in found] == [
+        ("second", Outcome.FAILED, 1),
+        ("second", Outcome.FAILED, 2),
+        ("second", Outcome.DONE, 0),
+    ]
+
+
+async def test_a_key_comes_back_after_the_time_that_its_pass_says() -> None:
+    cluster, done = MemoryCluster(), asyncio.Queue[str]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return 0.01
+
+    async with running(an_engine(cluster, reconcile)), asyncio.timeout(10):
+        for _ in range(3):
+            await done.get()
+
+
+async def test_a_poisoned_key_and_one_that_hangs_do_not_keep_others_waiting() -> None:
+    cluster, done = MemoryCluster(), asyncio.Queue[str]()
+    for name in ("a-hangs", "a-poisoned", *(f"good-{n}" for n in range(50))):
+        await cluster.apply(a_config_map(name))
+
+    async def reconcile(key: str) -> float | None:
+        if key == "a-hangs":
+            await asyncio.Event().wait()
+        if key == "a-poisoned":
+            raise RuntimeError("always")
+        done.put_nowait(key)
+        return None
+
+    engine = an_engine(cluster, reconcile, pace=Pace(workers=2, pass_limit=0.5), hooks=[])
+    async with running(engine), asyncio.timeout(10):
+        assert {await done.get() for _ in range(50)} == {f"good-{n}" for n in range(50)}
+
+
+async def test_a_pass_that_takes_too_long_is_ended_and_counts_as_failed() -> None:
+    cluster, passes = MemoryCluster(), asyncio.Queue[Pass]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        await asyncio.Event().wait()
+        return None
+
+    engine = an_engine(cluster, reconcile, pace=Pace(pass_limit=0.01), hooks=[passes.put_nowait])
+    async with running(engine), asyncio.timeout(10):
+        assert isinstance((await passes.get()).error, TimeoutError)
+
+
+async def test_a_watch_that_breaks_is_begun_again() -> None:
+    class Flaky(MemoryCluster):
+        broken = 0
+
+        async def watch(self, *about: str, namespace: str | None = None) -> AsyncGenerator[Event, None]:
+            if self.broken < 1:
+                self.broken += 1
+                raise Unavailable("the API server went away")
+            async for event in super().watch(*about, namespace=namespace):
+                yield event
+
+    cluster, done = Flaky(), asyncio.Queue[str]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    async with running(an_engine(cluster, reconcile)), asyncio.timeout(10):
+        assert await done.get() == "settings"
+
+
+async def test_what_the_watch_missed_is_found_by_the_periodic_look() -> None:
+    class Deaf(MemoryCluster):
+        async def watch(self, *about: str, namespace: str | None = None) -> AsyncGenerator[Event, None]:
+            await asyncio.Event().wait()
+            yield  # type: ignore[misc]
+
+    cluster, done = Deaf(), asyncio.Queue[str]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    async with running(an_engine(cluster, reconcile, pace=Pace(resync=0.01))), asyncio.timeout(10):
+        assert await done.get() == "settings"
+
+
+async def test_stopping_lets_a_pass_that_has_begun_end() -> None:
+    cluster, begun, ended = MemoryCluster(), asyncio.Event(), []
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        begun.set()
+        await asyncio.sleep(0.02)
+        ended.append(key)
+        return None
+
+    async with running(an_engine(cluster, reconcile)):
+        await asyncio.wait_for(begun.wait(), 10)
+    assert ended == ["settings"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_passes_and_the_queue_are_measured(fails: bool) -> None:
+    cluster, registry, passes = MemoryCluster(), CollectorRegistry(), asyncio.Queue[Pass]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        if fails:
+            raise RuntimeError("always")
+        return None
+
+    hooks = [metrics_hook(registry, lambda key: "ConfigMap"), passes.put_nowait]
+    engine = an_engine(cluster, reconcile, hooks=hooks)
+    watch_queue(registry, engine.queue)
+    async with running(engine):
+        await asyncio.wait_for(passes.get(), 10)
+        assert registry.get_sample_value("cortex_operator_queue_depth") == 0
+    labels = {"kind": "ConfigMap", "outcome": "Failed" if fails else "Done"}
+    assert (registry.get_sample_value("cortex_operator_passes_total", labels) or 0) >= 1

@@ -1,0 +1,142 @@
+"""The golden files are written anew by `CORTEX_UPDATE_GOLDEN=1 pytest tests/unit/operator/test_manifests.py`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import a_cortex_index, a_cortex_workflow
+from cortex_kinds.base import DNS_LABEL, parse_quantity
+from cortex_kinds.common import Resources
+from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, names, workflow_objects
+from cortex_workloads.runtime.settings import GraphSettings, IngestSettings, SearchSettings
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOLDEN = Path(__file__).with_name("golden")
+RELEASE = ReleaseSettings(image="registry.invalid/datapunk-cortex:0.1.0")
+META = {"metadata__uid": "00000000-0000-4000-8000-000000000001", "metadata__namespace": "research"}
+NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
+REVISIONS = st.from_regex(r"[0-9a-f]{10}", fullmatch=True)
+Objects = tuple[dict[str, Any], ...]
+
+
+def plain_index() -> Objects:
+    return index_objects(a_cortex_index(**META), RELEASE)
+
+
+def full_index() -> Objects:
+    index = a_cortex_index(
+        **META,
+        spec__image="registry.invalid/own:2",
+        spec__replicas=3,
+        spec__retrieval={"mode": "Text", "topK": 25},
+        spec__resources={"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}},
+        spec__lake={"secretRef": {"name": "my-lake"}},
+        spec__state={"secretRef": {"name": "my-state"}},
+    )
+    release = ReleaseSettings(
+        image="registry.invalid/datapunk-cortex:0.1.0",
+        image_pull_policy="Always",
+        drain_seconds=25.5,
+        log_level="DEBUG",
+        otlp_endpoint="http://collector.observability:4317",
+    )
+    return index_objects(index, release)
+
+
+def ingest() -> Objects:
+    return (ingest_job(a_cortex_index(**META), "0a1b2c3d4e", RELEASE),)
+
+
+def workflow() -> Objects:
+    indexes = [{"name": "papers"}, {"name": "tickets"}]
+    return workflow_objects(a_cortex_workflow(**META, spec__indexes=indexes, spec__replicas=2), RELEASE)
+
+
+@pytest.mark.parametrize("case", [plain_index, full_index, ingest, workflow], ids=lambda case: case.__name__)
+def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:
+    path = GOLDEN / f"{case.__name__}.yaml"
+    built = yaml.safe_dump_all(case(), sort_keys=False, width=120)
+    if os.environ.get("CORTEX_UPDATE_GOLDEN"):
+        path.write_text(built)
+    assert built == path.read_text()
+
+
+@given(name=NAMES, revision=REVISIONS)
+def test_names_are_labels_of_at_most_63_characters_and_tell_resources_apart(name: str, revision: str) -> None:
+    made = [
+        names.search_name(name),
+        names.search_headless_name(name),
+        names.ingest_name(name, revision),
+        names.graph_name(name),
+        names.graph_headless_name(name),
+    ]
+    assert len(set(made)) == len(made)
+    for one in made:
+        assert len(one) <= 63
+        assert re.match(DNS_LABEL, one)
+
+
+@given(stem=st.text("abc", min_size=62, max_size=62))
+def test_long_names_that_differ_at_the_end_stay_different(stem: str) -> None:
+    assert names.ingest_name(stem + "a", "0" * 10) != names.ingest_name(stem + "b", "0" * 10)
+
+
+QUANTITIES = st.sampled_from(["100m", "1", "3", "16"])
+
+
+@given(
+    name=NAMES,
+    replicas=st.none() | st.integers(0, 9),
+    requests=st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
+    limits=st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
+)
+def test_builders_are_deterministic_and_no_default_contradicts_what_the_resource_says(
+    name: str, replicas: int | None, requests: dict[str, str], limits: dict[str, str]
+) -> None:
+    resources = {"requests": requests, "limits": limits}
+    index = a_cortex_index(metadata__name=name, spec__replicas=replicas, spec__resources=resources)
+    built = index_objects(index, RELEASE)
+    assert built == index_objects(index, RELEASE)
+    found = built[-1]["spec"]["template"]["spec"]["containers"][0]["resources"]
+    for kind, given_by_user in resources.items():
+        for what, quantity in given_by_user.items():
+            contradiction = kind == "requests" and what in limits
+            if not contradiction:
+                assert found[kind][what] == quantity
+    for what, quantity in found["requests"].items():
+        assert parse_quantity(quantity) <= parse_quantity(found["limits"][what])
+
+
+def test_the_container_reads_back_what_was_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for objects, settings in ((full_index(), SearchSettings), (ingest(), IngestSettings), (workflow(), GraphSettings)):
+        env = objects[-1]["spec"]["template"]["spec"]["containers"][0]["env"]
+        with monkeypatch.context() as patch:
+            for variable in env:
+                patch.setenv(variable["name"], variable.get("value", "from-elsewhere"))
+            read = settings()
+        assert read.resource_namespace == "research"
+        if isinstance(read, SearchSettings):
+            assert (read.default_mode, read.default_top_k, read.drain_seconds) == ("Text", 25, 25.5)
+        elif isinstance(read, IngestSettings):
+            assert (read.revision, read.embedding_threads) == ("0a1b2c3d4e", 4)
+        elif isinstance(read, GraphSettings):
+            assert read.indexes["tickets"] == "dns:///tickets-search-headless.research.svc:50052"
+
+
+def test_the_operators_own_environment_does_not_leak_into_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (plain_index(), ingest(), workflow())
+    for name in ("LOG_LEVEL", "PORT_GRPC", "LAKE_POOL_SIZE", "REVISION", "CATALOGUE_FILE"):
+        monkeypatch.setenv(f"CORTEX_{name}", "7")
+    assert (plain_index(), ingest(), workflow()) == before
+
+
+def test_an_ingest_job_embeds_with_the_cpus_of_its_limit() -> None:
+    release = ReleaseSettings(image="i", ingest_resources=Resources(limits={"cpu": "2500m"}))
+    env = ingest_job(a_cortex_index(), "0" * 10, release)["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "CORTEX_EMBEDDING_THREADS", "value": "2"} in env
