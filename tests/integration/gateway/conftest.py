@@ -115,11 +115,14 @@ class Runs:
         self.requests: list[graph_pb2.WorkflowRequest] = []
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.left = asyncio.Event()
+        self.ids = True
+        """Whether there is live progress."""
 
     async def add(self, run_id: str, **event: Any) -> None:
         async with self.change:
             events = self.events.setdefault(run_id, [])
-            events.append(common_pb2.RunEvent(event_id=f"{1000 + len(events)}-0", run_id=run_id, **event))
+            event_id = f"{1000 + len(events)}-0" if self.ids else ""
+            events.append(common_pb2.RunEvent(event_id=event_id, run_id=run_id, **event))
             self.change.notify_all()
 
     async def say(self, run_id: str, *nodes: str) -> None:
@@ -150,7 +153,10 @@ class Graph(graph_pb2_grpc.GraphServiceServicer):
             )
             self.runs.started.put_nowait(request.run_id)
         events = self.runs.events[request.run_id]
-        position = next((n + 1 for n, e in enumerate(events) if e.event_id == request.after_event_id), 0)
+        after = request.after_event_id
+        position = next((n + 1 for n, e in enumerate(events) if after and e.event_id == after), 0)
+        if position == len(events) and events[-1].HasField("completed"):
+            position -= 1
         try:
             for at in itertools.count(position):
                 async with self.runs.change:

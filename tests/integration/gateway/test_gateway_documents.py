@@ -83,6 +83,14 @@ async def test_only_the_first_hundred_bad_lines_are_listed(papers: Any) -> None:
     assert (len(reply.json()["errors"]), reply.json()["refused"], reply.json()["accepted"]) == (100, 250, 1)
 
 
+async def test_the_later_of_two_lines_with_the_same_id_stands(papers: Any) -> None:
+    content = line("1", content="old") + line("2") + line("1", content="new")
+    reply = await papers.http.post(DOCUMENTS, content=content, headers=NDJSON)
+    assert reply.json()["written"] == 3
+    assert papers.haystack.documents["1"].content == "new"
+    assert papers.haystack.batches == [2, 1]
+
+
 async def test_many_lines_go_in_bounded_batches(papers: Any) -> None:
     content = b"".join(line(str(n)) for n in range(1234))
     reply = await papers.http.post(DOCUMENTS, content=content, headers=NDJSON)

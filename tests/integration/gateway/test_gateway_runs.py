@@ -119,6 +119,28 @@ async def test_events_resume_after_the_last_one_seen(helpdesk: Any) -> None:
     assert [event[0] for event in seen] == ["1000-0", "1001-0", "1002-0", "1003-0", "1004-0"]
 
 
+async def test_a_client_that_saw_the_end_is_told_the_end_again(helpdesk: Any) -> None:
+    _, run_id = await asyncio.gather(helpdesk.http.post(RUNS, json=ASK), finish(helpdesk))
+    headers = {"last-event-id": "1001-0"}
+    async with helpdesk.http.stream("GET", f"{RUNS}/{run_id}/events", headers=headers) as reply:
+        assert [event[:2] async for event in events(reply)] == [("1001-0", "completed")]
+
+
+async def test_a_run_without_live_progress_still_ends(helpdesk: Any) -> None:
+    helpdesk.runs.ids = False
+    seen = []
+    async with helpdesk.http.stream("POST", RUNS, json=ASK, headers=SSE) as reply:
+        stream = events(reply)
+        run_id = (await anext(stream))[2]["runId"]
+        await helpdesk.runs.say(run_id, "a")
+        seen.append(await anext(stream))
+        await helpdesk.lose(helpdesk.pods[0])
+        await helpdesk.pod("helpdesk-graph")
+        await helpdesk.runs.complete(run_id, answer="yes")
+        seen += [event async for event in stream]
+    assert [event[:2] for event in seen] == [("", "step"), ("", "completed")], "no event twice"
+
+
 async def test_a_pod_that_dies_leaves_no_gap_and_no_duplicate(helpdesk: Any) -> None:
     seen = []
     async with helpdesk.http.stream("POST", RUNS, json=ASK, headers=SSE) as reply:

@@ -88,6 +88,7 @@ class _Upload:
     def __init__(self, backend: Backend, index: Resource) -> None:
         self._backend, self._index = backend, index
         self._batch: list[tuple[int, common_pb2.Document]] = []
+        self._ids: set[str] = set()
         self._bytes = 0
         self.outcome = Outcome()
 
@@ -103,9 +104,11 @@ class _Upload:
         except CortexError as error:
             self.outcome.refuse(number, _reason(error))
             return
-        if len(self._batch) == _BATCH_DOCUMENTS or self._bytes + len(line) > _BATCH_BYTES:
+        # A request names an id once; of two lines with the same id the later one stands.
+        if len(self._batch) == _BATCH_DOCUMENTS or self._bytes + len(line) > _BATCH_BYTES or document.id in self._ids:
             await self.flush()
         self._batch.append((number, document))
+        self._ids.add(document.id)
         self._bytes += len(line)
 
     async def flush(self) -> None:
@@ -119,7 +122,7 @@ class _Upload:
                 continue
             self.outcome.add(response)
             break
-        self._batch, self._bytes = [], 0
+        self._batch, self._ids, self._bytes = [], set(), 0
 
     def _drop(self, error: CortexError) -> None:
         culprits = {int(match[1]): message for path, message in error.violations if (match := _CULPRIT.search(path))}

@@ -123,7 +123,7 @@ async def _follow(
                 async for response in stream:
                     event, lost_at, tries = response.event, 0.0, 0
                     ends = event.WhichOneof("event") in render.TERMINAL
-                    if _seen_before(event.event_id, last) or (reattached and not event.event_id and not ends):
+                    if not ends and (_seen_before(event.event_id, last) or (reattached and not event.event_id)):
                         continue
                     last = event.event_id or last
                     yield event
