@@ -1,6 +1,7 @@
 # Every target makes what it needs: .venv from the pinned and hashed requirements/dev.txt. `make help` lists them.
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
+TESTS ?= tests/unit tests/integration tests/contract
 
 STAMP := .venv/.made-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 BIN := .venv/bin
@@ -23,18 +24,13 @@ venv:
 	@tools/timed venv $(MAKE) --no-print-directory $(STAMP)
 
 lint: $(STAMP)
-	@tools/timed check bash -euc '\
-	  $(BIN)/ruff check --quiet; \
-	  $(BIN)/ruff format --check --quiet || { echo "run: $(BIN)/ruff format"; exit 1; }; \
-	  $(BIN)/python tools/layers.py; \
-	  $(BIN)/python tools/generate.py --check; \
-	  $(BIN)/python tools/protocol.py'
+	@tools/timed check tools/check
 
 types: $(STAMP)
 	@tools/timed types bash -euc '$(BIN)/mypy --no-error-summary; $(BIN)/mypy --no-error-summary tools/*.py'
 
 tests: $(STAMP)
-	@tools/timed tests $(BIN)/pytest -q -n $(PYTEST_WORKERS) tests/unit tests/integration tests/contract
+	@tools/timed tests $(BIN)/pytest -q -n $(PYTEST_WORKERS) $(TESTS)
 
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py
@@ -42,9 +38,10 @@ generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages
 bench: $(STAMP) ## Measure; results go to benchmarks/results.
 	@$(BIN)/python -m benchmarks.run
 
-lock: .build/uv/bin/uv ## Pin requirements/dev.txt anew from pyproject.toml.
+lock: .build/uv/bin/uv ## Pin requirements/dev.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
+	@cp requirements/dev.txt .build/dev.txt
 	@.build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --extra dev --no-header --output-file .build/dev.txt pyproject.toml
+	  --no-annotate --no-header --extra dev $(if $(UPGRADE),--upgrade) --output-file .build/dev.txt pyproject.toml
 	@{ echo '# Made by `make lock` from pyproject.toml (extra dev). Hashes for every file; no index is named here.'; \
 	  cat .build/dev.txt; } >requirements/dev.txt
 
@@ -58,8 +55,8 @@ clean: ## Remove .venv, build outputs and caches. Local data in .cortex stays: `
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
-	    "Install one and name it: make PYTHON=python3.11 $(or $(MAKECMDGOALS),help)" >&2; exit 1; }
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+	    "Install one and name it, for example: make PYTHON=python3.12 test" >&2; exit 1; }
 	@echo "Making .venv from requirements/dev.txt (once; some minutes when nothing is cached)"
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
