@@ -83,7 +83,7 @@ def status(deployment: Object, pods: list[Object]) -> Object:
             _condition(
                 before, "Available", ready >= desired,
                 ("MinimumReplicasAvailable", f"{ready} of {desired} pods are ready"),
-                ("MinimumReplicasUnavailable", blame(live) or f"{ready} of {desired} pods are ready"),
+                ("MinimumReplicasUnavailable", _blame(live) or f"{ready} of {desired} pods are ready"),
             ),
             _condition(
                 before, "Progressing", True,
@@ -95,7 +95,7 @@ def status(deployment: Object, pods: list[Object]) -> Object:
     }  # fmt: skip
 
 
-def blame(pods: list[Object]) -> str:
+def _blame(pods: list[Object]) -> str:
     """Which pod is not ready, and why."""
     for pod in pods:
         waiting = container_status(pod).get("state", {}).get("waiting", {})

@@ -234,7 +234,7 @@ class PodWorker:
 
     async def _leave(self) -> None:
         volumes.remove(self._pod, self._node.volumes)
-        self._node.processes.log(process_name(self._pod)).touch()
+        self._node.processes.prune_logs()
         pod = {**self._pod, "metadata": {k: v for k, v in self._pod["metadata"].items() if k in _KEPT}}
         pod["metadata"]["finalizers"] = []
         with contextlib.suppress(NotFound):

@@ -8,7 +8,6 @@ from typing import Any
 from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster.port import Cluster, Object
 
-from cortex_cli.local.deployments import blame
 from cortex_cli.local.gateway import NAME, NAMESPACE
 from cortex_cli.local.kubelet import process_name
 from cortex_cli.local.pod_status import container_status, is_ready, is_terminating
@@ -68,7 +67,7 @@ def _gateway(deployment: Object, pods: list[Object], processes: Processes) -> Ro
         component="Gateway",
         ready=bool(ready),
         reason="Ready" if ready else row.reason,
-        message="" if ready else blame(mine) or row.message,
+        message="" if ready else row.message,
         pid=row.pid,
         port=row.port,
         restarts=row.restarts,
@@ -95,7 +94,7 @@ def _pod(pod: Object, processes: Processes) -> Row:
     status = container_status(pod)
     state: dict[str, Any] = next(iter((status.get("state") or {}).items()), ("waiting", {}))[1]
     phase = pod.get("status", {}).get("phase", "Pending")
-    reason = "Terminating" if is_terminating(pod) else state.get("reason", phase)
+    reason = "Terminating" if is_terminating(pod) else state.get("reason", "Starting" if phase == "Running" else phase)
     ports = {name: port for name, port in named_ports(pod).items() if not name.isdigit() and name in ("http", "grpc")}
     return Row(
         component=f"Pod {pod['metadata']['namespace']}/{pod['metadata']['name']}",
@@ -112,4 +111,5 @@ def _pod(pod: Object, processes: Processes) -> Row:
 
 def _why_not(pod: Object) -> str:
     conditions = pod.get("status", {}).get("conditions", [])
-    return next((str(c.get("message", "")) for c in conditions if c["type"] == "Ready"), "")
+    message = next((str(c.get("message", "")) for c in conditions if c["type"] == "Ready"), "")
+    return message.partition(": ")[2]  # after the container's name: there is one

@@ -22,6 +22,8 @@ MARK: Final = "CORTEX_LOCAL_PROCESS"
 """Environment variable of every process: DIRECTORY:NAME, so that one without a record can be found."""
 LOG_BYTES: Final = 16 * 2**20
 """A log above this is put aside (NAME.log.1) when its process starts."""
+LOGS_KEPT: Final = 40
+"""Logs of pods that are gone."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,14 @@ class Processes:
     def log(self, name: str) -> Path:
         """The log file of a process."""
         return self.logs / f"{name}.log"
+
+    def prune_logs(self) -> None:
+        """Removes the oldest logs of processes that have ended for good."""
+        live = {self.log(path.stem) for path in self._records.glob("*.json")}
+        dead = sorted(set(self.logs.glob("*.*.log")) - live, key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in dead[LOGS_KEPT:]:
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".1").unlink(missing_ok=True)
 
     def last_line(self, name: str) -> str:
         """The last line that a process wrote, for a message; at most 512 characters."""
