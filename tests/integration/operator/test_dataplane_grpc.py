@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from cortex_operator.cluster import MemoryCluster, ObjectKey
+from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
+from cortex_operator.dataplane_grpc import GrpcDataPlane
+from doubles import PodDouble
+
+KEY = ResourceKey("CortexIndex", "default", "papers")
+DEFINITION = {"chunking": {"splitLength": 8}, "language": "English"}
+
+
+@pytest.fixture
+async def pods() -> AsyncIterator[list[PodDouble]]:
+    doubles = [PodDouble(), PodDouble()]
+    for double in doubles:
+        await double.start()
+    yield doubles
+    for double in doubles:
+        await double.stop()
+
+
+@pytest.fixture
+async def cluster() -> MemoryCluster:
+    return MemoryCluster()
+
+
+@pytest.fixture
+async def dataplane(cluster: MemoryCluster) -> AsyncIterator[GrpcDataPlane]:
+    plane = GrpcDataPlane(cluster)
+    yield plane
+    await plane.close()
+
+
+async def endpoint(cluster: MemoryCluster, name: str, port: int, ready: bool = True) -> ObjectKey:
+    """An EndpointSlice with one pod of the index."""
+    labels = {"kubernetes.io/service-name": "papers-search-headless"}
+    obj = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"name": "grpc", "port": 1}, {"name": "control", "port": port}],
+        "endpoints": [
+            {"addresses": ["127.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}}
+        ],
+    }
+    await cluster.apply(obj)
+    return ObjectKey.of(obj)
+
+
+def a_port_that_nobody_listens_on() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+async def test_without_a_pod_it_says_so(dataplane: GrpcDataPlane) -> None:
+    with pytest.raises(DataPlaneUnreachable, match="papers has no pod yet"):
+        await dataplane.describe(KEY)
+
+
+async def test_a_revision_is_ordered_and_described(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    await endpoint(cluster, "pod-a", pods[0].port)
+    made = await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+    assert (made.id, made.phase) == ("0123456789", "Current")
+    assert pods[0].lake("papers").ensured == [("0123456789", 2)]
+    pods[0].lake("papers").documents = 7
+    found = await dataplane.describe(KEY)
+    assert found.lake_read
+    assert (found.current_revision, found.documents, found.missing) == ("0123456789", 7, ())
+    assert [r.phase for r in found.revisions] == ["Current"]
+
+
+async def test_a_ready_pod_is_asked_before_one_that_is_not(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    await endpoint(cluster, "pod-a", pods[0].port, ready=False)
+    await endpoint(cluster, "pod-b", pods[1].port, ready=True)
+    await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+    assert (pods[0].lake("papers").ensured, len(pods[1].lake("papers").ensured)) == ([], 1)
+
+
+async def test_when_one_pod_does_not_answer_the_next_is_asked(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    await endpoint(cluster, "pod-a", a_port_that_nobody_listens_on())
+    await endpoint(cluster, "pod-b", pods[0].port, ready=False)
+    assert (await dataplane.describe(KEY)).lake_read
+
+
+async def test_a_pod_that_reaches_the_lake_is_preferred_and_else_what_is_missing_is_told(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    await endpoint(cluster, "pod-a", pods[0].port)
+    await endpoint(cluster, "pod-b", pods[1].port)
+    pods[0].lake("papers").reachable = False
+    assert (await dataplane.describe(KEY)).lake_read
+    pods[1].lake("papers").reachable = False
+    found = await dataplane.describe(KEY)
+    assert not found.lake_read
+    assert [(d.name, d.reason) for d in found.missing] == [("Lake", "LakeUnreachable")]
+
+
+async def test_when_nobody_answers_each_pod_is_named_with_what_it_said(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane
+) -> None:
+    await endpoint(cluster, "pod-a", a_port_that_nobody_listens_on())
+    await endpoint(cluster, "pod-b", a_port_that_nobody_listens_on())
+    with pytest.raises(DataPlaneUnreachable, match=r"pod-a .*UNAVAILABLE.*pod-b .*UNAVAILABLE"):
+        await dataplane.describe(KEY)
+
+
+async def test_a_refusal_is_final(cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]) -> None:
+    await endpoint(cluster, "pod-a", pods[0].port)
+    await endpoint(cluster, "pod-b", pods[1].port)
+    pods[0].lake("papers").refuse = "the id does not match the definition"
+    with pytest.raises(ValueError, match=r"pod-a refuses.*does not match the definition"):
+        await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+    assert pods[1].lake("papers").ensured == []
+
+
+async def test_a_pod_that_hangs_costs_no_more_than_the_deadline(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_operator.dataplane_grpc.DEADLINE", 0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # connections are taken by the kernel, and never answered
+        await endpoint(cluster, "pod-a", deaf.getsockname()[1])
+        await endpoint(cluster, "pod-b", pods[0].port, ready=False)
+        async with asyncio.timeout(5):
+            assert (await dataplane.describe(KEY)).lake_read
+
+
+async def test_the_channel_to_a_pod_that_is_gone_is_closed(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    gone = await endpoint(cluster, "pod-a", pods[0].port)
+    await dataplane.describe(KEY)
+    kept = dataplane._channels[KEY]
+    assert list(kept) == [f"127.0.0.1:{pods[0].port}"]
+    await cluster.delete(gone)
+    await endpoint(cluster, "pod-b", pods[1].port)
+    await dataplane.describe(KEY)
+    assert list(dataplane._channels[KEY]) == [f"127.0.0.1:{pods[1].port}"]
+    await dataplane.forget(KEY)
+    assert dataplane._channels == {}

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from builders import a_cortex_index
+from cortex_kinds.common import RevisionStatus
+from cortex_kinds.revision import index_definition, revision_id
+from cortex_operator.cluster import MemoryCluster, Object
+from cortex_operator.dataplane import Dependency, Description
+from cortex_operator.dataplane_grpc import GrpcDataPlane
+from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job
+from cortex_operator.reconcile import Timing, World
+from cortex_operator.reconcile.index import plan
+from cortex_operator.reconcile.index.observe import ObservedIndex
+from cortex_operator.reconcile.model import MissingSecret, Plan
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+RELEASE = ReleaseSettings(image="registry.invalid/cortex:1")
+WORLD = World(MemoryCluster(), GrpcDataPlane(MemoryCluster()), RELEASE, Timing(moving=2, idle=300, missing=15))
+INDEX = a_cortex_index(metadata__uid="u", metadata__generation=1)
+DESIRED = revision_id(index_definition(INDEX.spec))
+OTHER = "00000000ff"
+
+
+def a_revision(id: str = DESIRED, phase: str = "Current", **counts: Any) -> RevisionStatus:
+    return RevisionStatus(id=id, phase=phase, **counts)
+
+
+def described(*revisions: RevisionStatus, documents: int = 0) -> Description:
+    current = next((r.id for r in revisions if r.phase == "Current"), "")
+    return Description("pod-a", True, current, revisions, documents)
+
+
+def deployed(**status: Any) -> Object:
+    deployment = dict(index_objects(INDEX, RELEASE)[-1])
+    meta = {**deployment["metadata"], "generation": 1}
+    counts = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+    return {**deployment, "metadata": meta, "status": {**counts, **status}}
+
+
+def observed(**changes: Any) -> ObservedIndex:
+    """An index whose pod serves its one revision."""
+    serving = ObservedIndex(
+        now=NOW,
+        resource=INDEX,
+        deployment=deployed(),
+        pods=({"metadata": {"name": "pod-a"}},),
+        missing_secrets=(),
+        description=described(a_revision()),
+        jobs=(),
+    )
+    return replace(serving, **changes)
+
+
+def settled(**changes: Any) -> ObservedIndex:
+    """The same, as it is when the pass before has written its status."""
+    before = plan(WORLD, observed()).status
+    return observed(resource=INDEX.model_copy(update={"status": before}), **changes)
+
+
+def a_job(revision: str = DESIRED, finished: str = "", since: timedelta = timedelta(0)) -> Object:
+    job = ingest_job(INDEX, revision, RELEASE)
+    meta = {**job["metadata"], "uid": f"job-{revision}", "creationTimestamp": "2026-06-01T11:00:00Z"}
+    condition = {"type": finished, "status": "True", "lastTransitionTime": (NOW - since).isoformat(), "message": "boom"}
+    return {**job, "metadata": meta, "status": {"conditions": [condition] if finished else []}}
+
+
+def told(planned: Plan, type: str) -> tuple[str, str]:
+    found = next((c for c in planned.status.conditions if c.type == type), None)
+    return (found.status, found.reason) if found else ("", "")
+
+
+def kinds(planned: Plan) -> list[str]:
+    return [obj["kind"] for obj in planned.apply]
+
+
+SECRET = MissingSecret("default", "cortex-lake", "dsn", False, "postgresql://HOST/DB")
+ABSENT = {"deployment": None, "pods": (), "description": None, "unreachable": "there is no pod to ask"}
+UNREAD = Description("pod-a", False, missing=(Dependency("Lake", "LakeUnreachable", "no answer; is it up?"),))
+STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
+    (
+        "everything is there",
+        {},
+        {"Ready": ("True", "Ready"), "IndexReady": ("True", "Complete"), "Reconciling": ("", ""), "Stalled": ("", "")},
+        300,
+    ),
+    (
+        "documents wait and none is embedded",
+        {"description": described(a_revision(waiting=10), documents=10)},
+        {"Ready": ("True", "Ready"), "IndexReady": ("True", "TextOnly"), "Reconciling": ("", "")},
+        2,
+    ),
+    (
+        "some documents are embedded",
+        {"description": described(a_revision(documents=4, waiting=6), documents=10)},
+        {"Ready": ("True", "Ready"), "IndexReady": ("True", "Embedding")},
+        2,
+    ),
+    (
+        "another revision is being built",
+        {"description": described(a_revision(phase="Building"), a_revision(OTHER))},
+        {"Ready": ("True", "RevisionBuilding"), "Reconciling": ("True", "RevisionBuilding")},
+        2,
+    ),
+    (
+        "the revision failed",
+        {"description": described(a_revision(phase="Failed", message="no model"), a_revision(OTHER))},
+        {"Ready": ("True", "RevisionFailed"), "Stalled": ("True", "RevisionFailed"), "Reconciling": ("", "")},
+        300,
+    ),
+    (
+        "no revision yet",
+        {"description": described()},
+        {"Ready": ("False", "RevisionPending"), "Reconciling": ("True", "RevisionPending")},
+        2,
+    ),
+    (
+        "the first pass",
+        ABSENT,
+        {"Ready": ("False", "Applying"), "DataPlaneReachable": ("False", "NoPodAnswers")},
+        2,
+    ),
+    (
+        "pods start and their Lake does not answer",
+        {"deployment": deployed(readyReplicas=0), "description": UNREAD},
+        {"Ready": ("False", "LakeUnreachable"), "DependenciesReady": ("False", "LakeUnreachable")},
+        2,
+    ),
+    (
+        "a Secret is missing and nothing runs",
+        {**ABSENT, "missing_secrets": (SECRET,)},
+        {"Ready": ("False", "SecretNotFound"), "DependenciesReady": ("False", "SecretNotFound")},
+        15,
+    ),
+    (
+        "a Secret lacks its key",
+        {**ABSENT, "missing_secrets": (replace(SECRET, found=True),)},
+        {"Ready": ("False", "SecretKeyMissing")},
+        15,
+    ),
+    (
+        "a Secret went while the pods serve",
+        {"missing_secrets": (SECRET,)},
+        {"Ready": ("True", "Ready"), "DependenciesReady": ("False", "SecretNotFound")},
+        15,
+    ),
+    (
+        "the cluster refused an object",
+        {"refused": "Deployment default/papers-search is not valid"},
+        {"Ready": ("False", "ApplyRefused"), "Stalled": ("True", "ApplyRefused")},
+        300,
+    ),
+    (
+        "the Job of a revision failed",
+        {
+            "description": described(a_revision(phase="Building"), a_revision(OTHER)),
+            "jobs": (a_job(finished="Failed"),),
+        },
+        {"Ready": ("True", "IngestFailed"), "Stalled": ("True", "IngestFailed")},
+        300,
+    ),
+    (
+        "the pod could not be asked this time",
+        {"description": None, "unreachable": "no pod answers: pod-a said UNAVAILABLE"},
+        {
+            "Ready": ("True", "Ready"),
+            "IndexReady": ("True", "Complete"),
+            "DataPlaneReachable": ("False", "NoPodAnswers"),
+        },
+        2,
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "conditions", "again"), [c[1:] for c in STATUS], ids=[c[0] for c in STATUS])
+def test_the_status_tells_what_is_the_case(
+    changes: dict[str, Any], conditions: dict[str, tuple[str, str]], again: float
+) -> None:
+    planned = plan(WORLD, settled(**changes))
+    assert {type: told(planned, type) for type in conditions} == conditions
+    assert planned.again == again
+    assert planned.status.observed_generation == 1
+    for condition in planned.status.conditions:
+        assert condition.observed_generation == 1
+        assert condition.message
+        assert len(condition.message) <= 1024
+
+
+def test_an_index_scaled_to_zero_is_ready_and_says_that_nothing_serves() -> None:
+    index = a_cortex_index(metadata__generation=1, spec__replicas=0)
+    none = dict(replicas=0, updatedReplicas=0, readyReplicas=0)
+    deployment = deployed(**none)
+    deployment["spec"] = {**deployment["spec"], "replicas": 0}
+    planned = plan(WORLD, observed(resource=index, deployment=deployment, pods=(), description=None))
+    assert told(planned, "Ready") == ("True", "ScaledToZero")
+    assert planned.again == 300
+
+
+def test_planning_again_after_the_status_was_written_changes_nothing() -> None:
+    first = plan(WORLD, settled())
+    later = replace(settled(), now=NOW + timedelta(hours=1))
+    assert plan(WORLD, later).status == first.status
+
+
+def test_a_missing_secret_stops_the_first_deployment_but_not_one_that_is_there() -> None:
+    assert plan(WORLD, observed(missing_secrets=(SECRET,), deployment=None)).apply == ()
+    assert "Deployment" in kinds(plan(WORLD, observed(missing_secrets=(SECRET,))))
+
+
+@pytest.mark.parametrize(
+    ("description", "ensures"),
+    [
+        (described(), True),
+        (described(a_revision(OTHER)), True),
+        (described(a_revision(phase="Retained"), a_revision(OTHER)), True),
+        (described(a_revision(), a_revision(OTHER, phase="Building")), True),
+        (described(a_revision()), False),
+        (described(a_revision(phase="Building"), a_revision(OTHER)), False),
+        (described(a_revision(phase="Failed"), a_revision(OTHER)), False),
+        (UNREAD, False),
+        (None, False),
+    ],
+)
+def test_the_revision_is_ordered_when_the_lake_does_not_have_it_on_its_way(
+    description: Description | None, ensures: bool
+) -> None:
+    planned = plan(WORLD, settled(description=description))
+    assert (planned.ensure is not None) == ensures
+    if planned.ensure is not None:
+        assert (planned.ensure.revision, planned.ensure.retain) == (DESIRED, 2)
+
+
+def test_a_new_generation_is_told_to_the_lake_even_if_the_revision_is_the_same() -> None:
+    later = settled().resource.model_copy(update={"metadata": INDEX.metadata.model_copy(update={"generation": 2})})
+    assert plan(WORLD, observed(resource=later)).ensure is not None
+
+
+JOBS: list[tuple[str, Description, tuple[Object, ...], list[str], list[str]]] = [
+    ("few wait", described(a_revision(waiting=1000)), (), [], []),
+    ("many wait", described(a_revision(waiting=1001)), (), [DESIRED], []),
+    ("many wait and a Job works", described(a_revision(waiting=1001)), (a_job(),), [], []),
+    ("few wait now and a Job works on", described(a_revision(waiting=3)), (a_job(),), [], []),
+    ("many wait again", described(a_revision(waiting=1001)), (a_job(finished="Complete"),), [], [DESIRED]),
+    ("all is done", described(a_revision()), (a_job(finished="Complete"),), [], []),
+    ("a revision is built", described(a_revision(phase="Building"), a_revision(OTHER)), (), [DESIRED], []),
+    (
+        "a build that just failed waits",
+        described(a_revision(phase="Building"), a_revision(OTHER)),
+        (a_job(finished="Failed", since=timedelta(minutes=4)),),
+        [],
+        [],
+    ),
+    (
+        "a build that failed some time ago is tried again",
+        described(a_revision(phase="Building"), a_revision(OTHER)),
+        (a_job(finished="Failed", since=timedelta(minutes=5)),),
+        [],
+        [DESIRED],
+    ),
+    ("a revision that nobody wants", described(a_revision()), (a_job("11111111ff"),), [], ["11111111ff"]),
+    (
+        "the revision before still has many documents",
+        described(a_revision(phase="Building"), a_revision(OTHER, waiting=5000)),
+        (a_job(OTHER),),
+        [DESIRED],
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("description", "jobs", "made", "deleted"), [c[1:] for c in JOBS], ids=[c[0] for c in JOBS])
+def test_ingest_jobs(description: Description, jobs: tuple[Object, ...], made: list[str], deleted: list[str]) -> None:
+    planned = plan(WORLD, settled(description=description, jobs=jobs))
+    found = [obj["metadata"]["labels"]["cortex.datapunk.io/revision"] for obj in planned.apply if obj["kind"] == "Job"]
+    assert found == made
+    assert [uid for _, uid in planned.delete] == [f"job-{id}" for id in deleted]
+
+
+def test_without_the_lake_no_job_is_touched() -> None:
+    planned = plan(WORLD, settled(description=UNREAD, jobs=(a_job("11111111ff"),)))
+    assert planned.delete == ()
+    assert "Job" not in kinds(planned)

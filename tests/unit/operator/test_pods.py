@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cortex_kinds.conditions import Reason
+from cortex_operator.cluster import Object
+from cortex_operator.reconcile.pods import culprit
+from cortex_operator.reconcile.rollout import rollout
+from objects import a_deployment
+
+
+def a_pod(name: str = "papers-search-1", *, made: str = "2026-01-01T00:00:00Z", **status: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "creationTimestamp": made},
+        "status": {"phase": "Running", **status},
+    }
+
+
+def waiting(reason: str, message: str = "", /, **last: Any) -> dict[str, Any]:
+    state = {"name": "search", "state": {"waiting": {"reason": reason, "message": message}}}
+    return {"containerStatuses": [{**state, **({"lastState": {"terminated": last}} if last else {})}]}
+
+
+CASES: list[tuple[str, dict[str, Any], str, list[str]]] = [
+    (
+        "a crash loop tells the last line of the log",
+        waiting("CrashLoopBackOff", "back-off 40s", exitCode=3, reason="Error", message="loading\nno such table: x\n"),
+        "CrashLoopBackOff",
+        ["papers-search-1", "search", "exit code 3", "no such table: x"],
+    ),
+    (
+        "an image that cannot be pulled",
+        waiting("ImagePullBackOff", 'Back-off pulling image "nope:1"'),
+        "ImagePullBackOff",
+        ["nope:1", "spec.image"],
+    ),
+    (
+        "a Secret that the container reads is gone",
+        waiting("CreateContainerConfigError", 'secret "cortex-lake" not found'),
+        "CreateContainerConfigError",
+        ["cortex-lake", "Secrets"],
+    ),
+    (
+        "memory, though the pod says only that it crashes",
+        waiting("CrashLoopBackOff", "", exitCode=137, reason="OOMKilled"),
+        "OOMKilled",
+        ["spec.resources.limits.memory"],
+    ),
+    (
+        "no node has room",
+        {
+            "phase": "Pending",
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": "0/3 nodes are available: insufficient memory",
+                }
+            ],
+        },
+        "Unschedulable",
+        ["0/3 nodes", "spec.resources.requests"],
+    ),
+    (
+        "a container that ended",
+        {"containerStatuses": [{"name": "search", "state": {"terminated": {"exitCode": 1, "message": "bye"}}}]},
+        "Error",
+        ["exit code 1", "bye"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "parts"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_the_culprit_is_named_with_its_reason_and_what_to_do(
+    status: dict[str, Any], reason: str, parts: list[str]
+) -> None:
+    found = culprit([a_pod(**status)])
+    assert found is not None
+    assert found.reason == reason
+    for part in parts:
+        assert part in str(found)
+
+
+def test_pods_that_are_ready_going_or_merely_starting_are_not_to_blame() -> None:
+    ready = a_pod(conditions=[{"type": "Ready", "status": "True"}], **waiting("CrashLoopBackOff"))
+    going = a_pod(**waiting("CrashLoopBackOff"))
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    starting = a_pod(**waiting("ContainerCreating"))
+    assert culprit([ready, going, starting, a_pod(phase="Pending")]) is None
+
+
+def test_the_newest_failing_pod_is_named_before_one_that_waits_for_a_node() -> None:
+    unscheduled = a_pod("waits", made="2026-01-03T00:00:00Z", **CASES[4][1])
+    old = a_pod("old", made="2026-01-01T00:00:00Z", **waiting("CrashLoopBackOff"))
+    new = a_pod("new", made="2026-01-02T00:00:00Z", **waiting("ImagePullBackOff"))
+    found = culprit([unscheduled, old, new])
+    assert found is not None
+    assert found.pod == "new"
+
+
+def test_a_long_message_of_a_container_is_cut() -> None:
+    found = culprit([a_pod(**waiting("CrashLoopBackOff", exitCode=1, message="x" * 5000))])
+    assert found is not None
+    assert len(str(found)) < 500
+
+
+def deployed(generation: int = 2, **status: Any) -> Object:
+    deployment = a_deployment(replicas=2)
+    deployment["metadata"]["generation"] = generation
+    deployment["status"] = {
+        "observedGeneration": 2,
+        "replicas": 2,
+        "updatedReplicas": 2,
+        "readyReplicas": 2,
+        **status,
+    }
+    return deployment
+
+
+def test_a_rollout_is_done_when_all_pods_are_of_this_generation_and_ready() -> None:
+    assert rollout(deployed(), []).done
+    assert not rollout(deployed(generation=3), []).done
+    assert not rollout(deployed(readyReplicas=1), []).done
+    assert not rollout(deployed(updatedReplicas=1), []).done
+    assert not rollout(deployed(replicas=3, readyReplicas=3), []).done
+    assert rollout(None, []).reason is Reason.APPLYING
+
+
+def test_old_pods_that_are_ready_do_not_count_as_ready_of_this_generation() -> None:
+    found = rollout(deployed(replicas=3, updatedReplicas=1, readyReplicas=2), [])
+    assert (found.reason, found.ready) == (Reason.PODS_STARTING, 2)
+    assert found.message == "1 of 2 pods of this generation are ready"
+    assert rollout(deployed(generation=3), []).message.startswith("0 of 2")
+
+
+def test_a_rollout_that_ran_out_of_time_has_failed() -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    assert rollout(deployed(readyReplicas=0, conditions=[late]), []).failed
+    assert not rollout(deployed(generation=3, readyReplicas=0, conditions=[late]), []).failed
