@@ -215,3 +215,12 @@ async def test_the_trace_goes_along(place: Place, haystack: Any) -> None:
 async def test_a_target_that_is_none_is_refused(channels: Channels, wrong: str) -> None:
     with pytest.raises(ValueError, match="is not a target"):
         channels.channel(wrong)
+
+
+async def test_in_a_cluster_the_target_itself_is_resolved() -> None:
+    async with Channels(GatewaySettings()) as channels:
+        stub: Any = search_pb2_grpc.HaystackServiceStub(
+            channels.channel("dns:///no-such-search-headless.here.svc:50052")
+        )
+        with pytest.raises((Unavailable, DeadlineExceeded), match="CortexIndex here/no-such"):
+            await asked(stub, timeout=5)

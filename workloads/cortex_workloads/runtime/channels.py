@@ -61,6 +61,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     # Pods of one machine share addresses with pods that died: never reuse their connections.
     ("grpc.use_local_subchannel_pool", 1),
 )
