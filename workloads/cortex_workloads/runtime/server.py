@@ -86,7 +86,7 @@ class Server:
         self.service = service
         self.health = Health()
         self.ports: dict[str, int] = {}
-        self._signals = _SIGNALS.get(None) or _Signals()
+        self._signals = _SIGNALS.get() or _Signals()
         self.draining = self._signals.received
         self._grpc: dict[str, grpc.aio.Server] = {}
         self._services: dict[str, list[str]] = {}
@@ -194,7 +194,7 @@ class _Signals:
             self._main.cancel()
 
 
-_SIGNALS: Final[ContextVar[_Signals]] = ContextVar("signals")
+_SIGNALS: Final[ContextVar[_Signals | None]] = ContextVar("signals", default=None)
 
 
 class _Recorder:
