@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import a_cortex_index_manifest
+from cortex_kinds.base import API_VERSION
+from cortex_operator.cluster import ApplyResult, Invalid, MemoryCluster, Object, ObjectKey, Unavailable
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.dataplane_grpc import GrpcDataPlane
+from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile import Reconciler, World
+from doubles import CountingCluster
+from objects import a_secret
+
+KEY = ResourceKey("CortexIndex", "default", "papers")
+INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
+
+
+class Refusing(MemoryCluster):
+    """A cluster that refuses Deployments, as one with a quota or a policy does."""
+
+    error: Exception = Invalid("Deployment default/papers-search is not valid: exceeded quota: cpu")
+
+    async def apply(self, obj: Object, **options: Any) -> ApplyResult:
+        if obj["kind"] == "Deployment":
+            raise self.error
+        return await super().apply(obj, **options)
+
+
+class Older(MemoryCluster):
+    """A cluster whose stored object does not fit the models of today."""
+
+    async def get(self, key: ObjectKey) -> Object:
+        found = await super().get(key)
+        if key == INDEX:
+            found["spec"] = {"chunking": {"splitLength": 0}, "colour": "red"}
+        return found
+
+
+async def reconciler(cluster: Any) -> Reconciler:
+    for secret in (a_secret("cortex-lake", dsn="postgresql://h/d"), a_secret("cortex-state", url="redis://h")):
+        await cluster.apply(secret)
+    await cluster.apply(a_cortex_index_manifest())
+    return Reconciler(World(cluster, GrpcDataPlane(cluster), ReleaseSettings(image="registry.invalid/cortex:1")))
+
+
+async def conditions(cluster: Any) -> dict[str, tuple[str, str, str]]:
+    status = (await cluster.get(INDEX))["status"]
+    assert status["observedGeneration"] == 1
+    return {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+
+
+async def test_what_the_cluster_refuses_stalls_the_resource_with_the_clusters_words() -> None:
+    cluster = Refusing()
+    again = await (await reconciler(cluster))(KEY)
+    found = await conditions(cluster)
+    assert found["Ready"][:2] == ("False", "ApplyRefused")
+    assert found["Stalled"][0] == "True"
+    assert "exceeded quota: cpu" in found["Stalled"][2]
+    assert again == 300
+
+
+async def test_a_cluster_that_does_not_answer_is_the_engines_business() -> None:
+    cluster = Refusing()
+    cluster.error = Unavailable("the API server is away", retry_after=3)
+    with pytest.raises(Unavailable):
+        await (await reconciler(cluster))(KEY)
+
+
+async def test_a_resource_that_cannot_be_read_stalls_with_every_mistake() -> None:
+    cluster = Older()
+    assert await (await reconciler(cluster))(KEY) is None
+    found = await conditions(cluster)
+    assert found["Ready"][:2] == ("False", "InvalidSpec")
+    assert "splitLength" in found["Stalled"][2]
+    assert "colour" in found["Stalled"][2]
+
+
+async def test_one_pass_writes_one_status_and_a_second_without_news_nothing() -> None:
+    cluster = CountingCluster(MemoryCluster())
+    reconcile = await reconciler(cluster)
+    cluster.writes.clear()
+    await reconcile(KEY)
+    assert [w.split()[1] for w in cluster.writes] == [
+        "ServiceAccount",
+        "Service",
+        "Service",
+        "Deployment",
+        "CortexIndex",
+    ]
+    cluster.writes.clear()
+    await reconcile(KEY)
+    assert cluster.writes == []
+
+
+async def test_a_resource_that_is_gone_or_going_is_left_alone() -> None:
+    cluster = CountingCluster(MemoryCluster())
+    reconcile = await reconciler(cluster)
+    held = a_cortex_index_manifest(metadata__finalizers=["tests.datapunk.io/hold"])
+    await cluster.apply(held)
+    await cluster.delete(INDEX)
+    cluster.writes.clear()
+    assert await reconcile(KEY) is None
+    await cluster.apply(a_cortex_index_manifest())
+    cluster.writes.clear()
+    assert await reconcile(KEY) is None
+    assert cluster.writes == []
