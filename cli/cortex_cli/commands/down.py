@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -48,39 +47,36 @@ def stop_cluster(directory: Path) -> int:
     from cortex_cli.local.processes import Processes
 
     processes = Processes(directory)
-    count = len(processes.records()) + (not _lock_is_free(directory))
+    supervisor = _supervisor(directory)
+    count = len(processes.records()) + bool(supervisor)
     with contextlib.suppress(wire.NotRunning, ValueError):
         wire.ask(directory, "shutdown")
-    if not _wait_for_lock(directory, STOP_SECONDS):
-        _kill_supervisor(directory)
+    if supervisor is not None and not _ended(*supervisor, STOP_SECONDS):
+        os.kill(supervisor[0], signal.SIGKILL)
+        _ended(*supervisor, 5)
     asyncio.run(end_all(processes))
     if anything(processes):
         fail(f"processes of {directory} are left; see the folder {directory / 'processes'}")
     return count
 
 
-def _wait_for_lock(directory: Path, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not _lock_is_free(directory):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def _lock_is_free(directory: Path) -> bool:
-    with (directory / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _kill_supervisor(directory: Path) -> None:
+def _supervisor(directory: Path) -> tuple[int, int] | None:
+    """Process id and start time of the live supervisor."""
     from cortex_cli.local.processes import start_time
 
-    held = json.loads((directory / "supervisor.json").read_text())
-    if start_time(held["pid"]) == held["start_time"]:
-        os.kill(held["pid"], signal.SIGKILL)
-        _wait_for_lock(directory, 5)
+    try:
+        held = json.loads((directory / "supervisor.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return (held["pid"], held["start_time"]) if start_time(held["pid"]) == held["start_time"] else None
+
+
+def _ended(pid: int, started: int, seconds: float) -> bool:
+    from cortex_cli.local.processes import start_time
+
+    deadline = time.monotonic() + seconds
+    while start_time(pid) == started:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

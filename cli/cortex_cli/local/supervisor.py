@@ -120,7 +120,6 @@ def sole(directory: Path) -> Iterator[None]:
             directory / "supervisor.json", json.dumps({"pid": os.getpid(), "start_time": start_time(os.getpid())})
         )
         yield
-        (directory / "supervisor.json").unlink(missing_ok=True)
 
 
 def main() -> int:

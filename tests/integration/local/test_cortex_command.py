@@ -1,0 +1,175 @@
+"""`cortex up`, `status`, `get`, `logs`, `delete`, `down`, as a user types them, with the real services."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from cortex_cli.local.ports import free_port
+
+INDEX = "apiVersion: cortex.datapunk.io/v1alpha1\nkind: CortexIndex\nmetadata: {name: papers}\nspec: {}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {token: very-secret}\n"
+
+
+class Cortex:
+    """The command in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / ".cortex"
+        ports = [free_port()]
+        ports.append(free_port(frozenset(ports)))
+        self.ports = ("--http-port", str(ports[0]), "--grpc-port", str(ports[1]))
+        self.rest = f"http://127.0.0.1:{ports[0]}"
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "cortex_cli.main", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=150)
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def state(self) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "cortex_cli.main", "status", "-o", "json"], cwd=self.folder, capture_output=True
+        )
+        return json.loads(done.stdout)
+
+    def pids(self) -> dict[str, int]:
+        return {row["component"]: row["pid"] for row in self.state()["rows"] if row["pid"]}
+
+    def kill_supervisor(self) -> None:
+        number = json.loads((self.data / "supervisor.json").read_text())["pid"]
+        os.kill(number, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [], timeout=10)
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever still has to do with the folder."""
+        return [p for p in psutil.process_iter() if self._is_ours(p)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return str(self.folder) in " ".join([process.cwd(), *process.cmdline()])
+        except psutil.Error:
+            return False
+
+
+@pytest.fixture
+def cortex(tmp_path: Path) -> Iterator[Cortex]:
+    cortex = Cortex(tmp_path)
+    yield cortex
+    cortex("down")
+    assert cortex.processes() == []
+
+
+def until_ready(cortex: Cortex, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not (state := cortex.state())["ready"]:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.05)
+
+
+def test_from_a_manifest_to_an_index_that_survives_kills(cortex: Cortex) -> None:
+    manifests = cortex.folder / "manifests"
+    manifests.mkdir()
+    (manifests / "index.yaml").write_text(INDEX)
+    (manifests / "secret.yaml").write_text(SECRET)
+    said = cortex("up", "-f", "manifests", *cortex.ports)
+    assert "CortexIndex default/papers: created" in said
+    assert f"{cortex.rest}/docs" in said
+    with urllib.request.urlopen(f"{cortex.rest}/v1/indexes") as reply:
+        assert b"papers" in reply.read()
+    before = cortex.pids()
+    assert len(set(before.values())) == 4  # PostgreSQL, Valkey, the gateway, the index's pod
+    cortex("up", "-f", "manifests")
+    assert cortex.pids() == before
+
+    assert "very-secret" not in cortex("get", "secrets", "-o", "yaml")
+    assert "dmVyeS1zZWNyZXQ" not in cortex("get", "secrets", "-o", "json")
+    index = yaml.safe_load(cortex("get", "cxi", "papers", "-o", "yaml"))
+    assert index["status"]["conditions"][0]["type"] == "Ready"
+    assert "papers-search" in cortex("get", "pods", "-o", "wide")
+    assert "did you mean pod?" in cortex("get", "podz", code=1)
+    assert "is not there" in cortex("get", "cxi", "nothing", code=1)
+    assert "database system is ready" in cortex("logs", "postgres")
+    assert "there are:" in cortex("logs", "nothing", code=1)
+
+    cortex.kill_supervisor()
+    assert "no cluster runs" in cortex("status", code=1)
+    begun = time.monotonic()
+    cortex("up")
+    assert time.monotonic() - begun < 10
+    assert cortex.pids() == before
+
+    os.kill(before["Valkey"], signal.SIGKILL)
+    os.kill(before["PostgreSQL"], signal.SIGKILL)
+    os.kill(before["Gateway"], signal.SIGKILL)
+    until_ready(cortex, 10)
+
+    (manifests / "index.yaml").write_text(SECRET.replace("mine", "other"))
+    assert "CortexIndex default/papers: deleted" in cortex("up", "-f", "manifests")
+    assert "there are none" in cortex("get", "cxi")
+    assert "deleted" in cortex("delete", "-f", "manifests")
+    assert "other" not in cortex("get", "secrets")
+
+    cortex.kill_supervisor()
+    assert "stopped" in cortex("down")
+    assert cortex.processes() == []
+    assert "nothing was running" in cortex("down")
+    assert "is deleted" in cortex("down", "--delete-data", "--yes")
+    assert not cortex.data.exists()
+
+
+def test_a_wrong_manifest_starts_nothing(cortex: Cortex) -> None:
+    (cortex.folder / "bad.yaml").write_text(INDEX.replace("spec: {}", "spec: {replica: 2}"))
+    said = cortex("up", "-f", "bad.yaml", *cortex.ports, code=1)
+    assert "bad.yaml:4" in said
+    assert "replicas" in said
+    assert not cortex.data.exists()
+
+
+def test_a_taken_port_is_named_before_anything_starts(cortex: Cortex) -> None:
+    with socket.create_server(("127.0.0.1", int(cortex.ports[1]))):
+        said = cortex("up", *cortex.ports, code=1)
+    assert f"port {cortex.ports[1]} is held by pid {os.getpid()}" in said
+    assert "--http-port" in said
+    assert not cortex.data.exists()
+
+
+def test_without_a_cluster_every_command_says_so(cortex: Cortex) -> None:
+    for arguments in (("status",), ("get", "pods")):
+        assert cortex(*arguments, code=1).startswith("error: no cluster runs on")
+
+
+def test_in_the_foreground_the_end_of_the_command_is_the_end_of_all(cortex: Cortex) -> None:
+    command = [sys.executable, "-m", "cortex_cli.main", "up", "--foreground", *cortex.ports]
+    with subprocess.Popen(command, cwd=cortex.folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Ready."):
+                break
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert cortex.processes() == []
+
+
+def test_a_path_of_200_characters_is_not_too_long(tmp_path: Path) -> None:
+    folder = tmp_path / ("long-" * 30)
+    folder.mkdir()
+    cortex = Cortex(folder)
+    try:
+        cortex("up", *cortex.ports)
+    finally:
+        cortex("down")
+    assert cortex.processes() == []
