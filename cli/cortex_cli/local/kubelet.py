@@ -111,9 +111,10 @@ class PodWorker:
                 spec = await self._spec()
                 self._process = await self._adopt(spec) or self._start(spec)
             except (ContainerConfigError, LaunchError) as error:
-                self._status.wait(getattr(error, "reason", "RunContainerError"), str(error))
-                await self._write()
-                await self._pause(CONFIG_RETRY_SECONDS)
+                await self._refuse(getattr(error, "reason", "RunContainerError"), str(error))
+                continue
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                await self._refuse("RunContainerError", f"the pod cannot be run as it is written: {error!r}")
                 continue
             restart_now = await self._attend(self._process, spec.digest)
             self._process = None
@@ -124,6 +125,11 @@ class PodWorker:
             await self._back_off(backoff.after(began))
         if self._leaving:
             await self._leave()
+
+    async def _refuse(self, reason: str, message: str) -> None:
+        self._status.wait(reason, message)
+        await self._write()
+        await self._pause(CONFIG_RETRY_SECONDS)
 
     async def _spec(self) -> ProcessSpec:
         pod, node = self._pod, self._node

@@ -18,7 +18,7 @@ from cortex_cli.local.templates import named_ports
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `cortex status`. `final`: it will not become ready by waiting."""
+    """One line of `cortex status`. `final`: it will not become ready by waiting; `fatal`: neither will the rest."""
 
     component: str
     ready: bool
@@ -30,6 +30,7 @@ class Row:
     log: str = ""
     pod: bool = False
     final: bool = False
+    fatal: bool = False
 
 
 async def rows(cluster: Cluster, keepers: list[ServerKeeper], processes: Processes) -> list[Row]:
@@ -53,6 +54,7 @@ def _server(keeper: ServerKeeper, processes: Processes) -> Row:
         pid=state.pid,
         port=str(state.port or ""),
         restarts=state.restarts,
+        fatal=state.reason == "CannotStart",
         log=str(processes.log(keeper.kind.name)),
     )
 
@@ -72,7 +74,7 @@ def _gateway(deployment: Object, pods: list[Object], processes: Processes) -> Ro
         port=row.port,
         restarts=row.restarts,
         log=row.log,
-        final=row.reason == "PortInUse",
+        fatal=row.reason == "PortInUse",
     )
 
 

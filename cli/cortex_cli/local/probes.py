@@ -41,6 +41,8 @@ class Prober:
             return f"no answer in {timeout:g} s"
         except OSError as error:
             return error.strerror or str(error)
+        except KeyError as error:
+            return f"the container has no port {error}"
         return ""
 
     async def close(self) -> None:

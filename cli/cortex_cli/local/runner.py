@@ -90,12 +90,15 @@ class Runner:
         pods = await self._cluster.list("v1", "Pod")
         by_owner: dict[ObjectKey, list[Object]] = {}
         for pod in pods:
-            if owner := owner_key(pod):
-                by_owner.setdefault(owner, []).append(pod)
-        for deployment in await self._cluster.list("apps/v1", "Deployment"):
-            await self._deployment(deployment, by_owner.get(ObjectKey.of(deployment), []))
-        for job in await self._cluster.list("batch/v1", "Job"):
-            await self._job(job, by_owner.get(ObjectKey.of(job), []))
+            if controller := owner_key(pod):
+                by_owner.setdefault(controller, []).append(pod)
+        for owner in await self._cluster.list("apps/v1", "Deployment") + await self._cluster.list("batch/v1", "Job"):
+            key = ObjectKey.of(owner)
+            control = self._deployment if key.kind == "Deployment" else self._job
+            try:
+                await control(owner, by_owner.get(key, []))
+            except (Invalid, KeyError, TypeError, ValueError) as error:
+                log.error("%s cannot be run as it is written: %r", key, error)  # the others still can
         await self._attend(await self._cluster.list("v1", "Pod"))
         await self._endpoints(await self._cluster.list("v1", "Pod"))
         await self._give_up_unclaimed()
@@ -137,10 +140,7 @@ class Runner:
         return bool(mine)
 
     async def _create(self, owner: Object, name: str, labels: dict[str, str]) -> None:
-        try:
-            await self._cluster.apply(pod_of(owner, name, labels, self._take_port), field_manager=MANAGER)
-        except (Invalid, KeyError, TypeError) as error:
-            log.error("%s %s: no pod can be made of its template: %r", owner["kind"], owner["metadata"]["name"], error)
+        await self._cluster.apply(pod_of(owner, name, labels, self._take_port), field_manager=MANAGER)
 
     def _take_port(self) -> int:
         port = free_port(frozenset(self._ports))

@@ -104,10 +104,16 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "ready": all(row["ready"] for row in parts),
-            "final": any(row["final"] for row in parts) and all(row["final"] or row["ready"] for row in parts),
+            "final": _hopeless(parts),
             "gateway": self._store.gateway.to_json(),
             "rows": found,
         }
+
+
+def _hopeless(parts: list[dict[str, Any]]) -> bool:
+    """Whether waiting longer changes nothing."""
+    settled = all(row["final"] or row["ready"] for row in parts)
+    return any(row["fatal"] for row in parts) or (settled and any(row["final"] for row in parts))
 
 
 @contextlib.contextmanager

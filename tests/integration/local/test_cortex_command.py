@@ -147,6 +147,15 @@ def test_a_taken_port_is_named_before_anything_starts(cortex: Cortex) -> None:
     assert not cortex.data.exists()
 
 
+def test_a_server_that_cannot_start_is_named_with_the_remedy(cortex: Cortex) -> None:
+    (cortex.data / "postgres" / "data").mkdir(parents=True)
+    (cortex.data / "postgres" / "data" / "PG_VERSION").write_text("15\n")
+    said = cortex("up", *cortex.ports, code=1)
+    assert "PostgreSQL: CannotStart" in said
+    assert "was made by PostgreSQL 15" in said
+    assert "move the directory away" in said
+
+
 def test_without_a_cluster_every_command_says_so(cortex: Cortex) -> None:
     for arguments in (("status",), ("get", "pods")):
         assert cortex(*arguments, code=1).startswith("error: no cluster runs on")

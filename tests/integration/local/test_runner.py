@@ -391,3 +391,20 @@ async def test_volumes_are_directories_and_paths_lead_there(local: Local) -> Non
     assert await until(complete) == 1
     (made,) = await local.pods()
     assert state_of(made)["terminated"]["message"] == "good day"
+
+
+async def test_what_is_written_wrongly_does_not_stop_the_rest(local: Local) -> None:
+    broken = {**local.deployment("broken"), "spec": {"replicas": 1}}
+    odd = local.deployment("odd")
+    odd["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "X", "valueFrom": {"secretKeyRef": {"key": "of nothing"}}}
+    ]
+    for manifest in (broken, odd, local.deployment()):
+        await local.cluster.apply(manifest)
+    await until(lambda: local.ready(1))
+
+    async def refused() -> Any:
+        pods = await local.pods(app="odd")
+        return "status" in pods[0] and state_of(pods[0]).get("waiting", {}).get("reason") == "RunContainerError"
+
+    await until(refused)
