@@ -14,7 +14,9 @@ from typing import Any, Final
 from pgvector import HalfVector
 
 from cortex_workloads.runtime.embedding.embedder import Vectors
+from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection
+from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.search import postings, tables
 from cortex_workloads.search.passages import Passage
 from cortex_workloads.search.postings import Text
@@ -94,13 +96,16 @@ async def claim(connection: Connection, row: int, limit: int, characters: int) -
 
 async def finish(
     connection: Connection,
-    row: int,
+    revision: Revision,
     configuration: str,
     claimed: Claimed,
     embedded: Sequence[Embedded],
     failed: Mapping[int, str],
 ) -> int:
     """Writes what was embedded and what failed (row -> why); the caller commits. Returns how many documents it did."""
+    row = revision.row
+    # As every writer does: one that takes documents in two steps holds this lock alone.
+    await revisions.lock(connection, revision.resource, shared=True)
     shared = await connection.execute(_SHARE, ([text.row for text in claimed.texts],))
     versions = {one[0]: one[1] for one in await shared.fetchall()}
     done = [item for item in embedded if versions.get(item.text.row) == item.text.version]

@@ -46,7 +46,6 @@ _FORGET: Final = """
 WITH stale AS MATERIALIZED (
     SELECT i.document_id FROM {indexed} i LEFT JOIN documents d ON d.id = i.document_id
     WHERE d.version IS DISTINCT FROM i.version
-), queue AS (DELETE FROM {queue} q WHERE NOT EXISTS (SELECT FROM documents d WHERE d.id = q.document_id)
 ), postings AS (DELETE FROM {postings} WHERE document_id IN (SELECT document_id FROM stale)
 ), chunks AS (DELETE FROM {chunks} WHERE document_id IN (SELECT document_id FROM stale))
 DELETE FROM {indexed} WHERE document_id IN (SELECT document_id FROM stale)
@@ -55,7 +54,12 @@ _ENQUEUE: Final = """
 INSERT INTO {queue} (document_id)
 SELECT d.id FROM documents d LEFT JOIN {indexed} i ON i.document_id = d.id
 WHERE d.resource_id = %(resource)s AND i.document_id IS NULL ORDER BY d.id
-ON CONFLICT (document_id) DO UPDATE SET attempts = 0, message = ''
+ON CONFLICT (document_id) DO NOTHING
+"""
+# Rows that an embedder still holds are its own affair: waiting for it, with writers kept out, could wait for ever.
+_RETRY: Final = """
+UPDATE {queue} SET attempts = 0, message = '' WHERE document_id IN (
+    SELECT document_id FROM {queue} WHERE attempts > 0 FOR UPDATE SKIP LOCKED)
 """
 _COUNT: Final = """
 WITH gone AS (DELETE FROM {statistics})
@@ -110,7 +114,7 @@ async def prepare(connection: Connection, revision: Revision) -> None:
         await connection.execute(on(revision.row, _CREATE))
     else:
         await connection.execute(on(revision.row, _FORGET))
-    for statement in (_ENQUEUE, _COUNT):
+    for statement in (_ENQUEUE, _RETRY, _COUNT):
         await connection.execute(on(revision.row, statement), {"resource": revision.resource})
 
 

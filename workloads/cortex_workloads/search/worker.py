@@ -150,7 +150,7 @@ class Worker:
             if not claimed:
                 return 0
             embedded, failed = await self._encoder.run(embedder.embed, claimed.texts)
-            await queue.finish(connection, revision.row, parsed.configuration, claimed, embedded, failed)
+            await queue.finish(connection, revision, parsed.configuration, claimed, embedded, failed)
         for row, why in failed.items():
             _log.warning("a document could not be embedded", extra={"row": row, "revision": revision.id, "why": why})
         await self._tell(revision)
