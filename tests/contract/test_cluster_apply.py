@@ -75,6 +75,15 @@ async def test_with_force_the_field_changes_hands(cluster: Cluster) -> None:
     assert (await cluster.get(WEB))["spec"]["replicas"] == 5
 
 
+async def test_who_lost_a_field_by_force_does_not_keep_it_alive(cluster: Cluster) -> None:
+    await cluster.apply(a_deployment(minReadySeconds=1), field_manager="one")
+    taken = _only_replicas(5)
+    taken["spec"]["minReadySeconds"] = 9
+    await cluster.apply(taken, field_manager="two", force=True)
+    await cluster.apply(_only_replicas(5), field_manager="two")
+    assert (await cluster.get(WEB))["spec"].get("minReadySeconds", 0) == 0
+
+
 async def test_without_force_a_conflict_names_the_manager_and_the_field_and_changes_nothing(cluster: Cluster) -> None:
     await cluster.apply(a_deployment(replicas=1), field_manager="one")
     before = await cluster.get(WEB)

@@ -54,7 +54,7 @@ def test_no_key_is_worked_on_twice_at_once_and_no_addition_is_lost(
                 added[key] = number
                 queue.add(key)
             await asyncio.sleep(0)
-        while queue.depth or any(running.values()):  # noqa: ASYNC110 - turns of the loop, not time
+        while (queue.depth or any(running.values())) and not any(task.done() for task in tasks):
             await asyncio.sleep(0)
         queue.close()
         await asyncio.gather(*tasks)
