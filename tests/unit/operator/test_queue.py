@@ -54,8 +54,10 @@ def test_no_key_is_worked_on_twice_at_once_and_no_addition_is_lost(
                 added[key] = number
                 queue.add(key)
             await asyncio.sleep(0)
-        while (queue.depth or any(running.values())) and not any(task.done() for task in tasks):
+        for _ in range(1000):
             await asyncio.sleep(0)
+            if not queue.depth and not any(running.values()):
+                break
         queue.close()
         await asyncio.gather(*tasks)
         assert seen == added
