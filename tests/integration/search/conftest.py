@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from cortex_kinds.index import CortexIndexSpec
@@ -22,6 +29,8 @@ from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
+from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 class HashEncoder:
@@ -107,3 +116,126 @@ async def index(lake: Lake) -> Index:
     index = Index(lake)
     await index.ensure()
     return index
+
+
+class Pod:
+    """`python -m cortex_workloads.search` as a process of its own, and stubs to ask it."""
+
+    def __init__(self, dsn: str, log: Path, **environment: str) -> None:
+        self._dsn = dsn
+        self._log = log
+        self._environment = environment
+        self.ref = common_pb2.ResourceRef(namespace="default", name="papers")
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, on free ports of its own choice."""
+        ports = dict(zip(("GRPC", "CONTROL", "METRICS"), free_ports(3), strict=True))
+        self.process = self.run("cortex_workloads.search", **{f"CORTEX_PORT_{k}": str(v) for k, v in ports.items()})
+        self._channels = [grpc.aio.insecure_channel(f"127.0.0.1:{ports[name]}") for name in ("GRPC", "CONTROL")]
+        self.haystack = search_pb2_grpc.HaystackServiceStub(self._channels[0])
+        self.health = health_pb2_grpc.HealthStub(self._channels[0])
+        self.control = control_pb2_grpc.ControlServiceStub(self._channels[1])
+
+    def run(self, module: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process of the release with the pod's environment."""
+        common = {"CORTEX_LAKE_DSN": self._dsn, "CORTEX_RESOURCE_NAME": "papers", "CORTEX_LISTEN_HOST": "127.0.0.1"}
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", module],
+                env={**os.environ, **common, **self._environment, **environment},
+                stdout=log,
+                stderr=log,
+            )
+
+    async def close(self) -> None:
+        """kill -9, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for channel in self._channels:
+            await channel.close()
+
+    async def ready(self, seconds: float = 30) -> None:
+        """Returns when it is ready."""
+        async with asyncio.timeout(seconds):
+            while not await self._serving():  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.05)
+
+    async def _serving(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()[-2000:]
+        try:
+            reply = await self.health.Check(health_pb2.HealthCheckRequest(service=""))
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def ensure(self, **spec: Any) -> control_pb2.Revision:
+        """As the operator does."""
+        wanted = index_definition(CortexIndexSpec.model_validate(spec))
+        request = control_pb2.CommandRequest(resource=self.ref, operation_id="1")
+        request.ensure_revision.id = revision_id(wanted)
+        request.ensure_revision.definition.update(wanted)
+        return (await self.control.Command(request)).revision
+
+    async def describe(self) -> control_pb2.DescribeResponse:
+        """As the operator does."""
+        return await self.control.Describe(control_pb2.DescribeRequest(resource=self.ref))
+
+    async def update(self, **texts: str) -> search_pb2.UpdateResponse:
+        """Writes documents, id=text."""
+        new = [common_pb2.Document(id=identity, content=text) for identity, text in texts.items()]
+        return await self.haystack.UpdateIndex(search_pb2.UpdateRequest(index=self.ref, documents=new))
+
+    async def search(self, query: str, **more: Any) -> common_pb2.SearchResult:
+        """Searches."""
+        request = search_pb2.SearchRequest(index=self.ref, query=query, **more)
+        return (await self.haystack.Search(request)).result
+
+    async def embedded(self, documents: int, seconds: float = 60) -> None:
+        """Returns when so many documents are embedded and none waits."""
+        async with asyncio.timeout(seconds):
+            while True:
+                now = (await self.describe()).revisions[0]
+                if (now.documents, now.waiting) == (documents, 0):
+                    return
+                await asyncio.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+@pytest.fixture
+async def pod(lake_dsn: str, tmp_path: Path) -> AsyncIterator[Pod]:
+    pod = Pod(lake_dsn, tmp_path / "pod.log")
+    await pod.ready()
+    yield pod
+    await pod.close()
+
+
+@pytest.fixture
+def pods() -> type[Pod]:
+    """Makes pods with settings of one's own."""
+    return Pod
+
+
+@pytest.fixture
+def release() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a module of the release to its end."""
+
+    def run(module: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        ports = {f"CORTEX_PORT_{name}": "0" for name in ("GRPC", "CONTROL", "METRICS")}
+        return subprocess.run(
+            [sys.executable, "-m", module],
+            env={**os.environ, **ports, **environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
