@@ -88,7 +88,7 @@ def _resources(own: Resources, default: Resources) -> dict[str, Any]:
 
 def _probes(port: int) -> dict[str, Any]:
     return {
-        "startupProbe": _probe(port, "", period=5, failures=120),
+        "startupProbe": _probe(port, "liveness", period=5, failures=120),
         "readinessProbe": _probe(port, "", period=5, failures=2),
         "livenessProbe": _probe(port, "liveness", period=10, failures=3),
         # Clients need a moment to hear that the pod goes, before it stops to take calls.
