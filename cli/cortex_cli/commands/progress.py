@@ -14,6 +14,8 @@ from rich.table import Table
 from cortex_cli.commands.common import ask
 
 POLL_SECONDS: Final = 0.15
+HOPELESS_SECONDS: Final = 2.0
+"""How long nothing must be left to wait for until the wait is given up: one reason may stand for another meanwhile."""
 console: Final = Console(highlight=False)
 
 Row = dict[str, Any]
@@ -23,12 +25,15 @@ def follow(directory: Path, timeout: float) -> dict[str, Any]:
     """Shows how the parts become ready; returns the last state: ready, or given up."""
     deadline = time.monotonic() + timeout
     said: dict[str, str] = {}
+    hoped = time.monotonic()
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while True:
             state: dict[str, Any] = ask(directory, "status")
             parts = [row for row in state["rows"] if not row["pod"]]
             live.update(_table(parts)) if console.is_terminal else _say(parts, said)
-            if state["ready"] or state["final"] or time.monotonic() > deadline:
+            now = time.monotonic()
+            hoped = hoped if state["final"] else now
+            if state["ready"] or now - hoped > HOPELESS_SECONDS or now > deadline:
                 break
             time.sleep(POLL_SECONDS)
     if console.is_terminal:
@@ -44,7 +49,9 @@ def explain(state: dict[str, Any]) -> None:
             continue
         log = f"; log: {row['log']}" if row["log"] else ""
         console.print(f"  {escape(row['component'])}: {row['reason']}: {escape(row['message'])}{log}", soft_wrap=True)
-    console.print("It is tried again in the background. See `cortex status`; `cortex down` stops what runs.")
+    console.print(
+        "It is tried again in the background. See `cortex status`; `cortex down` stops what runs.", soft_wrap=True
+    )
 
 
 def welcome(state: dict[str, Any], data_dir: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.base import API_VERSION
+from cortex_kinds.conditions import Reason
 from cortex_operator.cluster.port import Cluster, Object
 
 from cortex_cli.local.gateway import NAME, NAMESPACE
@@ -14,6 +15,12 @@ from cortex_cli.local.pod_status import container_status, is_ready, is_terminati
 from cortex_cli.local.processes import Processes
 from cortex_cli.local.servers import ServerKeeper
 from cortex_cli.local.templates import named_ports
+
+USERS_TURN: Final = frozenset(
+    {Reason.INDEX_NOT_FOUND, Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.INVALID_SPEC,
+     Reason.APPLY_REFUSED, Reason.GRAPH_INVALID}
+)  # fmt: skip
+"""Reasons that only a change of what was applied takes away."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def _resource(obj: Object) -> Row:
         ready=ready.get("status") == "True" and current,
         reason=ready.get("reason", "Pending") if current else "Pending",
         message=ready.get("message", "") if current else "the operator has not seen it yet",
-        final=conditions.get("Stalled", {}).get("status") == "True" and current,
+        final=current and (conditions.get("Stalled", {}).get("status") == "True" or ready.get("reason") in USERS_TURN),
     )
 
 

@@ -22,6 +22,17 @@ from cortex_cli.local.ports import free_port
 INDEX = "apiVersion: cortex.datapunk.io/v1alpha1\nkind: CortexIndex\nmetadata: {name: papers}\nspec: {}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {token: very-secret}\n"
 
+WORKFLOW = """
+apiVersion: cortex.datapunk.io/v1alpha1
+kind: CortexWorkflow
+metadata: {name: lonely}
+spec:
+  indexes: [{name: nothing}]
+  input: {schema: {type: object, properties: {question: {type: string}}}}
+  nodes: [{name: find, type: Search, search: {index: nothing, query: state.question}}]
+  edges: [{from: START, to: find}, {from: find, to: END}]
+"""
+
 
 class Cortex:
     """The command in a folder of its own."""
@@ -154,6 +165,14 @@ def test_a_server_that_cannot_start_is_named_with_the_remedy(cortex: Cortex) -> 
     assert "PostgreSQL: CannotStart" in said
     assert "was made by PostgreSQL 15" in said
     assert "move the directory away" in said
+
+
+def test_what_only_the_user_can_mend_is_not_waited_for(cortex: Cortex) -> None:
+    (cortex.folder / "workflow.yaml").write_text(WORKFLOW)
+    begun = time.monotonic()
+    said = cortex("up", "-f", "workflow.yaml", *cortex.ports, code=1)
+    assert time.monotonic() - begun < 60
+    assert "CortexWorkflow default/lonely: IndexNotFound" in said
 
 
 def test_without_a_cluster_every_command_says_so(cortex: Cortex) -> None:
