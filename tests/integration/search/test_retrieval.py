@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import re
@@ -9,7 +10,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from cortex_workloads.runtime.errors import InvalidInput, NotFound
+from cortex_workloads.search import retrieval
 from cortex_workloads.search.documents import NewDocument
+from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Mode
 
 WORDS = ("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau").split()  # noqa: SIM905
@@ -91,8 +95,12 @@ async def test_hybrid_is_the_fusion_of_both_legs_by_rank(filled: Any) -> None:
     assert (await filled.search(query, Mode.HYBRID, 7)).hits == found.hits[:7]
 
 
+@pytest.mark.parametrize("few", [0, 10_000], ids=["by the index", "by comparing all"])
 @pytest.mark.parametrize("mode", list(Mode))
-async def test_a_selective_filter_gives_all_that_match(filled: Any, mode: Mode) -> None:
+async def test_a_selective_filter_gives_all_that_match(
+    filled: Any, monkeypatch: pytest.MonkeyPatch, mode: Mode, few: int
+) -> None:
+    monkeypatch.setattr(retrieval, "_FEW", few)
     only = {"field": "meta.number", "operator": "in", "value": [3, 30, 31]}
     found = await filled.search(" ".join(WORDS), mode, 10, filters=only)
     assert {hit.id for hit in found.hits} == {"d003", "d030", "d031"}
@@ -130,6 +138,23 @@ async def test_a_text_hit_shows_where_the_content_begins(index: Any) -> None:
     (hit,) = (await index.search("harpoon", Mode.TEXT)).hits
     assert (hit.start, hit.stop) == (0, len(hit.passage))
     assert hit.passage == ("word " * 120).strip()
+
+
+async def test_pipelines_answer_many_at_once_each_its_own(filled: Any) -> None:
+    pipelines = Pipelines(filled.store, filled.encoder)
+    asked = [(word, mode) for word in WORDS for mode in Mode]
+    answers = await asyncio.gather(*(pipelines.search(word, mode, 5) for word, mode in asked))
+    for (word, mode), (found, revision) in zip(asked, answers, strict=True):
+        assert found.hits == (await filled.search(word, mode, 5)).hits
+        assert revision == (await filled.store.current()).id
+
+
+async def test_a_pipeline_raises_what_its_components_raise(filled: Any) -> None:
+    pipelines = Pipelines(filled.store, filled.encoder)
+    with pytest.raises(InvalidInput):
+        await pipelines.search("a", Mode.TEXT, 5, {"field": "x", "operator": "==", "value": 1})
+    with pytest.raises(NotFound):
+        await pipelines.search("a", Mode.HYBRID, 5, None, "0123456789")
 
 
 async def test_an_empty_index_and_stop_words_find_nothing(index: Any) -> None:

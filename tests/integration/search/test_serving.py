@@ -120,7 +120,7 @@ async def test_a_job_builds_a_revision_and_goes_on_after_kill_9(pod: Any) -> Non
     await pod.embedded(40)
     built = await pod.ensure(chunking={"splitLength": 2, "splitOverlap": 1})
     killed = pod.run("cortex_workloads.search.ingest", CORTEX_REVISION=built.id)
-    while not (await pod.describe()).revisions[0].documents:
+    while not (await pod.describe()).revisions[0].documents:  # noqa: ASYNC110 - it is another process
         await asyncio.sleep(0.01)
     killed.kill()
     killed.wait()

@@ -41,7 +41,7 @@ class Batch:
 
 
 SERVING: Final = Batch(8, 16_000)
-JOB: Final = Batch(32, 200_000)
+JOB: Final = Batch(64, 200_000)
 
 
 class Progress:
