@@ -50,7 +50,12 @@ class Expression:
 
     def evaluate(self, state: Mapping[str, Any]) -> Any:
         """The value as plain JSON-able Python. Raises ExpressionError: a key that is missing, a result of another
-        type than expected, a value that JSON does not have, too many iterations."""
+        type than expected, a value that JSON does not have, a state with NUL characters, too many iterations."""
+        if _has_nul(dict(state)):
+            # The library would silently cut the text there.
+            raise ExpressionError(
+                self.text, "the state has a text with a NUL character", "take U+0000 out of the input"
+            )
         try:
             result = self._program.eval(data={"state": state})
         except (RuntimeError, TypeError) as error:
@@ -150,6 +155,16 @@ def _evaluation_error(text: str, message: str) -> ExpressionError:
     path = re.search(rf"\bstate[\w.]*\.{re.escape(key)}\b", text)
     remedy = f"ask has({path[0]}) first, or see that it is written" if path else "see that it is written"
     return ExpressionError(text, f"the key {key!r} is missing", remedy)
+
+
+def _has_nul(value: Any) -> bool:
+    # Looks at everything before each evaluation: chains of `is` cost half of what match does.
+    kind = type(value)
+    if kind is str:
+        return "\0" in value
+    if kind is list:
+        return any(_has_nul(item) for item in value)
+    return kind is dict and any("\0" in key or _has_nul(item) for key, item in value.items() if type(key) is str)
 
 
 class _NotJson(ValueError):
