@@ -14,6 +14,7 @@ import pytest
 from builders import a_cortex_workflow_manifest
 from cortex_kinds.revision import revision_id, workflow_definition
 from cortex_kinds.workflow import CortexWorkflow
+from cortex_workloads.graph import attach, runner, store
 from cortex_workloads.graph.input import to_struct
 from cortex_workloads.graph.pod import Pod
 from cortex_workloads.runtime import errors
@@ -205,6 +206,15 @@ async def harness(lake_dsn: str, state_url: str, catalogue_file: Path) -> AsyncI
     harness = Harness(environment(lake_dsn, state_url, catalogue_file))
     yield harness
     await harness.close()
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods of this process notice sooner that another is gone."""
+    for module in (store, runner):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(runner, "SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr(attach, "_SILENCE_SECONDS", 0.2)
 
 
 @pytest.fixture

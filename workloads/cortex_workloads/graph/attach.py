@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from datapunk.cortex.common_pb2 import RunEvent
 
-from cortex_workloads.graph import events
+from cortex_workloads.graph import events, tasks
 from cortex_workloads.graph.runner import Runner
 from cortex_workloads.graph.store import Run, Store
 from cortex_workloads.runtime.errors import InvalidInput, Unavailable
@@ -88,9 +88,7 @@ class Attachment:
                     else:
                         silent_since_end = (await self._store.get(run.id)).finished
             finally:
-                if upcoming is not None:
-                    upcoming.cancel()
-                    await asyncio.wait([upcoming])
+                await tasks.end(upcoming)
 
     def _entries(self, run: Run, after: str) -> AsyncGenerator[tuple[str, Fields], None]:
         return cast(AsyncGenerator[tuple[str, Fields], None], self._progress.read(run_key(run.id), after))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cortex_kinds.cel import ExpressionError
 from cortex_kinds.graph import graph_mistakes
+from cortex_kinds.nodes import NodeType
 from cortex_kinds.revision import revision_id
 from cortex_kinds.workflow import CortexWorkflowSpec
 from datapunk.cortex import control_pb2, control_pb2_grpc
@@ -70,6 +71,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         check_resource(self._resource, request.resource)
         if request.WhichOneof("verb") != "ensure_revision":
             raise InvalidInput("the command has no verb", remedy="set ensure_revision")
+        self._store.check_prepared()
         verb = request.ensure_revision
         definition = from_struct(verb.definition)
         if verb.id != revision_id(definition):
@@ -104,7 +106,10 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             row = await revisions.ensure(connection, self._resource, revision, definition, retain)
             if row.phase in (Phase.BUILDING, Phase.READY):
                 await revisions.promote(connection, row, in_use=used)
-            return await self._row(connection, revision)
+            promoted = await self._row(connection, revision)
+        if any(node["type"] == NodeType.EXTRACT for node in definition["nodes"]):
+            self._model.load()
+        return promoted
 
     async def _refuse(self, revision: str, definition: dict[str, Any], problem: str) -> Revision:
         """The row says why, and what answers goes on answering."""
@@ -118,6 +123,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
 
     async def _revisions(self) -> list[Revision] | None:
         try:
+            self._store.check_prepared()
             async with self._lake.connection() as connection:
                 return await revisions.describe(connection, self._resource)
         except Unavailable:

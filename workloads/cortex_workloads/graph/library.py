@@ -31,13 +31,15 @@ class Library:
 
     async def get(self, revision: str) -> Workflow:
         """A revision's graph. Raises FailedPrecondition (`RevisionGone`, `GraphInvalid`), Unavailable."""
-        async with self._loading:
-            workflow = self._kept.get(revision) or await self._load(revision)
-            self._kept[revision] = workflow
-            self._kept.move_to_end(revision)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            return workflow
+        if revision not in self._kept:
+            async with self._loading:
+                if revision not in self._kept:
+                    self._kept[revision] = await self._load(revision)
+        self._kept.move_to_end(revision)
+        workflow = self._kept[revision]
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return workflow
 
     async def _load(self, revision: str) -> Workflow:
         async with self._lake.connection() as connection:

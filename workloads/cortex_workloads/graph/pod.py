@@ -12,7 +12,7 @@ from typing import Final, Self
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.graph_pb2_grpc import add_GraphServiceServicer_to_server
 
-from cortex_workloads.graph import checkpoints
+from cortex_workloads.graph import checkpoints, tasks
 from cortex_workloads.graph.attach import Attachment
 from cortex_workloads.graph.control import Control
 from cortex_workloads.graph.library import Library
@@ -78,16 +78,16 @@ class Pod:
     async def __aexit__(
         self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
     ) -> None:
-        if self._preparing is not None:
-            self._preparing.cancel()
-            await asyncio.wait([self._preparing])
+        await tasks.end(self._preparing)
         await self._stack.aclose()
 
     async def _prepare(self) -> None:
         """The schema, the runs that were left, and the model ahead of the first question; then watches the Lake."""
         while not await self._schema():  # noqa: ASYNC110 - nothing says when a Lake can be used
             await asyncio.sleep(_WATCH_SECONDS)
+        self.store.prepared = True
         self.runner.start()
+        await self.server.health.ok("Lake")
         with suppress(CortexError):
             await self._warm()
         health = self.server.health
@@ -103,7 +103,6 @@ class Pod:
         except CortexError as error:
             await self._say(error)
             return False
-        await self.server.health.ok("Lake")
         return True
 
     async def _say(self, error: CortexError) -> None:
@@ -115,4 +114,4 @@ class Pod:
         async with self.lake.connection() as connection:
             current = revisions.current(await revisions.describe(connection, self._resource))
         if current is not None and (await self.library.get(current.id)).needs_model:
-            await self.model.encoder()
+            self.model.load()

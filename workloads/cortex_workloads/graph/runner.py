@@ -14,10 +14,10 @@ from typing import Any, Final
 import psycopg
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge, Histogram
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from cortex_workloads.graph import checkpoints, events
+from cortex_workloads.graph import checkpoints, events, tasks
 from cortex_workloads.graph.execution import Execution
 from cortex_workloads.graph.failures import Code, RunFailure
 from cortex_workloads.graph.journal import Journal
@@ -36,7 +36,13 @@ MOST: Final = 256
 """Runs of one pod at the same time."""
 _TAKEN_AT_ONCE: Final = 16
 _RUNNING: Final = Gauge("cortex_runs_running", "Runs that this pod holds", registry=REGISTRY)
-_ENDED: Final = Counter("cortex_runs_ended_total", "Runs that ended in this pod", ("code",), registry=REGISTRY)
+_ENDED: Final = Histogram(
+    "cortex_run_seconds",
+    "Runs that ended in this pod",
+    ("code",),
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
+    registry=REGISTRY,
+)
 _LAKE_LOST: Final = (Unavailable, psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
 
 
@@ -92,29 +98,27 @@ class Runner:
         await self._wait(seconds / 2)
         for live in self._live.values():
             live.control.request_drain("the pod is ending")
-        await self._wait(seconds / 4)
+        await self._wait(seconds / 2)
+        # First: it must not take a run over after this pod has given its own back.
+        await tasks.end(self._sweeper)
         left = list(self._live)
-        for live in list(self._live.values()):
-            self._abandon(live)
-        await self._wait(seconds / 4)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeper
+        await tasks.end(*(live.task for live in self._live.values()))
         with suppress(*_LAKE_LOST):
             await self._store.release(left)
 
     async def _wait(self, seconds: float) -> None:
-        tasks = [live.task for live in self._live.values() if live.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        running = [live.task for live in self._live.values() if live.task is not None]
+        if running:
+            await asyncio.wait(running, timeout=seconds)
 
     async def _carry_out(self, live: Live) -> None:
         try:
             await self._attempt(live)
         except GraphDrained:
             await self._give_back(live)
-        except _LAKE_LOST as error:
+        except Exception as error:
+            if not _lake_lost(error):
+                raise
             # The row stays Running: whoever reaches the Lake once the lease is over goes on from the last checkpoint.
             _log.warning("run %s is interrupted, the Lake does not answer: %s", live.run.id, error)
         finally:
@@ -134,9 +138,9 @@ class Runner:
             saver = checkpoints.saver(self._lake)
             execution = Execution(workflow, run, saver, live.control, live.journal.write)
             output = await execution.finish()
-        except (GraphDrained, *_LAKE_LOST):
-            raise
         except Exception as error:
+            if isinstance(error, GraphDrained) or _lake_lost(error):
+                raise
             await self._fail(live, _failure(run, error), execution.steps if execution else 0)
             return
         await self._end(live, self._store.succeed(run, output, execution.steps), "Succeeded")
@@ -150,7 +154,7 @@ class Runner:
         if ended is None:
             _log.warning("run %s was taken over by another pod", live.run.id)
             return
-        _ENDED.labels(code).inc()
+        _ENDED.labels(code).observe(ended.seconds)
         await live.journal.write(events.ended(ended))
 
     async def _give_back(self, live: Live) -> None:
@@ -202,10 +206,17 @@ class Runner:
                 self._abandon(live)
 
 
+def _lake_lost(error: Exception) -> bool:
+    """Whether the Lake went away; a statement that it refuses is no such error."""
+    if isinstance(error, psycopg.OperationalError):
+        return (error.sqlstate or "08").startswith(("08", "53", "57P"))
+    return isinstance(error, _LAKE_LOST)
+
+
 def _given_up(run: Run) -> RunFailure:
     return RunFailure(
         Code.INTERRUPTED,
-        f"the pods that ran it ended {run.crashes} times without a word, the run is given up;"
+        f"its pods died, or lost the Lake, {run.crashes} times: the run is given up;"
         " see why (memory: limits.stateBytes, spec.resources), then start it again with a new run id",
     )
 

@@ -46,6 +46,7 @@ class GraphService(graph_pb2_grpc.GraphServiceServicer):
         check_resource(self._resource, request.workflow)
         check_event_id(request.after_event_id)
         run_id, thread = _run_id(request), _thread(request)
+        self._store.check_prepared()
         run = await self._store.find(run_id) if request.run_id else None
         if run is None and request.attach_only:
             raise NotFound(

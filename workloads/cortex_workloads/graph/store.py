@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.failures import RunFailure
-from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
@@ -57,6 +57,17 @@ class Store:
         self._resource = resource
         self._owner = owner
         self._row: int | None = None
+        self.prepared = False
+        """Whether the schema is known to be there."""
+
+    def check_prepared(self) -> None:
+        """Raises Unavailable (`LakeUnreachable`, `Starting`) before the schema is there."""
+        if not self.prepared:
+            raise (
+                Unavailable("this pod is starting: it prepares the Lake", remedy="try again", reason="Starting")
+                if self._lake.reachable
+                else self._lake.unavailable()
+            )
 
     async def find(self, run_id: str) -> Run | None:
         """The run of an id, if this workflow has it."""
