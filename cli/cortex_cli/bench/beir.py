@@ -79,5 +79,6 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _open(file: Path) -> IO[str]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    return cast("IO[str]", opened)
+    if file.suffix == ".gz":
+        return cast("IO[str]", gzip.open(file, "rt", encoding="utf-8"))
+    return file.open(encoding="utf-8")

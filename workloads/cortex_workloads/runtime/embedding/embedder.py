@@ -100,6 +100,8 @@ def _session(network: ModelFile, threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Spinning threads take the CPU from the other pods of this machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It plans memory for each shape of batch that it meets, and keeps it: here every batch has another shape.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(network.find(), options, providers=["CPUExecutionProvider"])
 
