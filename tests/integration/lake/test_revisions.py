@@ -104,3 +104,34 @@ async def test_another_resource_of_the_same_name_is_another(lake: Lake) -> None:
         other = await revisions.ensure(connection, PAPERS._replace(kind="CortexWorkflow"), B, {}, 0)
     assert other.phase is Phase.CURRENT
     assert await phases(lake) == {A: "Current"}
+
+
+async def test_a_revision_that_a_run_under_way_needs_is_not_trimmed(lake: Lake) -> None:
+    first = await ensure(lake, A, retain=0)
+    async with lake.connection() as connection:
+        await connection.execute(
+            "INSERT INTO threads (resource_id, thread, revision) VALUES (%s, 't', %s)", (first.resource, A)
+        )
+        await connection.execute(
+            "INSERT INTO runs (run_id, resource_id, thread, revision, input, lease_until)"
+            " VALUES (gen_random_uuid(), %s, 't', %s, '{}', now())",
+            (first.resource, A),
+        )
+    await promote(lake, await ensure(lake, B, retain=0))
+    assert await phases(lake) == {A: "Retained", B: "Current"}
+    async with lake.connection() as connection:
+        await connection.execute("UPDATE runs SET status = 'Succeeded'")
+        await revisions.trim(connection, first.resource)
+    assert await phases(lake) == {B: "Current"}
+
+
+async def test_a_refused_revision_says_why_and_may_be_pardoned(lake: Lake) -> None:
+    await ensure(lake, A)
+    async with lake.transaction() as connection:
+        refused = await revisions.refuse(connection, PAPERS, B, {"of": B}, "it cannot be")
+    assert (refused.phase, refused.message) == (Phase.FAILED, "it cannot be")
+    assert await phases(lake) == {A: "Current", B: "Failed"}
+    assert (await ensure(lake, B)).phase is Phase.FAILED
+    async with lake.transaction() as connection:
+        await revisions.pardon(connection, PAPERS, B)
+    assert (await ensure(lake, B)).phase is Phase.BUILDING

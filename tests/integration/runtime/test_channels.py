@@ -26,11 +26,15 @@ class Pod(search_pb2_grpc.HaystackServiceServicer, graph_pb2_grpc.GraphServiceSe
     def __init__(self, name: str) -> None:
         self.name = name
         self.go_on = asyncio.Event()
+        self.busy = 0
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         match request.query:
             case "fail":
                 raise FailedPrecondition("another index", reason="WrongPod", remedy="ask another")
+            case "busy":
+                self.busy += 1
+                raise Unavailable("not now", reason="Busy")
             case "wait":
                 await self.go_on.wait()
             case "trace":
@@ -224,3 +228,14 @@ async def test_in_a_cluster_the_target_itself_is_resolved() -> None:
         )
         with pytest.raises((Unavailable, DeadlineExceeded), match="CortexIndex here/no-such"):
             await asked(stub, timeout=5)
+
+
+async def test_only_a_channel_with_retries_tries_again(place: Place, channels: Channels) -> None:
+    pod = await place.start("a")
+    place.ready("a")
+    for retries, calls in ((False, 1), (True, 4)):
+        pod.busy = 0
+        stub = search_pb2_grpc.HaystackServiceStub(channels.channel(TARGET, retries=retries))
+        with pytest.raises(Unavailable, match="not now"):
+            await asked(stub, "busy")
+        assert pod.busy == calls

@@ -14,9 +14,10 @@ from typing import Final, cast
 
 from datapunk.cortex.common_pb2 import RunEvent
 
-from cortex_workloads.graph import events, tasks
+from cortex_workloads.graph import events
 from cortex_workloads.graph.runner import Runner
 from cortex_workloads.graph.store import Run, Store
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import InvalidInput, Unavailable
 from cortex_workloads.runtime.progress import Fields, ProgressStream, run_key
 

@@ -18,7 +18,6 @@ from cortex_workloads.graph.compile import compile_workflow
 from cortex_workloads.graph.input import from_struct
 from cortex_workloads.graph.model import Model
 from cortex_workloads.graph.nodes.base import Tools
-from cortex_workloads.graph.refusal import pardon, refuse
 from cortex_workloads.graph.searcher import IndexSearcher
 from cortex_workloads.graph.service import check_resource
 from cortex_workloads.graph.store import Store
@@ -100,12 +99,11 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         return ""
 
     async def _promote(self, revision: str, definition: dict[str, Any], retain: int) -> Revision:
-        used = await self._store.used_revisions()
         async with self._lake.transaction() as connection:
-            await pardon(connection, self._resource, revision)
+            await revisions.pardon(connection, self._resource, revision)
             row = await revisions.ensure(connection, self._resource, revision, definition, retain)
             if row.phase in (Phase.BUILDING, Phase.READY):
-                await revisions.promote(connection, row, in_use=used)
+                await revisions.promote(connection, row)
             promoted = await self._row(connection, revision)
         if any(node["type"] == NodeType.EXTRACT for node in definition["nodes"]):
             self._model.load()
@@ -114,8 +112,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     async def _refuse(self, revision: str, definition: dict[str, Any], problem: str) -> Revision:
         """The row says why, and what answers goes on answering."""
         async with self._lake.transaction() as connection:
-            await refuse(connection, self._resource, revision, definition, problem[:_MESSAGE_CHARACTERS])
-            return await self._row(connection, revision)
+            message = problem[:_MESSAGE_CHARACTERS]
+            return await revisions.refuse(connection, self._resource, revision, definition, message)
 
     async def _row(self, connection: Any, revision: str) -> Revision:
         found = await revisions.describe(connection, self._resource)

@@ -12,7 +12,7 @@ from typing import Final, Self
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.graph_pb2_grpc import add_GraphServiceServicer_to_server
 
-from cortex_workloads.graph import checkpoints, tasks
+from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.attach import Attachment
 from cortex_workloads.graph.control import Control
 from cortex_workloads.graph.library import Library
@@ -22,6 +22,7 @@ from cortex_workloads.graph.runner import Runner
 from cortex_workloads.graph.searcher import IndexSearcher
 from cortex_workloads.graph.service import GraphService
 from cortex_workloads.graph.store import Store
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.lake import revisions

@@ -17,12 +17,13 @@ from langgraph.runtime import RunControl
 from prometheus_client import Gauge, Histogram
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from cortex_workloads.graph import checkpoints, events, tasks
+from cortex_workloads.graph import checkpoints, events
 from cortex_workloads.graph.execution import Execution
 from cortex_workloads.graph.failures import Code, RunFailure
 from cortex_workloads.graph.journal import Journal
 from cortex_workloads.graph.library import Library
 from cortex_workloads.graph.store import LEASE_SECONDS, Run, Store
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Overloaded, Unavailable
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.progress import ProgressStream

@@ -54,7 +54,8 @@ class IndexSearcher:
                 remedy="list the index in spec.indexes; the pods are restarted with its address",
                 reason="IndexUnknown",
             )
-        return self._channels.channel(self.indexes[index])
+        # A node says itself how often it is tried again.
+        return self._channels.channel(self.indexes[index], retries=False)
 
 
 def _document(hit: common_pb2.Hit, index: str) -> dict[str, Any]:

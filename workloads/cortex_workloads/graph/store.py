@@ -164,15 +164,6 @@ class Store:
         told = {"code": failure.code.value, "message": failure.message, "node": failure.node}
         return await self._finish(run, "Failed", steps, failure=told)
 
-    async def used_revisions(self) -> list[str]:
-        """Revisions that runs under way need."""
-        async with self._lake.connection() as connection:
-            resource = await self._resource_row(connection)
-            rows = await connection.execute(
-                "SELECT DISTINCT revision FROM runs WHERE resource_id = %s AND status = 'Running'", (resource,)
-            )
-            return [row[0] for row in await rows.fetchall()]
-
     async def _finish(
         self,
         run: Run,

@@ -34,9 +34,9 @@ _PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
 _KINDS: Final = {"-search-headless": INDEX, "-graph-headless": WORKFLOW}
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod."""
+_BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
 # Safe for every method: what writes is repeatable by its ids.
-_SERVICE_CONFIG: Final = {
-    "loadBalancingConfig": [{"round_robin": {}}],
+_RETRIES: Final[dict[str, Any]] = {
     "methodConfig": [
         {
             "name": [{}],
@@ -52,8 +52,6 @@ _SERVICE_CONFIG: Final = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
 }
 _OPTIONS: Final = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.enable_retries", 1),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_metadata_size", 64 * 1024),
@@ -79,7 +77,7 @@ class Channels:
     def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._file = settings.catalogue_file
         self._catalogue = catalogue
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[tuple[str, bool], _Channel] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -94,18 +92,22 @@ class Channels:
             await channel.close()
         await self._stack.aclose()
 
-    def channel(self, target: str) -> grpc.aio.Channel:
-        """For the constructor of a stub. Raises ValueError when the target is none of the form above."""
-        if target not in self._channels:
-            self._channels[target] = _Channel(target, self._catalogue)
-        return cast(grpc.aio.Channel, self._channels[target])
+    def channel(self, target: str, *, retries: bool = True) -> grpc.aio.Channel:
+        """For the constructor of a stub; without `retries` for who tries again by himself. Raises ValueError when the
+        target is none of the form above."""
+        key = (target, retries)
+        if key not in self._channels:
+            self._channels[key] = _Channel(target, self._catalogue, retries)
+        return cast(grpc.aio.Channel, self._channels[key])
 
 
 class _Line:
     """A gRPC channel that is closed once it is retired and nobody speaks on it any more."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, retries: bool) -> None:
+        config = {**_BALANCING, **(_RETRIES if retries else {})}
+        own = (("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int(retries)))
+        self.channel = grpc.aio.insecure_channel(address, options=(*own, *_OPTIONS))
         self.address = address
         self._speaking = 0
         self._retired = False
@@ -132,11 +134,11 @@ class _Line:
 class _Channel:
     """What a stub needs of a channel: makes its methods. The line below may change between two calls."""
 
-    def __init__(self, target: str, catalogue: Catalogue | None) -> None:
+    def __init__(self, target: str, catalogue: Catalogue | None, retries: bool) -> None:
         match = _TARGET.match(target)
         if match is None:
             raise ValueError(f"{target!r} is not a target: write dns:///SERVICE.NAMESPACE.svc:PORT")
-        self._target, self._catalogue = target, catalogue
+        self._target, self._catalogue, self._retries = target, catalogue, retries
         self._service, self._namespace = match["service"], match["namespace"]
         self._port = _PORT_NAMES.get(int(match["port"]), "grpc")
         self._line: _Line | None = None
@@ -192,7 +194,7 @@ class _Channel:
 
     async def _ready(self, timeout: float | None) -> _Line:
         if self._catalogue is None:
-            self._line = self._line or _Line(self._target)
+            self._line = self._line or _Line(self._target, self._retries)
             return self._line
         try:
             async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
@@ -215,7 +217,7 @@ class _Channel:
             self._line.retire()
             self._line = None
         if self._line is None and address:
-            self._line = _Line(address)
+            self._line = _Line(address, self._retries)
         return self._line
 
     async def _changed(self, timeout: float | None) -> bool:

@@ -16,6 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
 
 Connection = psycopg.AsyncConnection[Any]
@@ -72,10 +73,7 @@ class Lake:
 
     async def close(self) -> None:
         """Closes every connection."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
+        await tasks.end(self._watcher)
         await self.pool.close(timeout=2)
 
     async def answered(self) -> None:

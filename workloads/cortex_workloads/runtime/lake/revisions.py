@@ -131,9 +131,9 @@ async def _settled(connection: Connection, resource: int, revision: str, retain:
     return None if row is None else _revision(row)
 
 
-async def promote(connection: Connection, revision: Revision, *, in_use: Collection[str] = ()) -> bool:
+async def promote(connection: Connection, revision: Revision) -> bool:
     """Building or Ready -> Current; the one before -> Retained; trims. False when it is in another phase (or gone):
-    somebody else was first. `in_use`: ids that are not trimmed."""
+    somebody else was first."""
     await lock(connection, revision.resource)
     ready = await connection.execute(
         "UPDATE revisions SET phase = 'Ready', changed_at = now() WHERE id = %s AND phase IN ('Building', 'Ready')"
@@ -149,7 +149,7 @@ async def promote(connection: Connection, revision: Revision, *, in_use: Collect
     await connection.execute(
         "UPDATE revisions SET phase = 'Current', changed_at = now() WHERE id = %s AND phase = 'Ready'", (revision.row,)
     )
-    await trim(connection, revision.resource, in_use=in_use)
+    await trim(connection, revision.resource)
     return True
 
 
@@ -164,16 +164,45 @@ async def fail(connection: Connection, revision: Revision, message: str) -> bool
     return await failed.fetchone() is not None
 
 
-async def trim(connection: Connection, resource: int, *, in_use: Collection[str] = ()) -> list[str]:
-    """Removes the oldest Retained and Failed revisions beyond the resource's `retain`; returns their ids."""
+async def refuse(
+    connection: Connection, resource: Resource, revision: str, definition: Mapping[str, Any], message: str
+) -> Revision:
+    """A revision that cannot be built at all: Failed, with the reason. What answers goes on answering."""
+    row = await ensure_resource(connection, resource)
+    await lock(connection, row)
+    await connection.execute(
+        "INSERT INTO revisions (resource_id, revision, definition, phase, message) VALUES (%s, %s, %s, 'Failed', %s)"
+        " ON CONFLICT (resource_id, revision) DO UPDATE SET phase = 'Failed', message = excluded.message,"
+        " changed_at = now() WHERE revisions.phase IN ('Building', 'Ready', 'Retained', 'Failed')",
+        (row, revision, json.dumps(definition), message),
+    )
+    await trim(connection, row)
+    found = await get(connection, row, revision)
+    assert found is not None  # the newest Failed one is never trimmed
+    return found
+
+
+async def pardon(connection: Connection, resource: Resource, revision: str) -> None:
+    """Forgets that a revision failed: it can be built after all (a newer release knows more)."""
+    row = await ensure_resource(connection, resource)
+    await lock(connection, row)
+    await connection.execute(
+        "DELETE FROM revisions WHERE resource_id = %s AND revision = %s AND phase = 'Failed'", (row, revision)
+    )
+
+
+async def trim(connection: Connection, resource: int) -> list[str]:
+    """Removes the oldest Retained and Failed revisions beyond the resource's `retain`, but none that a run under way
+    needs; returns their ids."""
     gone = await connection.execute(
         "DELETE FROM revisions WHERE id IN ("
         " SELECT r.id FROM revisions r JOIN resources s ON s.id = r.resource_id"
-        " WHERE s.id = %s AND r.phase IN ('Retained', 'Failed') AND r.revision <> ALL(%s)"
+        " WHERE s.id = %s AND r.phase IN ('Retained', 'Failed') AND NOT EXISTS (SELECT FROM runs u"
+        "  WHERE u.resource_id = s.id AND u.revision = r.revision AND u.status = 'Running')"
         " AND (SELECT count(*) FROM revisions n WHERE n.resource_id = s.id AND n.phase = r.phase"
         "      AND (n.changed_at, n.id) > (r.changed_at, r.id)) >= greatest(s.retain, (r.phase = 'Failed')::int))"
         " RETURNING revision",
-        (resource, list(in_use)),
+        (resource,),
     )
     return [row[0] for row in await gone.fetchall()]
 
