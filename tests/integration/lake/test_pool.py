@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -60,6 +61,23 @@ async def test_a_connection_that_breaks_in_use_is_unavailable(lake_dsn: str) -> 
     async with lake.connection() as connection:
         await connection.execute("SELECT 1")
     await lake.close()
+
+
+async def test_closes_although_a_wait_swallows_the_cancellation(lake_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, waiting = Lake(lake_dsn, 2), asyncio.Event()
+    taken = lake.pool.getconn
+
+    async def swallowing(timeout: float | None = None) -> Any:
+        waiting.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+        return await taken(timeout)
+
+    monkeypatch.setattr(lake.pool, "getconn", swallowing)
+    await lake.open()
+    await waiting.wait()
+    async with asyncio.timeout(5):
+        await lake.close()
 
 
 @pytest.mark.parametrize("dsn", ["", "not a dsn", "http://x"])

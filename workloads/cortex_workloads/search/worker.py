@@ -16,7 +16,7 @@ import psycopg
 
 from cortex_workloads.runtime.errors import CortexError, Unavailable
 from cortex_workloads.runtime.lake import revisions
-from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.pool import Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
 from cortex_workloads.runtime.progress import ProgressStream, index_key
 from cortex_workloads.search import definition, queue, tables
@@ -112,7 +112,7 @@ class Worker:
 
     async def serve(self) -> None:
         """The loop of a serving pod; ends by cancellation only."""
-        while True:
+        while not cancelled():
             try:
                 idle = not await self._round()
             except Unavailable:
@@ -120,7 +120,7 @@ class Worker:
             except (psycopg.Error, CortexError):
                 _log.exception("ingestion goes on after an error")
                 idle = True
-            if idle:
+            if idle and not cancelled():
                 await self._rest()
 
     async def drain(self, revision: str) -> bool:

@@ -138,11 +138,13 @@ class Lake:
         self._note_found()
 
     async def _watch(self) -> None:
-        while True:
+        while not cancelled():
             with suppress(Unavailable, DeadlineExceeded, psycopg.Error):
                 async with self.connection() as connection:
                     await connection.execute("SELECT 1")
                 self._note_found()
+            if cancelled():
+                return
             await asyncio.sleep(_WATCH_SECONDS if self._reachable else _PROBE_SECONDS)
 
     async def _lost(self, _: AsyncConnectionPool[Connection]) -> None:
@@ -160,6 +162,13 @@ class Lake:
             _log.info("the Lake at %s answers", self._address)
         self._reachable, self.message = True, ""
         self._answered.set()
+
+
+def cancelled() -> bool:
+    """Whether this task was told to end. A loop that uses the Lake has to ask: before Python 3.12 the wait for a
+    connection (asyncio.wait_for) can swallow a cancellation that comes together with the connection."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _address(dsn: str) -> str:
