@@ -80,6 +80,21 @@ async def test_vector_search_finds_the_best_passage_of_each_document(filled: Any
         assert hit.score == pytest.approx(float(vector @ query), abs=2e-3)
 
 
+async def test_exact_search_asks_no_approximate_index(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipelines, run, ways = Pipelines(filled.store, filled.encoder), retrieval._run, []
+
+    async def noted(connection: Any, query: Any, exactly: bool) -> Any:
+        ways.append(exactly)
+        return await run(connection, query, exactly)
+
+    monkeypatch.setattr(retrieval, "_run", noted)
+    for mode in (Mode.VECTOR, Mode.HYBRID):
+        near, _ = await pipelines.search("alpha kappa", mode, 20)
+        exact, _ = await pipelines.search("alpha kappa", mode, 20, exact=True)
+        assert [hit.id for hit in exact.hits] == [hit.id for hit in near.hits]
+    assert ways == [False, True, False, True]
+
+
 async def test_hybrid_is_the_fusion_of_both_legs_by_rank(filled: Any) -> None:
     query = "gamma sigma mu"
     text = {hit.id: hit.text_rank for hit in (await filled.search(query, Mode.TEXT, 100)).hits}

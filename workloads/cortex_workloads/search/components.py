@@ -42,10 +42,10 @@ class _Retriever:
         self._store = store
 
     async def _search(
-        self, text: str, vector: Any, top_k: int, filters: dict[str, Any] | None, revision: str
+        self, text: str, vector: Any, top_k: int, filters: dict[str, Any] | None, revision: str, exact: bool
     ) -> dict[str, Any]:
         found, answered = await self._store.search(
-            text, self.mode, top_k, vector=vector, filters=filters, revision=revision
+            text, self.mode, top_k, vector=vector, filters=filters, revision=revision, exact=exact
         )
         return {"found": found, "revision": answered.id}
 
@@ -64,14 +64,14 @@ class TextRetriever(_Retriever):
         self, text: str, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
     ) -> dict[str, Any]:
         """`found`, and the id of the `revision` that answered."""
-        return self._search_from_a_thread(text, None, top_k, filters, revision)
+        return self._search_from_a_thread(text, None, top_k, filters, revision, False)
 
     @component.output_types(found=Found, revision=str)
     async def run_async(
         self, text: str, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
     ) -> dict[str, Any]:
         """As `run`."""
-        return await self._search(text, None, top_k, filters, revision)
+        return await self._search(text, None, top_k, filters, revision, False)
 
 
 @component
@@ -82,17 +82,27 @@ class VectorRetriever(_Retriever):
 
     @component.output_types(found=Found, revision=str)
     def run(
-        self, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+        self,
+        vector: np.ndarray,
+        top_k: int = 10,
+        filters: dict[str, Any] | None = None,
+        revision: str = "",
+        exact: bool = False,
     ) -> dict[str, Any]:
         """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
-        return self._search_from_a_thread("", vector, top_k, filters, revision)
+        return self._search_from_a_thread("", vector, top_k, filters, revision, exact)
 
     @component.output_types(found=Found, revision=str)
     async def run_async(
-        self, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+        self,
+        vector: np.ndarray,
+        top_k: int = 10,
+        filters: dict[str, Any] | None = None,
+        revision: str = "",
+        exact: bool = False,
     ) -> dict[str, Any]:
         """As `run`."""
-        return await self._search("", vector, top_k, filters, revision)
+        return await self._search("", vector, top_k, filters, revision, exact)
 
 
 @component
@@ -103,14 +113,26 @@ class HybridRetriever(_Retriever):
 
     @component.output_types(found=Found, revision=str)
     def run(
-        self, text: str, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+        self,
+        text: str,
+        vector: np.ndarray,
+        top_k: int = 10,
+        filters: dict[str, Any] | None = None,
+        revision: str = "",
+        exact: bool = False,
     ) -> dict[str, Any]:
         """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
-        return self._search_from_a_thread(text, vector, top_k, filters, revision)
+        return self._search_from_a_thread(text, vector, top_k, filters, revision, exact)
 
     @component.output_types(found=Found, revision=str)
     async def run_async(
-        self, text: str, vector: np.ndarray, top_k: int = 10, filters: dict[str, Any] | None = None, revision: str = ""
+        self,
+        text: str,
+        vector: np.ndarray,
+        top_k: int = 10,
+        filters: dict[str, Any] | None = None,
+        revision: str = "",
+        exact: bool = False,
     ) -> dict[str, Any]:
         """As `run`."""
-        return await self._search(text, vector, top_k, filters, revision)
+        return await self._search(text, vector, top_k, filters, revision, exact)

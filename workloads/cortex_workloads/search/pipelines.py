@@ -26,12 +26,21 @@ class Pipelines:
         }
 
     async def search(
-        self, text: str, mode: Mode, top_k: int, filters: dict[str, Any] | None = None, revision: str = ""
+        self,
+        text: str,
+        mode: Mode,
+        top_k: int,
+        filters: dict[str, Any] | None = None,
+        revision: str = "",
+        exact: bool = False,
     ) -> tuple[Found, str]:
         """What was found and the id of the revision that answered. Raises as `LakeDocumentStore.search`."""
         asked: dict[str, Any] = {"top_k": top_k, "filters": filters, "revision": revision}
-        inputs = {"retriever": asked if mode is Mode.VECTOR else {"text": text, **asked}}
+        if mode is not Mode.VECTOR:
+            asked["text"] = text
+        inputs = {"retriever": asked}
         if mode is not Mode.TEXT:
+            asked["exact"] = exact
             inputs["embedder"] = {"text": text}
         try:
             outputs = await self._pipelines[mode].run_async(inputs)

@@ -41,7 +41,8 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Query:
-    """What to search, in which revision. `vector` is float32 [384], needed by the modes with a vector leg."""
+    """What to search, in which revision. `vector` is float32 [384], needed by the modes with a vector leg; `exact`
+    compares with every passage that passes the filter."""
 
     text: str
     mode: Mode
@@ -51,6 +52,7 @@ class Query:
     configuration: str
     vector: Vectors | None = None
     condition: Condition | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ _ALLOWED: Final = "SELECT d.id FROM documents d WHERE d.resource_id = %(resource
 
 async def search(connection: Connection, query: Query) -> Found:
     """Runs one search."""
-    exactly = query.condition is not None and await _few_pass(connection, query)
+    exactly = query.exact or (query.condition is not None and await _few_pass(connection, query))
     rows = await _run(connection, query, exactly)
     if query.mode is not Mode.TEXT and not exactly and _falls_short(rows[0], query.top_k):
         rows = await _run(connection, query, exactly=True)

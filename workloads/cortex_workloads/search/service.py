@@ -85,6 +85,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
                 request.top_k or self._default_top_k,
                 from_struct(request.filter),
                 request.revision,
+                request.exact,
             )
         took = Duration()
         took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))

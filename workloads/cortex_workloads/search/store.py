@@ -101,14 +101,15 @@ class LakeDocumentStore:
         vector: Vectors | None = None,
         filters: dict[str, Any] | None = None,
         revision: str = "",
+        exact: bool = False,
     ) -> tuple[Found, Revision]:
-        """Searches the current revision, or the one named. `vector`: float32 [384]. Raises InvalidInput (filter),
-        NotFound (revision), Unavailable."""
+        """Searches the current revision, or the one named. `vector`: float32 [384]; `exact` compares it with every
+        passage. Raises InvalidInput (filter), NotFound (revision), Unavailable."""
         condition = compile_filter(filters)
         for last in (False, True):
             target = await self.revision(revision) if revision else await self.current()
             configuration = definition.read(target.definition).configuration
-            query = Query(text, mode, top_k, target.resource, target.row, configuration, vector, condition)
+            query = Query(text, mode, top_k, target.resource, target.row, configuration, vector, condition, exact)
             try:
                 async with (await self.lake()).connection() as connection:
                     return await retrieval.search(connection, query), target
