@@ -145,8 +145,8 @@ async def test_a_lake_that_dies_is_an_error_that_passes(
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "LakeUnreachable")
     described = await pod.describe()
     assert not described.lake_read
-    (lake,) = [one for one in described.dependencies if one.name == "Lake"]
-    assert (lake.reachable, lake.reason) == (False, "LakeUnreachable")
+    missing = {one.name: one.reason for one in described.dependencies if not one.reachable}
+    assert missing == {"Lake": "LakeUnreachable", "State": "StateUnreachable"}  # this pod was given no state at all
     assert (await pod.health.Check(health_pb2.HealthCheckRequest(service=""))).status == 1
     server.start()
     async with asyncio.timeout(10):

@@ -140,7 +140,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
 
     async def _state(self) -> CortexError | None:
         try:
-            await self._progress.last("cortex:{ping}")
+            await self._progress.ping()
         except Unavailable as error:
             return error
         return None

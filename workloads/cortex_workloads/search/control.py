@@ -13,6 +13,7 @@ from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
+from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.search import definition, queue, tables
 from cortex_workloads.search.documents import from_struct
 from cortex_workloads.search.service import check_resource
@@ -32,6 +33,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         resource: Resource,
         pod: str,
         health: Health,
+        state: ProgressStream,
         ready: Callable[[], object],
         ordered: Callable[[], None],
     ) -> None:
@@ -39,6 +41,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._resource = resource
         self._pod = pod
         self._health = health
+        self._state = state
         self._ready = ready
         self._ordered = ordered
 
@@ -52,6 +55,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             response.lake_read = False
         for name, check in self._health.checks.items():
             response.dependencies.add(name=name, reachable=check.ok, reason=check.reason, message=check.message)
+        await self._ask_state(response.dependencies.add(name="State", reachable=True))
         return response
 
     async def Command(self, request: control_pb2.CommandRequest, context: Any) -> control_pb2.CommandResponse:
@@ -69,6 +73,12 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             message = await _message(connection, found)
         self._ordered()
         return control_pb2.CommandResponse(revision=message)
+
+    async def _ask_state(self, answer: control_pb2.Dependency) -> None:
+        try:
+            await self._state.ping()
+        except Unavailable as error:
+            answer.reachable, answer.reason, answer.message = False, error.reason, str(error)
 
     async def _read(self, response: control_pb2.DescribeResponse) -> None:
         self._ready()

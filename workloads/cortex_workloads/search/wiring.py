@@ -80,7 +80,9 @@ class Search:
             default_mode=Mode(self._settings.default_mode),
             default_top_k=self._settings.default_top_k,
         )
-        control = Control(self._lake, self._store.resource, self._settings.pod, self._health, self._ready, self._wake)
+        control = Control(
+            self._lake, self._store.resource, self._settings.pod, self._health, self._state, self._ready, self._wake
+        )
         server.add(add_HaystackServiceServicer_to_server, haystack)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
