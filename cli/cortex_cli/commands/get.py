@@ -25,11 +25,17 @@ KINDS: Final = {
     ("v1", "ConfigMap"): ("configmaps", "configmap", "cm"),
     ("v1", "ServiceAccount"): ("serviceaccounts", "serviceaccount", "sa"),
 }
+CATEGORIES: Final = {"cortex": ("cxi", "cxw"), "all": ("cxi", "cxw", "deploy", "job", "pod", "svc")}
 Object = dict[str, Any]
 
 
 def get(
-    kind: Annotated[str, typer.Argument(help="A kind: indexes (cxi), workflows (cxw), pods, deploy, jobs, svc, ...")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="Kinds, by commas: indexes (cxi), workflows (cxw), pods, deploy, jobs, svc, ...; cortex or all."
+        ),
+    ],
     name: Annotated[str | None, typer.Argument(help="One object; all of the kind without it.")] = None,
     namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="All namespaces without it.")] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="table, wide, yaml, json or name.")] = "table",
@@ -44,16 +50,24 @@ def get(
     _show(objects, output, single=bool(name) and len(objects) == 1)
 
 
-def _find(directory: Path, kind: str, name: str | None, namespace: str | None) -> list[Object]:
-    for (api_version, full), names in KINDS.items():
-        if kind.lower() in names:
-            found = ask(directory, "get", apiVersion=api_version, kind=full, namespace=namespace)
-            return [_hide(obj) for obj in found if name in (None, obj["metadata"]["name"])]
+def _find(directory: Path, kinds: str, name: str | None, namespace: str | None) -> list[Object]:
+    wanted = [part for kind in kinds.lower().split(",") for part in CATEGORIES.get(kind, (kind,))]
+    found = []
+    for api_version, kind in dict.fromkeys(map(_kind, wanted)):
+        objects = ask(directory, "get", apiVersion=api_version, kind=kind, namespace=namespace)
+        found += [_hide(obj) for obj in objects if name in (None, obj["metadata"]["name"])]
+    return found
+
+
+def _kind(name: str) -> tuple[str, str]:
+    for kind, names in KINDS.items():
+        if name in names:
+            return kind
     import difflib
 
-    known = [name for names in KINDS.values() for name in names]
-    near = difflib.get_close_matches(kind.lower(), known, 1)
-    fail(f"there is no kind {kind!r}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"))
+    known = [*(name for names in KINDS.values() for name in names), *CATEGORIES]
+    near = difflib.get_close_matches(name, known, 1)
+    fail(f"there is no kind {name!r}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"))
 
 
 def _hide(obj: Object) -> Object:
@@ -72,10 +86,17 @@ def _show(objects: list[Object], output: str, single: bool) -> None:
     elif not objects:
         typer.echo("there are none")
     else:
-        columns = COLUMNS.get(objects[0]["kind"], ())
-        columns = [(title, cell) for title, wide, cell in columns if output == "wide" or not wide]
-        rows = [[*_place(obj), *(str(cell(obj)) for _, cell in columns), _age(obj)] for obj in objects]
-        print_table(("NAMESPACE", "NAME", *(title for title, _ in columns), "AGE"), rows)
+        kinds = dict.fromkeys(obj["kind"] for obj in objects)
+        for kind in kinds:
+            if len(kinds) > 1:
+                typer.echo(("" if kind == objects[0]["kind"] else "\n") + kind)
+            _table(kind, [obj for obj in objects if obj["kind"] == kind], output == "wide")
+
+
+def _table(kind: str, objects: list[Object], wide: bool) -> None:
+    columns = [(title, cell) for title, only_wide, cell in COLUMNS.get(kind, ()) if wide or not only_wide]
+    rows = [[*_place(obj), *(str(cell(obj)) for _, cell in columns), _age(obj)] for obj in objects]
+    print_table(("NAMESPACE", "NAME", *(title for title, _ in columns), "AGE"), rows)
 
 
 def _yaml(value: Any) -> str:

@@ -29,10 +29,12 @@ def _print(rows: list[dict[str, object]]) -> None:
 
     names = ("COMPONENT", "READY", "REASON", "PID", "PORT", "RESTARTS", "MESSAGE")
     fields = ("component", "ready", "reason", "pid", "port", "restarts", "message")
-    print_table(names, [[_text(row[field]) for field in fields] for row in rows])
+    print_table(names, [[_text(row, field) for field in fields] for row in rows])
 
 
-def _text(value: object) -> str:
+def _text(row: dict[str, object], field: str) -> str:
+    value = row[field]
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value) if value or isinstance(value, int) else ""
+    # A resource is no process: it has no pid and does not restart.
+    return str(value) if value or (field == "restarts" and row["pid"]) else ""

@@ -111,6 +111,8 @@ def test_from_a_manifest_to_an_index_that_survives_kills(cortex: Cortex) -> None
     index = yaml.safe_load(cortex("get", "cxi", "papers", "-o", "yaml"))
     assert index["status"]["conditions"][0]["type"] == "Ready"
     assert "papers-search" in cortex("get", "pods", "-o", "wide")
+    assert cortex("get", "cxi,sa", "-o", "name").splitlines() == ["cortexindex/papers", "serviceaccount/papers-search"]
+    assert {"CortexIndex", "Deployment", "Service"} <= set(cortex("get", "all").splitlines())
     assert "did you mean pod?" in cortex("get", "podz", code=1)
     assert "is not there" in cortex("get", "cxi", "nothing", code=1)
     assert "database system is ready" in cortex("logs", "postgres")
