@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cortex_cli.demo.corpus import python_documents
 
-DOCUMENTS = 3000
+DOCUMENTS = 2750
 QUERIES = 300
 _FIRST = re.compile(r"^(.{20,200}?[.!?])\s+(.{80,})$", re.DOTALL)
 

@@ -18,7 +18,7 @@ from cortex_cli.gateway import Gateway, GatewayError
 EXAMPLES = Path("examples/quickstart")
 INDEX = "default/handbook"
 WORKFLOW = "default/answers"
-DOCUMENTS = 3000
+DOCUMENTS = 2750
 TEXT_QUESTION = "compare two sequences of lines"
 SEARCHES = (
     "run a command in a new process and stop waiting after some seconds",

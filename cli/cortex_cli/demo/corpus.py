@@ -11,7 +11,7 @@ from typing import Any
 
 _SKIPPED = frozenset({"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "turtledemo", "__pycache__"})
 _SHORTEST = 80
-_LONGEST = 4000
+_LONGEST = 1000
 
 Document = dict[str, Any]
 """{id, title, content, meta: {module, kind, package}}, as the gateway takes it."""
