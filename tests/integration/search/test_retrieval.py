@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cortex_workloads.runtime.errors import InvalidInput, NotFound
-from cortex_workloads.search import retrieval
+from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Mode
@@ -175,3 +175,29 @@ async def test_a_pipeline_raises_what_its_components_raise(filled: Any) -> None:
 async def test_an_empty_index_and_stop_words_find_nothing(index: Any) -> None:
     for mode in Mode:
         assert (await index.search("the of and", mode)).hits == ()
+
+
+async def test_equal_passages_do_not_hide_the_others_and_are_one_vector(index: Any) -> None:
+    blank = [NewDocument(f"blank{n}", "", "This page  intentionally left blank.", {}) for n in range(700)]
+    others = corpus(8)
+    await index.write(
+        *others[:4], *blank, *others[4:], NewDocument("case", "", "this PAGE intentionally left blank.", {})
+    )
+    await index.build()
+    for document in others:
+        found = await index.search(f"{document.title} {document.content[:200]}", Mode.VECTOR, 1)
+        exact = await index.search(f"{document.title} {document.content[:200]}", Mode.VECTOR, 1, exact=True)
+        assert found.hits == exact.hits
+    row = (await index.store.current()).row
+    async with index.lake.connection() as connection:
+        counted = await connection.execute(tables.on(row, "SELECT count(*), count(DISTINCT vector_id) FROM {chunks}"))
+        chunks, vectors = await counted.fetchone()
+        assert (chunks - vectors) == 700
+        await index.store.update([], [document.id for document in blank])
+        await tables.prune(connection, row)
+        left = await connection.execute(tables.on(row, "SELECT count(*) FROM {vectors}"))
+        assert await left.fetchone() == (vectors,)  # `case` still has it
+        await index.store.update([], ["case"])
+        await tables.prune(connection, row)
+        left = await connection.execute(tables.on(row, "SELECT count(*) FROM {vectors}"))
+        assert await left.fetchone() == (vectors - 1,)

@@ -10,7 +10,7 @@ from cortex_kinds.index import Chunking
 from haystack import Pipeline, component
 
 from cortex_workloads.runtime.embedding.embedder import Vectors
-from cortex_workloads.search.passages import Passage, split
+from cortex_workloads.search.passages import Passage, digest, split
 from cortex_workloads.search.postings import Text
 from cortex_workloads.search.queue import Embedded
 
@@ -56,8 +56,11 @@ class PassageEmbedder:
 
     @component.output_types(vectors=np.ndarray)
     def run(self, passages: list[list[Passage]]) -> dict[str, Any]:
-        """`vectors`: float32 [all passages in order, 384]."""
-        return {"vectors": self._encode([passage.text for some in passages for passage in some])}
+        """`vectors`: float32 [all passages in order, 384]. What stands there twice is computed once."""
+        digests = [digest(passage.text) for some in passages for passage in some]
+        distinct = {digest(passage.text): passage.text for some in passages for passage in some}
+        places = {key: place for place, key in enumerate(distinct)}
+        return {"vectors": self._encode(list(distinct.values()))[[places[key] for key in digests]]}
 
 
 class DocumentEmbedder:

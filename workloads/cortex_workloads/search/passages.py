@@ -6,6 +6,7 @@ character but white space is in a passage, and none is longer than the tokens th
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -51,6 +52,11 @@ def split(title: str, content: str, chunking: Chunking, token_spans: TokenSpans)
     units = [piece for unit in units for piece in _pieces(content, unit, tokens, room, token_spans)]
     spans = _windows(units, tokens, chunking, room)
     return [Passage(start, stop, prefix + content[start:stop]) for start, stop in spans]
+
+
+def digest(text: str) -> bytes:
+    """Equal for texts that the embedder does not tell apart: it knows no case and one kind of white space."""
+    return hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
 
 
 def words(text: str) -> list[Span]:

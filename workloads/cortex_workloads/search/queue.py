@@ -18,7 +18,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.search import postings, tables
-from cortex_workloads.search.passages import Passage
+from cortex_workloads.search.passages import Passage, digest
 from cortex_workloads.search.postings import Text
 
 ATTEMPTS: Final = 3
@@ -28,10 +28,10 @@ _JOB_LOCKS: Final = 0x696E6772
 # Not more text at once than embeds in reasonable time, so that no transaction grows old; at least one document.
 _CLAIM: Final = """
 WITH taken AS MATERIALIZED (
-    SELECT document_id, attempts FROM {queue} WHERE attempts < %(attempts)s
-    ORDER BY attempts, document_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+    SELECT document_id, attempts, large FROM {queue} WHERE attempts < %(attempts)s
+    ORDER BY attempts, large, document_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
 sized AS (
-    SELECT t.document_id, coalesce(sum(length(d.content)) OVER (ORDER BY t.attempts, t.document_id
+    SELECT t.document_id, coalesce(sum(length(d.content)) OVER (ORDER BY t.attempts, t.large, t.document_id
            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
     FROM taken t LEFT JOIN documents d ON d.id = t.document_id)
 SELECT s.document_id, d.version, d.title, d.content FROM sized s LEFT JOIN documents d ON d.id = s.document_id
@@ -47,12 +47,19 @@ WITH done AS (DELETE FROM {queue} WHERE document_id = ANY(%(done)s)),
      gone AS (DELETE FROM {queue} WHERE document_id = ANY(%(gone)s)),
      changed AS (UPDATE {queue} SET attempts = 0, message = '' WHERE document_id = ANY(%(changed)s) AND attempts > 0),
      added AS (
-        INSERT INTO {chunks} (document_id, ordinal, start, stop, embedding)
+        INSERT INTO {chunks} (document_id, ordinal, start, stop, vector_id)
         SELECT * FROM unnest(%(owners)s::bigint[], %(ordinals)s::int[], %(starts)s::int[], %(stops)s::int[],
-                             %(vectors)s::halfvec[])
+                             %(vectors)s::bigint[])
         RETURNING 1)
 INSERT INTO {statistics} (embedded, chunks) SELECT cardinality(%(done)s::bigint[]), count(*) FROM added
 """
+_NEW_VECTORS: Final = """
+INSERT INTO {vectors} (digest, embedding)
+SELECT digest, embedding FROM unnest(%(digests)s::bytea[], %(embeddings)s::halfvec[]) AS n(digest, embedding)
+ORDER BY digest ON CONFLICT (digest) DO NOTHING
+"""
+# The lock keeps them from being pruned before the chunks are there.
+_VECTORS: Final = "SELECT digest, id FROM {vectors} WHERE digest = ANY(%s) ORDER BY digest FOR KEY SHARE"
 _FAILED: Final = """
 UPDATE {queue} SET attempts = attempts + 1, message = %(message)s WHERE document_id = %(document)s
 """
@@ -112,7 +119,8 @@ async def finish(
     gone = [*claimed.gone, *(text.row for text in claimed.texts if text.row not in versions)]
     changed = [text.row for text in claimed.texts if versions.get(text.row, text.version) != text.version]
     await _post(connection, row, configuration, [item.text for item in done])
-    await connection.execute(tables.on(row, _DONE), _parameters(done, gone, changed))
+    vectors = await _vectors(connection, row, done)
+    await connection.execute(tables.on(row, _DONE), _parameters(done, gone, changed, vectors))
     for document, message in failed.items():
         if document not in changed and document not in gone:
             await connection.execute(tables.on(row, _FAILED), {"document": document, "message": message[:500]})
@@ -158,15 +166,31 @@ async def _post(connection: Connection, row: int, configuration: str, texts: Seq
         await postings.add(connection, row, configuration, missing, created=0)
 
 
-def _parameters(done: Sequence[Embedded], gone: Sequence[int], changed: Sequence[int]) -> dict[str, Any]:
-    rows = [
-        (item.text.row, ordinal, passage.start, passage.stop, HalfVector(vector).to_text())
+async def _vectors(connection: Connection, row: int, done: Sequence[Embedded]) -> dict[bytes, int]:
+    """The keys of the vectors of all passages, by digest; those that are not there yet are written."""
+    new = {
+        digest(passage.text): vector
         for item in done
-        for ordinal, (passage, vector) in enumerate(zip(item.passages, item.vectors, strict=True))
+        for passage, vector in zip(item.passages, item.vectors, strict=True)
+    }
+    found: dict[bytes, int] = {}
+    while missing := sorted(new.keys() - found.keys()):
+        embeddings = [HalfVector(new[key]).to_text() for key in missing]
+        await connection.execute(tables.on(row, _NEW_VECTORS), {"digests": missing, "embeddings": embeddings})
+        keys = await connection.execute(tables.on(row, _VECTORS), (missing,))
+        found |= {bytes(one[0]): one[1] for one in await keys.fetchall()}
+    return found
+
+
+def _parameters(
+    done: Sequence[Embedded], gone: Sequence[int], changed: Sequence[int], vectors: Mapping[bytes, int]
+) -> dict[str, Any]:
+    rows = [
+        (item.text.row, ordinal, passage.start, passage.stop, vectors[digest(passage.text)])
+        for item in done
+        for ordinal, passage in enumerate(item.passages)
     ]
-    owners, ordinals, starts, stops, vectors = (
-        (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 5
-    )
+    owners, ordinals, starts, stops, keys = (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 5
     return {
         "done": [item.text.row for item in done],
         "gone": list(gone),
@@ -175,5 +199,5 @@ def _parameters(done: Sequence[Embedded], gone: Sequence[int], changed: Sequence
         "ordinals": ordinals,
         "starts": starts,
         "stops": stops,
-        "vectors": vectors,
+        "vectors": keys,
     }

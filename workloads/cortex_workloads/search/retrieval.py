@@ -97,11 +97,12 @@ text_leg AS MATERIALIZED (
     SELECT document_id, score, row_number() OVER (ORDER BY (score * 1e9)::bigint DESC, document_id) AS rank
     FROM scored ORDER BY rank LIMIT %(depth)s)"""
 _NEAR: Final = """near AS MATERIALIZED (
-    SELECT c.document_id, c.ordinal, c.start, c.stop, c.embedding <=> %(vector)s::halfvec AS distance
-    FROM {chunks} c <JOIN_CONDITION> ORDER BY c.embedding <=> %(vector)s::halfvec LIMIT %(candidates)s)"""
+    SELECT c.document_id, c.ordinal, c.start, c.stop, v.embedding <=> %(vector)s::halfvec AS distance
+    FROM {vectors} v JOIN {chunks} c ON c.vector_id = v.id <JOIN_CONDITION>
+    ORDER BY v.embedding <=> %(vector)s::halfvec LIMIT %(candidates)s)"""
 _NEAR_EXACTLY: Final = """measured AS MATERIALIZED (
-    SELECT c.document_id, c.ordinal, c.start, c.stop, c.embedding <=> %(vector)s::halfvec AS distance
-    FROM {chunks} c <WHERE_ALLOWED c>),
+    SELECT c.document_id, c.ordinal, c.start, c.stop, v.embedding <=> %(vector)s::halfvec AS distance
+    FROM {vectors} v JOIN {chunks} c ON c.vector_id = v.id <WHERE_ALLOWED c>),
 near AS MATERIALIZED (SELECT * FROM measured)"""
 _VECTOR_LEG: Final = """best AS (
     SELECT DISTINCT ON (document_id) document_id, start, stop, distance FROM near
@@ -135,7 +136,7 @@ _HITS: Final = """hits AS (
                   coalesce(f.stop - f.start, own.stop - own.start, <PASSAGE>)) AS passage
     FROM fused f JOIN documents d ON d.id = f.document_id
     LEFT JOIN LATERAL (
-        SELECT c.start, c.stop FROM {chunks} c
+        SELECT c.start, c.stop FROM {chunks} c JOIN {vectors} v ON v.id = c.vector_id
         JOIN {indexed} i ON i.document_id = c.document_id AND i.version = d.version
         WHERE c.document_id = d.id AND f.start IS NULL ORDER BY <NEAREST> LIMIT 1) AS own ON true)"""
 _REPLY: Final = """SELECT s.documents, s.embedded, s.chunks, <NEAR_COUNT>, <VECTOR_COUNT>, h.*
@@ -202,7 +203,7 @@ def _marks(condition: str | None, exactly: bool, vector: bool) -> dict[str, str]
         "<JOIN_CONDITION>": "" if condition is None else join,
         "<PASSAGE>": str(PASSAGE),
         # Not the index's own expression: the few chunks of one document are to be sorted.
-        "<NEAREST>": "(c.embedding <=> %(vector)s::halfvec) + 0, c.ordinal" if vector else "c.ordinal",
+        "<NEAREST>": "(v.embedding <=> %(vector)s::halfvec) + 0, c.ordinal" if vector else "c.ordinal",
         "<NEAR_COUNT>": "(SELECT count(*) FROM near)" if vector else "0",
         "<VECTOR_COUNT>": "(SELECT count(*) FROM vector_leg)" if vector else "0",
     }

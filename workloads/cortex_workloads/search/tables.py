@@ -6,6 +6,7 @@ Each revision has its own set, so that it has a vector index of its own and goes
     indexed     documents with postings, and the version of the text that they are of
     queue       documents that are not embedded yet (taken with SKIP LOCKED)
     chunks      embedded passages; [start, stop) are code points of documents.content
+    vectors     their vectors, each distinct text once: equal vectors would cut the HNSW graph into islands
     statistics  sums, as differences that writers append (no row that all of them update); `compact` adds them up
 """
 
@@ -21,7 +22,7 @@ from cortex_workloads.runtime.embedding.model import DIMENSIONS
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 
-_NAMES: Final = ("postings", "indexed", "queue", "chunks", "statistics")
+_NAMES: Final = ("postings", "indexed", "queue", "chunks", "vectors", "statistics")
 
 _CREATE: Final = f"""
 CREATE TABLE {{postings}} (
@@ -30,12 +31,17 @@ CREATE TABLE {{postings}} (
 CREATE INDEX ON {{postings}} (document_id);
 CREATE TABLE {{indexed}} (document_id bigint PRIMARY KEY, version bigint NOT NULL, length int NOT NULL);
 CREATE TABLE {{queue}} (
-    document_id bigint PRIMARY KEY, attempts int NOT NULL DEFAULT 0, message text NOT NULL DEFAULT '');
-CREATE INDEX ON {{queue}} (attempts, document_id);
+    document_id bigint PRIMARY KEY, large boolean NOT NULL, attempts int NOT NULL DEFAULT 0,
+    message text NOT NULL DEFAULT '');
+CREATE INDEX ON {{queue}} (attempts, large, document_id);
+CREATE TABLE {{vectors}} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, digest bytea NOT NULL UNIQUE,
+    embedding halfvec({DIMENSIONS}) NOT NULL);
+CREATE INDEX ON {{vectors}} USING hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
 CREATE TABLE {{chunks}} (
     document_id bigint NOT NULL, ordinal int NOT NULL, start int NOT NULL, stop int NOT NULL,
-    embedding halfvec({DIMENSIONS}) NOT NULL, PRIMARY KEY (document_id, ordinal));
-CREATE INDEX ON {{chunks}} USING hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
+    vector_id bigint NOT NULL REFERENCES {{vectors}}, PRIMARY KEY (document_id, ordinal));
+CREATE INDEX ON {{chunks}} (vector_id);
 CREATE TABLE {{statistics}} (
     documents bigint NOT NULL DEFAULT 0, posted bigint NOT NULL DEFAULT 0, length bigint NOT NULL DEFAULT 0,
     embedded bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0);
@@ -50,9 +56,15 @@ WITH stale AS MATERIALIZED (
 ), chunks AS (DELETE FROM {chunks} WHERE document_id IN (SELECT document_id FROM stale))
 DELETE FROM {indexed} WHERE document_id IN (SELECT document_id FROM stale)
 """
-_ENQUEUE: Final = """
-INSERT INTO {queue} (document_id)
-SELECT d.id FROM documents d LEFT JOIN {indexed} i ON i.document_id = d.id
+# A large document takes minutes: the others go first.
+ENQUEUE: Final = """
+INSERT INTO {queue} (document_id, large)
+SELECT id, length(content) >= 100000 FROM documents WHERE id = ANY(%(ids)s) ORDER BY id
+ON CONFLICT (document_id) DO NOTHING
+"""
+_ENQUEUE_ALL: Final = """
+INSERT INTO {queue} (document_id, large)
+SELECT d.id, length(d.content) >= 100000 FROM documents d LEFT JOIN {indexed} i ON i.document_id = d.id
 WHERE d.resource_id = %(resource)s AND i.document_id IS NULL ORDER BY d.id
 ON CONFLICT (document_id) DO NOTHING
 """
@@ -74,6 +86,13 @@ WITH gone AS (
     RETURNING documents, posted, length, embedded, chunks)
 INSERT INTO {statistics} (documents, posted, length, embedded, chunks)
 SELECT sum(documents), sum(posted), sum(length), sum(embedded), sum(chunks) FROM gone HAVING count(*) > 0
+"""
+_UNUSED: Final = """
+SELECT v.id FROM {vectors} v WHERE NOT EXISTS (SELECT FROM {chunks} c WHERE c.vector_id = v.id)
+FOR UPDATE OF v SKIP LOCKED
+"""
+_PRUNE: Final = """
+DELETE FROM {vectors} v WHERE v.id = ANY(%s) AND NOT EXISTS (SELECT FROM {chunks} c WHERE c.vector_id = v.id)
 """
 _ORPHANS: Final = """
 SELECT substring(c.relname FROM '[0-9]+$')::bigint FROM pg_class c
@@ -114,7 +133,7 @@ async def prepare(connection: Connection, revision: Revision) -> None:
         await connection.execute(on(revision.row, _CREATE))
     else:
         await connection.execute(on(revision.row, _FORGET))
-    for statement in (_ENQUEUE, _RETRY, _COUNT):
+    for statement in (_ENQUEUE_ALL, _RETRY, _COUNT):
         await connection.execute(on(revision.row, statement), {"resource": revision.resource})
 
 
@@ -135,6 +154,14 @@ async def counts(connection: Connection, row: int) -> Counts:
 async def compact(connection: Connection, row: int) -> None:
     """Adds up the differences that no transaction in progress holds."""
     await connection.execute(on(row, _COMPACT))
+
+
+async def prune(connection: Connection, row: int) -> None:
+    """Removes vectors that no chunk has any more; those that an embedder is about to use are left."""
+    found = await connection.execute(on(row, _UNUSED))
+    if unused := [one[0] for one in await found.fetchall()]:
+        # A statement of its own: it sees what was committed until the rows were locked.
+        await connection.execute(on(row, _PRUNE), (unused,))
 
 
 async def sweep(lake: Lake) -> int:

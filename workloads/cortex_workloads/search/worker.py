@@ -198,6 +198,7 @@ class Worker:
             counts = await tables.counts(connection, revision.row)
             if counts.rows > _COMPACT_ROWS:
                 await tables.compact(connection, revision.row)
+                await tables.prune(connection, revision.row)
         if self._embedders.pop(revision.row, None) is not None:
             await self._progress.tell(revision.id, counts, idle=True)
         await tables.sweep(self._lake)

@@ -71,9 +71,6 @@ _UNQUEUE: Final = """
 DELETE FROM {queue} WHERE document_id IN (
     SELECT document_id FROM {queue} WHERE document_id = ANY(%(ids)s) ORDER BY document_id FOR UPDATE SKIP LOCKED)
 """
-_QUEUE: Final = """
-INSERT INTO {queue} (document_id) SELECT unnest(%(ids)s::bigint[]) ON CONFLICT (document_id) DO NOTHING
-"""
 
 
 async def write(lake: Lake, resource: Resource, documents: Sequence[NewDocument], delete_ids: Sequence[str]) -> Written:
@@ -143,4 +140,4 @@ async def _feed(
     if texts:
         created = sum(change.created for change in changes)
         await postings.add(connection, revision.row, definition.read(revision.definition).configuration, texts, created)
-        await connection.execute(tables.on(revision.row, _QUEUE), {"ids": [text.row for text in texts]})
+        await connection.execute(tables.on(revision.row, tables.ENQUEUE), {"ids": [text.row for text in texts]})
