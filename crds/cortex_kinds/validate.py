@@ -6,8 +6,8 @@ Objects of other kinds (Secrets, ConfigMaps) are handed back unchecked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from cortex_kinds.paths import Path, path_text
 from cortex_kinds.problems import Problem
 from cortex_kinds.suggest import did_you_mean
 from cortex_kinds.workflow import CortexWorkflow
-from cortex_kinds.yamltext import Document, read_documents
+from cortex_kinds.yamltext import Document, Position, read_documents
 
 LIMIT_BYTES: Final = 2**20
 KINDS: Final[dict[str, type[CortexIndex] | type[CortexWorkflow]]] = {
@@ -35,6 +35,8 @@ class Manifest:
     file: str
     line: int
     data: dict[str, Any]
+    position: Callable[[Path], Position] = field(repr=False, compare=False)
+    """Line and column of a path below the object."""
     model: CortexIndex | CortexWorkflow | None = None
 
     @property
@@ -129,7 +131,7 @@ def _object(document: Document, root: Path, data: Any) -> tuple[Manifest | None,
 
     if not isinstance(data, dict):
         return None, [problem((), "is not an object", "a manifest begins with apiVersion and kind")]
-    manifest = Manifest(document.file, document.position(root)[0], data)
+    manifest = Manifest(document.file, document.position(root)[0], data, lambda path: document.position((*root, *path)))
     if wrong := list(_type_mistakes(data)):
         return manifest, [problem(*mistake) for mistake in wrong]
     if not str(data["apiVersion"]).startswith(f"{GROUP}/"):
@@ -139,7 +141,7 @@ def _object(document: Document, root: Path, data: Any) -> tuple[Manifest | None,
     problems = [problem(path, reason, hint, key=path_is_key) for path, reason, hint, path_is_key in mistakes]
     if model_type is CortexWorkflow and isinstance(data.get("spec"), dict):
         problems += [problem(("spec", *m.path), m.reason, m.hint) for m in graph_mistakes(data["spec"])]
-    return Manifest(manifest.file, manifest.line, data, None if problems else model), problems
+    return replace(manifest, model=None if problems else model), problems
 
 
 def _type_mistakes(data: dict[str, Any]) -> Iterator[tuple[Path, str, str]]:
@@ -186,5 +188,5 @@ def _absent_indexes(manifests: list[Manifest]) -> Iterator[Problem]:
         for at, use in enumerate(manifest.model.spec.indexes):
             if (manifest.key[2], use.name) not in given:
                 reason = f"the CortexIndex {use.name!r} is not in these files: it must be in the cluster"
-                path = f"spec.indexes[{at}].name"
-                yield Problem(manifest.file, manifest.line, 1, path, reason, severity="warning")
+                path = ("spec", "indexes", at, "name")
+                yield Problem(manifest.file, *manifest.position(path), path_text(path), reason, severity="warning")

@@ -33,13 +33,15 @@ def ask(directory: Path, verb: str, **arguments: Any) -> Any:
         fail(str(error))
 
 
-def read_sources(files: list[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Absolute path of each of `files` -> the objects in it. Ends the command when there is a mistake, naming all."""
+def read_sources(files: list[Path], *, warn: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Absolute path of each of `files` -> the objects in it. Ends the command when there is a mistake, naming all;
+    `warn`: says, too, what may be one."""
     from cortex_kinds.validate import validate_files
 
     manifests, problems = validate_files(files)
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        if warn or problem.severity == "error":
+            typer.echo(str(problem), err=True)
     nameless = [m for m in manifests if not m.key[3]]
     for manifest in nameless:
         typer.echo(f"{manifest.file}:{manifest.line}: error: metadata.name is missing", err=True)

@@ -15,7 +15,7 @@ def delete(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Delete the resources of manifests. Documents and runs stay in the Lake: apply again and they are there."""
-    objects = [obj for found in read_sources(files).values() for obj in found]
+    objects = [obj for found in read_sources(files, warn=False).values() for obj in found]
     results = ask(data_dir.absolute(), "delete", objects=objects)
     for key, result in results.items():
         typer.echo(f"{key}: {'deleted' if result == 'Deleted' else 'was not there'}")

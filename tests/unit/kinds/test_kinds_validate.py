@@ -137,7 +137,8 @@ def test_an_index_that_is_not_among_the_files_is_a_warning(tmp_path: Path) -> No
     status, output = command(str(file))
 
     assert status == 0
-    assert "warning: spec.indexes[0].name: the CortexIndex 'papers' is not in these files" in output
+    line = 1 + file.read_text().splitlines().index("  - name: papers")
+    assert f"{file}:{line}:11: warning: spec.indexes[0].name: the CortexIndex 'papers' is not in these" in output
     assert output.endswith("1 checked: no mistakes\n")
 
 
