@@ -47,7 +47,11 @@ class MissingSecret:
 
     @property
     def message(self) -> str:
-        """What is missing and the command that makes it."""
+        """What is missing, and what makes it: in a cluster a command, on this machine a manifest."""
+        return f"{self._command}; with cortex up: a manifest of kind Secret in the folder of -f"
+
+    @property
+    def _command(self) -> str:
         if self.found:
             return (
                 f"Secret {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch secret "

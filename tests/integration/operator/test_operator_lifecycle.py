@@ -174,6 +174,7 @@ async def test_a_missing_secret_is_named_with_its_command_and_nothing_starts(run
     message = next(c["message"] for c in index["status"]["conditions"] if c["type"] == "Ready")
     assert "kubectl -n default create secret generic cortex-lake --from-literal=dsn=" in message
     assert "create secret generic cortex-state --from-literal=url=" in message
+    assert "with cortex up: a manifest of kind Secret in the folder of -f" in message
     assert await running.children() == []
     await running.secrets()
     await until(running.cluster, INDEX, is_ready)
