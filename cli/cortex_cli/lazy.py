@@ -67,4 +67,7 @@ def group_of(entries: tuple[Entry, ...]) -> type[TyperGroup]:
 
 def app_of(entries: tuple[Entry, ...], help: str) -> typer.Typer:
     """An application with these commands."""
-    return typer.Typer(cls=group_of(entries), no_args_is_help=True, help=help, rich_markup_mode=None)
+    settings = {"help_option_names": ["-h", "--help"]}  # commands have them from their group
+    return typer.Typer(
+        cls=group_of(entries), no_args_is_help=True, help=help, rich_markup_mode=None, context_settings=settings
+    )

@@ -154,7 +154,7 @@ _CORTEX_COLUMNS: Final = (
     ("MESSAGE", True, lambda o: _condition(o, "message")),
 )
 COLUMNS: Final[dict[str, Any]] = {
-    "CortexIndex": (*_CORTEX_COLUMNS, ("DOCUMENTS", True, lambda o: _status(o, "documents"))),
+    "CortexIndex": (*_CORTEX_COLUMNS, ("DOCUMENTS", False, lambda o: _status(o, "documents"))),
     "CortexWorkflow": _CORTEX_COLUMNS,
     "Pod": (
         ("READY", False, lambda o: _condition(o, "status")),

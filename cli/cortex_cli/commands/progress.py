@@ -16,6 +16,8 @@ from cortex_cli.commands.common import ask
 POLL_SECONDS: Final = 0.15
 HOPELESS_SECONDS: Final = 2.0
 """How long nothing must be left to wait for until the wait is given up: one reason may stand for another meanwhile."""
+SETTLED_SECONDS: Final = 0.5
+"""How long everything must be ready: after an apply, what depends on a change may only now learn of it."""
 console: Final = Console(highlight=False)
 
 Row = dict[str, Any]
@@ -25,7 +27,7 @@ def follow(directory: Path, timeout: float) -> dict[str, Any]:
     """Shows how the parts become ready; returns the last state: ready, or given up."""
     deadline = time.monotonic() + timeout
     said: dict[str, str] = {}
-    hoped = time.monotonic()
+    hoped = unready = time.monotonic()
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while True:
             state: dict[str, Any] = ask(directory, "status")
@@ -33,7 +35,8 @@ def follow(directory: Path, timeout: float) -> dict[str, Any]:
             live.update(_table(parts)) if console.is_terminal else _say(parts, said)
             now = time.monotonic()
             hoped = hoped if state["final"] else now
-            if state["ready"] or now - hoped > HOPELESS_SECONDS or now > deadline:
+            unready = unready if state["ready"] else now
+            if now - unready > SETTLED_SECONDS or now - hoped > HOPELESS_SECONDS or now > deadline:
                 break
             time.sleep(POLL_SECONDS)
     if console.is_terminal:
@@ -54,25 +57,26 @@ def explain(state: dict[str, Any]) -> None:
     )
 
 
-def welcome(state: dict[str, Any], data_dir: Path) -> None:
-    """Says where everything is and what to do next."""
+def welcome(state: dict[str, Any], data_dir: Path, applied: list[str]) -> None:
+    """Says where everything is and what to do next; `applied`: NAMESPACE/NAME of the indexes of this call."""
     gateway = state["gateway"]
     rest = f"http://127.0.0.1:{gateway['http_port']}"
     option = "" if data_dir == Path(".cortex") else f" --data-dir {data_dir}"
     console.print(f"[green]Ready.[/green]\n  REST   {rest}\n  Docs   {rest}/docs", soft_wrap=True)
     console.print(f"  gRPC   127.0.0.1:{gateway['grpc_port']}\nTry next:", soft_wrap=True)
-    names = [row["component"] for row in state["rows"] if row["component"].startswith("CortexIndex ")]
+    kind = "CortexIndex "
+    there = [row["component"].removeprefix(kind) for row in state["rows"] if row["component"].startswith(kind)]
     for command in (
         f"curl -s {rest}/v1/indexes",
-        *(_search(rest, name) for name in names[:1]),
+        *(_search(rest, name) for name in (applied or there)[:1]),
         f"cortex status{option}",
         f"cortex down{option}",
     ):
         console.print(f"  {escape(command)}", soft_wrap=True)
 
 
-def _search(rest: str, component: str) -> str:
-    namespace, _, name = component.partition(" ")[2].partition("/")
+def _search(rest: str, index: str) -> str:
+    namespace, _, name = index.partition("/")
     url = f"{rest}/v1/namespaces/{namespace}/indexes/{name}/search"
     return f"""curl -s {url} -H 'content-type: application/json' -d '{{"query": "..."}}'"""
 
@@ -81,14 +85,22 @@ def _table(parts: list[Row]) -> Table:
     table = Table.grid(padding=(0, 2))
     for row in parts:
         mark = "[green]ready[/green]" if row["ready"] else f"[yellow]{row['reason']}[/yellow]"
-        table.add_row(escape(row["component"]), mark, "" if row["ready"] else escape(row["message"][:100]))
+        table.add_row(escape(row["component"]), mark, escape(_remark(row)[:100]))
     return table
 
 
 def _say(parts: list[Row], said: dict[str, str]) -> None:
     """A line for each part whose reason has changed."""
     for row in parts:
-        words = "ready" if row["ready"] else f"{row['reason']}: {row['message']}".rstrip(": ")
+        remark = _remark(row)
+        words = f"ready  {remark}".rstrip() if row["ready"] else f"{row['reason']}: {remark}".rstrip(": ")
         if said.get(row["component"], "").partition(":")[0] != words.partition(":")[0]:
             console.print(f"{escape(row['component'])}: {escape(words)}", soft_wrap=True)
         said[row["component"]] = words
+
+
+def _remark(row: Row) -> str:
+    """Why something is not ready; of what is ready what else there is to know: a revision is built, nothing serves."""
+    if not row["ready"]:
+        return str(row["message"])
+    return "" if row["reason"] == "Ready" else f"{row['reason']}: {row['message']}".rstrip(": ")

@@ -34,6 +34,8 @@ def _print(rows: list[dict[str, object]]) -> None:
 
 def _text(row: dict[str, object], field: str) -> str:
     value = row[field]
+    if field == "ready" and row["pod"] and row["reason"] == "Completed":
+        return "done"
     if isinstance(value, bool):
         return "yes" if value else "no"
     # A resource is no process: it has no pid and does not restart.

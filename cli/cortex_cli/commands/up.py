@@ -52,10 +52,16 @@ def up(
         if not state["ready"]:
             progress.explain(state)
             raise typer.Exit(1)
-        progress.welcome(state, data_dir)
+        progress.welcome(state, data_dir, _indexes(sources))
         while foreground:
             time.sleep(1)
             ask(directory, "status")
+
+
+def _indexes(sources: dict[str, Any]) -> list[str]:
+    """NAMESPACE/NAME of the indexes that stand in the files."""
+    found = [obj for objects in sources.values() for obj in objects if obj["kind"] == "CortexIndex"]
+    return [f"{obj['metadata'].get('namespace') or 'default'}/{obj['metadata']['name']}" for obj in found]
 
 
 def _report(results: dict[str, str], sources: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ def _pod(pod: Object, processes: Processes) -> Row:
         component=f"Pod {pod['metadata']['namespace']}/{pod['metadata']['name']}",
         ready=is_ready(pod),
         reason="Ready" if is_ready(pod) else reason,
-        message=state.get("message", "") or ("" if is_ready(pod) else _why_not(pod)),
+        message="" if phase == "Succeeded" else state.get("message", "") or _why_not(pod),
         pid=int(status.get("containerID", "process://0").removeprefix("process://")),
         port=" ".join(str(port) for port in ports.values()),
         restarts=int(status.get("restartCount", 0)),
@@ -119,6 +119,8 @@ def _pod(pod: Object, processes: Processes) -> Row:
 
 
 def _why_not(pod: Object) -> str:
+    if is_ready(pod):
+        return ""
     conditions = pod.get("status", {}).get("conditions", [])
     message = next((str(c.get("message", "")) for c in conditions if c["type"] == "Ready"), "")
     return message.partition(": ")[2]  # after the container's name: there is one

@@ -183,14 +183,14 @@ class Processes:
             path.with_name(path.name + ".1").unlink(missing_ok=True)
 
     def last_line(self, name: str) -> str:
-        """The last line that a process wrote, for a message; at most 512 characters."""
+        """The last line that a process wrote, for a message; at most 512 characters. Of JSON its `message`."""
         try:
             with self.log(name).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
                 lines = log.read().decode(errors="replace").strip().splitlines()
         except OSError:
             return ""
-        return lines[-1].strip()[-512:] if lines else ""
+        return _words(lines[-1].strip())[-512:] if lines else ""
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"
@@ -255,3 +255,12 @@ def _marked(start: str) -> Iterator[int]:
             continue
         if any(variable.startswith(wanted) for variable in variables):
             yield int(entry.name)
+
+
+def _words(line: str) -> str:
+    """What a line says: lines of the services are JSON objects."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    return str(said.get("message", line)) if isinstance(said, dict) else line
