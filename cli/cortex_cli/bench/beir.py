@@ -27,9 +27,11 @@ class DataSet:
     judgements: Judgements
 
     def documents(self) -> Iterator[dict[str, Any]]:
-        """{id, title, content}, in the file's order."""
+        """{id, title, content}, in the file's order; those without any text are left out: nothing finds them."""
         for line in _json_lines(_find(self.folder, "corpus.jsonl")):
-            yield {"id": str(line["_id"]), "title": line.get("title") or "", "content": line.get("text") or ""}
+            title, content = line.get("title") or "", line.get("text") or ""
+            if title.strip() or content.strip():
+                yield {"id": str(line["_id"]), "title": title, "content": content}
 
 
 def load(folder: Path) -> DataSet:

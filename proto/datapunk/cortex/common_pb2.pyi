@@ -91,7 +91,7 @@ class Document(_message.Message):
     title: _builtins.str
     """Shown with hits, searched and embedded together with the content; at most 2,000 characters."""
     content: _builtins.str
-    """Plain text, UTF-8. May be empty: such a document is kept but found by its title only."""
+    """Plain text, UTF-8. May be empty when there is a title: the document is then found by that only."""
     @_builtins.property
     def meta(self) -> _struct_pb2.Struct:
         """Anything that the client wants to filter by or to see again."""

@@ -28,6 +28,7 @@ def deep(levels: int) -> dict[str, Any]:
         (a_document(title="x" * 2001), "title", "2,001 characters"),
         (a_document(title="a\0"), "title", "NUL"),
         (a_document(content="a\0b"), "content", "NUL"),
+        (a_document(title=" ", content="\n"), "content", "is empty, and so is the title"),
         (a_document(content="ok \ud800"), "content", "surrogate pair at character 3"),
         (a_document(content="é" * 524_289), "content", "1,048,578 bytes"),
         (a_document(meta={"a": "x" * 65_600}), "meta", "the limit is 65,536"),
@@ -73,7 +74,7 @@ def test_a_request_has_limits(documents: list[NewDocument], delete_ids: list[str
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    check([a_document("x" * 512, "x" * 2000, "é" * 524_288, {"a": "x" * 65_000}), a_document("b", content="")], ["c"])
+    check([a_document("x" * 512, "x" * 2000, "é" * 524_288, {"a": "x" * 65_000}), a_document("b", "title", "")], ["c"])
 
 
 def test_whole_numbers_of_a_struct_are_integers() -> None:

@@ -121,6 +121,8 @@ def _check_one(document: NewDocument) -> Iterator[Violation]:
             yield name, mistake
     if (mistake := _id_mistake(document.id)) is not None:
         yield "id", mistake
+    if not (document.title.strip() or document.content.strip()):
+        yield "content", "is empty, and so is the title: give it one of them, there is nothing to find it by"
     if len(document.title) > TITLE_CHARACTERS:
         yield "title", f"has {len(document.title):,} characters; the limit is {TITLE_CHARACTERS:,}"
     if (size := len(document.content.encode(errors="replace"))) > CONTENT_BYTES:

@@ -184,6 +184,7 @@ def _only(node: Mapping[str, Any], known: tuple[str, ...], path: str) -> None:
 def _wrong(path: str, message: str) -> InvalidInput:
     return InvalidInput(
         f"the filter is not valid: {path} {message}",
-        remedy="see the reference of filters for operators and fields",
+        remedy="fields are meta.*, id and title; operators ==, !=, >, >=, <, <=, in, not in;"
+        " AND, OR and NOT have conditions",
         violations=[(path, message)],
     )
