@@ -27,6 +27,7 @@ _PATTERNS: Final = {
 _WANTED: Final = {
     "string_type": "a string", "int_type": "a whole number", "int_from_float": "a whole number",
     "model_type": "a map", "model_attributes_type": "a map", "dict_type": "a map", "list_type": "a list",
+    "bool_type": "true or false",
 }  # fmt: skip
 
 
@@ -65,14 +66,18 @@ def _bound(kind: str, value: Any, context: Mapping[str, Any]) -> str:
         case "less_than_equal":
             return f"is at most {context['le']}, found {_short(value)}"
         case "string_too_short":
-            return f"has at least {context['min_length']} characters, found {len(value)}"
+            return f"has at least {_count(context['min_length'], 'character')}, found {len(value)}"
         case "string_too_long":
             return f"has at most {context['max_length']} characters, found {len(value)}"
         case "too_short":
-            return f"has at least {context['min_length']} items, found {len(value)}"
+            return f"has at least {_count(context['min_length'], 'item')}, found {len(value)}"
         case "too_long":
             return f"has at most {context['max_length']} items, found {len(value)}"
     return ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _short(value: Any) -> str:

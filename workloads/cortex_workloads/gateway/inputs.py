@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from cortex_kinds.inputschema import broken_rule
 from cortex_kinds.workflow import CortexWorkflow
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -23,15 +24,18 @@ def check(workflow: Resource, value: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise FailedPrecondition(
-            f"{workflow} has an input schema that is not valid: {error.message}", remedy="correct spec.input.schema"
+            f"{workflow} has an input schema that is not valid: {broken_rule(error)}",
+            remedy="correct spec.input.schema",
         ) from None
     found = sorted(
         Draft202012Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.absolute_path))
     )
     if not found:
         return
-    violations = [(pointer(["input", *error.absolute_path]), error.message[:300]) for error in found[:_SHOWN]]
+    violations = [(pointer(["input", *error.absolute_path]), broken_rule(error)) for error in found[:_SHOWN]]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     raise InvalidInput(
-        f"the input does not fit {workflow}: {violations[0][0]}: {violations[0][1]}{more}", violations=violations
+        f"the input does not fit {workflow}: {violations[0][0]}: {violations[0][1]}{more}",
+        remedy="correct the input: spec.input.schema of the workflow says what it takes",
+        violations=violations,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
+from cortex_kinds.inputschema import broken_rule
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from jsonschema import Draft202012Validator
@@ -26,7 +27,7 @@ class InputSchema:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             raise InvalidInput(
-                f"spec.input.schema is not a JSON Schema: {error.message} (at {_path(error)})",
+                f"spec.input.schema is not a JSON Schema: {broken_rule(error)} (at {_path(error)})",
                 remedy="correct it: https://json-schema.org/draft/2020-12",
             ) from error
         # An empty registry: a $ref to an address must not make this pod fetch it.
@@ -45,11 +46,11 @@ class InputSchema:
             raise InvalidInput("the input holds the character U+0000", remedy="remove it: the Lake cannot store it")
         errors = [*self._validator.iter_errors(value)][:_VIOLATIONS]
         if errors:
-            violations = sorted((_path(error), error.message[:200]) for error in errors)
+            violations = sorted((_path(error), broken_rule(error)) for error in errors)
             raise InvalidInput(
                 "the input is not what spec.input.schema asks for: "
                 + "; ".join(f"{field}: {message}" for field, message in violations),
-                remedy="correct the input",
+                remedy="correct the input: spec.input.schema of the workflow says what it takes",
                 violations=violations,
             )
 

@@ -1,0 +1,16 @@
+"""The input of a run against the workflow's schema."""
+
+from __future__ import annotations
+
+import pytest
+from cortex_workloads.graph.input import InputSchema
+from cortex_workloads.runtime.errors import InvalidInput
+
+
+def test_a_huge_value_does_not_hide_the_reason() -> None:
+    schema = InputSchema({"type": "object", "properties": {"question": {"maxLength": 2000}}}, most_bytes=2_000_000)
+    with pytest.raises(InvalidInput) as caught:
+        schema.check({"question": "x" * 1_000_000})
+    assert caught.value.message.endswith("is too long; the limit is 2,000 characters")
+    assert len(caught.value.message) < 250
+    assert "spec.input.schema" in caught.value.remedy
