@@ -94,12 +94,15 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
 
 
 class Control(control_pb2_grpc.ControlServiceServicer):
-    """Describes an index of five documents."""
+    """Describes an index of five documents, with the further revisions that a test adds."""
+
+    def __init__(self) -> None:
+        self.more: list[control_pb2.Revision] = []
 
     async def Describe(self, _: control_pb2.DescribeRequest, __: Any) -> control_pb2.DescribeResponse:
         revision = control_pb2.Revision(id="0123456789", documents=3, waiting=2)
         return control_pb2.DescribeResponse(
-            revisions=[revision], current_revision="0123456789", documents=5, lake_read=True
+            revisions=[revision, *self.more], current_revision="0123456789", documents=5, lake_read=True
         )
 
     async def Command(self, _: Any, __: Any) -> Any:
@@ -187,7 +190,7 @@ class World:
 
     def __init__(self, stack: AsyncExitStack, directory: Path, state_url: str) -> None:
         self._stack, self._file = stack, directory / "catalogue.json"
-        self.haystack, self.runs = Haystack(), Runs()
+        self.haystack, self.runs, self.control = Haystack(), Runs(), Control()
         self.items: list[dict[str, Any]] = [INDEX, WORKFLOW]
         self.pods: list[Pod] = []
         self.state_url = state_url
@@ -214,7 +217,7 @@ class World:
             server.add(search_pb2_grpc.add_HaystackServiceServicer_to_server, self.haystack)
         else:
             server.add(graph_pb2_grpc.add_GraphServiceServicer_to_server, Graph(self.runs))
-        server.add(control_pb2_grpc.add_ControlServiceServicer_to_server, Control(), port="control")
+        server.add(control_pb2_grpc.add_ControlServiceServicer_to_server, self.control, port="control")
         await server.start()
         pod = Pod(service, server)
         self.pods.append(pod)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.progress import ProgressStream, index_key
+from datapunk.cortex import control_pb2
 
 DOCUMENTS = "/v1/namespaces/default/indexes/papers/documents"
 PROGRESS = "/v1/namespaces/default/indexes/papers/progress"
@@ -160,6 +161,21 @@ async def test_an_unknown_index_is_refused_before_anything_is_read(papers: Any) 
     assert (reply.status_code, reply.json()["reason"]) == (404, "IndexNotFound")
 
 
+async def test_a_document_list_is_refused_in_plain_words(papers: Any) -> None:
+    body = (await papers.http.post(DOCUMENTS, json={"documents": []})).json()
+    assert body["errors"] == [{"field": "/documents", "message": "has at least 1 item, found 0"}]
+    body = (await papers.http.post(DOCUMENTS, json={"documents": [{"id": "1", "contents": "x"}]})).json()
+    assert body["errors"] == [
+        {"field": "/documents/0/contents", "message": "there is no such field; did you mean content?"}
+    ]
+
+
+async def test_documents_that_are_too_large_are_told_the_limit_of_one(papers: Any) -> None:
+    reply = await papers.http.post(DOCUMENTS, json={"documents": [{"id": "1", "content": "x" * 9_000_000}]})
+    assert reply.status_code == 413
+    assert reply.json()["remedy"].startswith("a document has at most 1 MiB of content")
+
+
 async def test_delete_takes_any_id(papers: Any) -> None:
     await papers.http.post(DOCUMENTS, json={"documents": [{"id": "a/b c?"}]})
     reply = await papers.http.delete(f"{DOCUMENTS}/a%2Fb%20c%3F")
@@ -170,6 +186,16 @@ async def test_delete_takes_any_id(papers: Any) -> None:
 async def test_progress_is_what_the_lake_says(papers: Any) -> None:
     assert (await papers.http.get(PROGRESS)).json() == {
         "revision": "0123456789", "documents": 5, "embedded": 3, "waiting": 2, "rate": 0.0, "phase": "Embedding",
+    }  # fmt: skip
+
+
+async def test_progress_is_of_the_revision_that_is_being_built(papers: Any) -> None:
+    papers.control.more = [
+        control_pb2.Revision(id="aaaaaaaaaa", phase="REVISION_PHASE_RETAINED", documents=5),
+        control_pb2.Revision(id="bbbbbbbbbb", phase="REVISION_PHASE_BUILDING", documents=1, waiting=4),
+    ]
+    assert (await papers.http.get(PROGRESS)).json() == {
+        "revision": "bbbbbbbbbb", "documents": 5, "embedded": 1, "waiting": 4, "rate": 0.0, "phase": "Embedding",
     }  # fmt: skip
 
 

@@ -62,6 +62,9 @@ async def test_every_violation_is_named(papers: Any) -> None:
     reply = await papers.http.post(SEARCH, json={"query": "", "topK": 1001, "mode": "Psychic", "moder": 1})
     errors = is_problem(reply, 422, "InvalidInput")["errors"]
     assert [error["field"] for error in errors] == ["/query", "/mode", "/topK", "/moder"]
+    assert [error["message"] for error in errors][2:] == [
+        "is at most 1000, found 1001", "there is no such field; did you mean mode?",
+    ]  # fmt: skip
     assert papers.haystack.searches == []
 
 
@@ -195,6 +198,11 @@ async def test_the_openapi_description_is_valid_and_whole(world: Any) -> None:
         Draft202012Validator.check_schema(schema)
     references = set(part.split('"')[0] for part in json.dumps(described).split("#/components/schemas/")[1:])
     assert references <= set(schemas)
+    assert "HTTPValidationError" not in json.dumps(described["paths"])
+    for kind in ("indexes", "workflows"):
+        shown = described["paths"][f"/v1/namespaces/{{namespace}}/{kind}/{{name}}"]["get"]["responses"]
+        assert shown["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Resource")
+        assert "application/problem+json" in shown["422"]["content"]
     search = described["paths"]["/v1/namespaces/{namespace}/indexes/{name}/search"]["post"]
     assert search["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/Search")
     assert set(search["responses"]) >= {"200", "404", "413", "422", "503"}
@@ -209,6 +217,7 @@ async def test_the_docs_page_needs_no_network(world: Any) -> None:
     assert "http://" not in reply.text
     assert "https://" not in reply.text
     assert "connect-src 'self'" in reply.headers["content-security-policy"]
+    assert (await world.http.get("/")).headers["location"] == "/docs"
 
 
 async def test_metrics_name_routes_never_paths(papers: Any) -> None:

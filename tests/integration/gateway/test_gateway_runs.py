@@ -68,16 +68,32 @@ async def test_an_input_that_does_not_fit_names_every_violation(helpdesk: Any) -
     assert helpdesk.runs.requests == []
 
 
-async def test_a_failed_run_is_a_problem_with_the_runs_own_code(helpdesk: Any) -> None:
+async def test_a_huge_input_is_cut_in_the_message_and_the_reason_is_kept(helpdesk: Any) -> None:
+    body = (await helpdesk.http.post(RUNS, json={"input": {"question": "x" * 1_000_000}})).json()
+    assert body["detail"].endswith("is too long; the limit is 50 characters")
+    assert len(body["detail"]) < 250
+    assert body["errors"][0]["message"].endswith("the limit is 50 characters")
+    assert "spec.input.schema" in body["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("NodeFailed", 422), ("ExpressionFailed", 422), ("StepsExceeded", 422), ("StateTooLarge", 422),
+        ("Interrupted", 503), ("DeadlineExceeded", 504), ("Internal", 500), ("SomethingNew", 500),
+    ],
+)  # fmt: skip
+async def test_a_failed_run_is_a_problem_with_the_runs_own_code(helpdesk: Any, code: str, status: int) -> None:
     async def fail() -> str:
         run_id = str(await helpdesk.runs.started.get())
-        await helpdesk.runs.add(run_id, failed=common_pb2.RunFailed(code="NodeFailed", message="say broke", node="say"))
+        failed = common_pb2.RunFailed(code=code, message="say broke; twice; mend it", node="say")
+        await helpdesk.runs.add(run_id, failed=failed)
         return run_id
 
     reply, run_id = await asyncio.gather(helpdesk.http.post(RUNS, json=ASK), fail())
     body = reply.json()
-    assert (reply.status_code, body["reason"], body["run"]["runId"]) == (500, "NodeFailed", run_id)
-    assert "say broke" in body["detail"]
+    assert (reply.status_code, body["reason"], body["run"]["runId"]) == (status, code, run_id)
+    assert (body["detail"], body["remedy"]) == (f"run {run_id} failed: say broke; twice", "mend it")
     shown = (await helpdesk.http.get(f"{RUNS}/{run_id}")).json()
     assert (shown["status"], shown["error"]["node"]) == ("Failed", "say")
 
@@ -96,6 +112,7 @@ async def test_an_unknown_run_is_not_found(helpdesk: Any) -> None:
     for path in ("none", "none/events"):
         reply = await helpdesk.http.get(f"{RUNS}/{path}", headers=SSE)
         assert (reply.status_code, reply.json()["reason"]) == (404, "RunNotFound")
+        assert reply.json()["remedy"] == "see the run id, or start a run by POST .../runs"
 
 
 @pytest.mark.parametrize(("path", "headers"), [("r1/events", {"last-event-id": "x"}), ("r%201", {}), ("r1?wait=x", {})])

@@ -58,7 +58,7 @@ class Api(CortexAPIServicer):
         try:
             search = Search.model_validate(asked)
         except ValidationError as error:
-            raise body.invalid(error) from None
+            raise body.invalid(error, Search) from None
         found = await queries.search(self._backend, query.index.namespace, query.index.name, search, timeout)
         return QueryResponse(search=found)
 
@@ -78,6 +78,6 @@ class Api(CortexAPIServicer):
         try:
             run = Run(input=render.struct(request.input), thread_id=request.thread_id, run_id=run_id)
         except ValidationError as error:
-            raise body.invalid(error) from None
+            raise body.invalid(error, Run) from None
         name = request.workflow
         return runs.start(self._backend, name.namespace, name.name, run, after=after, timeout=timeout)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
+from cortex_kinds.fielderrors import explain
 from google.protobuf.struct_pb2 import Struct
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -44,7 +45,7 @@ def validate(model: type[M], data: bytes) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, model) from None
 
 
 def parse(data: bytes) -> Any:
@@ -73,9 +74,10 @@ def check(value: Any, data: bytes) -> None:
         raise InvalidInput(f"{path or '/'} {message}", violations=[(path, message)], remedy="remove it")
 
 
-def invalid(error: ValidationError) -> InvalidInput:
-    """pydantic's findings: every one of them (the first 100), by JSON pointer."""
-    violations = [(pointer(line["loc"]), line["msg"]) for line in error.errors(include_url=False)]
+def invalid(error: ValidationError, model: type[BaseModel]) -> InvalidInput:
+    """What pydantic found wrong for a model: every mistake (the first 100), by JSON pointer."""
+    found = [mistake for line in error.errors(include_url=False) for mistake in explain(line, model)]
+    violations = [(pointer(path), f"{reason}; {hint}" if hint else reason) for path, reason, hint in found]
     first = f"{violations[0][0] or 'the body'}: {violations[0][1]}"
     more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
     return InvalidInput(f"the request is not valid: {first}{more}", violations=violations[:_SHOWN])

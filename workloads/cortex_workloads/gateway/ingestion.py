@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from datapunk.cortex.control_pb2 import DescribeRequest, DescribeResponse
+from datapunk.cortex.control_pb2 import REVISION_PHASE_BUILDING, DescribeRequest, DescribeResponse, Revision
 
 from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.replies import Event
@@ -55,17 +55,32 @@ async def _told(backend: Backend, index: Resource) -> tuple[str, Fields] | None:
 
 
 def _described(described: DescribeResponse, told: tuple[str, Fields] | None) -> dict[str, Any]:
-    current = next((r for r in described.revisions if r.id == described.current_revision), None)
-    waiting = current.waiting if current else 0
-    fresh = told is not None and time.time() - int(told[0].partition("-")[0]) / 1000 < _FRESH_SECONDS
+    revision = _moving(described)
+    embedding = revision.waiting > 0 or revision.phase == REVISION_PHASE_BUILDING
     return {
-        "revision": described.current_revision,
+        "revision": revision.id,
         "documents": described.documents,
-        "embedded": current.documents if current else 0,
-        "waiting": waiting,
-        "rate": _event(told[1])["rate"] if waiting and fresh and told else 0.0,
-        "phase": "Embedding" if waiting else "Idle",
+        "embedded": revision.documents,
+        "waiting": revision.waiting,
+        "rate": _rate(revision.id, told) if embedding else 0.0,
+        "phase": "Embedding" if embedding else "Idle",
     }
+
+
+def _moving(described: DescribeResponse) -> Revision:
+    """The newest revision that is being built; without one, the current one."""
+    building = [r for r in described.revisions if r.phase == REVISION_PHASE_BUILDING]
+    if building:
+        return max(building, key=lambda r: r.created_at.ToNanoseconds())
+    current = described.current_revision
+    return next((r for r in described.revisions if r.id == current), Revision(id=current))
+
+
+def _rate(revision: str, told: tuple[str, Fields] | None) -> float:
+    if told is None or time.time() - int(told[0].partition("-")[0]) / 1000 >= _FRESH_SECONDS:
+        return 0.0
+    event = _event(told[1])
+    return float(event["rate"]) if event["revision"] == revision else 0.0
 
 
 def _event(fields: Fields) -> dict[str, Any]:

@@ -22,7 +22,16 @@ from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.body import to_struct
 from cortex_workloads.gateway.schemas import Run
 from cortex_workloads.runtime.catalogue import Resource
-from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, InvalidInput, RunFailed, Unavailable
+from cortex_workloads.runtime.errors import (
+    CortexError,
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    RunFailed,
+    RunInterrupted,
+    RunRefused,
+    Unavailable,
+)
 
 _log: Final = logging.getLogger("cortex.runs")
 _LOST_SECONDS: Final = 30.0
@@ -30,6 +39,15 @@ _LOST_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = (0.1, 0.2, 0.5, 1.0)
 _GRACE_SECONDS: Final = 15.0
 """Beyond the workflow's own limit, for the service to say that the limit was reached."""
+_FAILURES: Final[dict[str, type[CortexError]]] = {
+    "DeadlineExceeded": DeadlineExceeded,
+    "Interrupted": RunInterrupted,
+    "NodeFailed": RunRefused,
+    "ExpressionFailed": RunRefused,
+    "StepsExceeded": RunRefused,
+    "StateTooLarge": RunRefused,
+}
+"""By the run's code; any other is a defect."""
 _EVENT_ID: Final = re.compile(r"^[0-9]{1,20}-[0-9]{1,20}$")
 _RUN_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
@@ -81,9 +99,9 @@ def failed(event: RunEvent) -> CortexError | None:
 
 
 def failure(run_id: str, code: str, message: str) -> CortexError:
-    """A run that ended badly, as an error."""
-    kind = DeadlineExceeded if code == DeadlineExceeded.__name__ else RunFailed
-    return kind(f"run {run_id} failed: {message}", reason=code)
+    """A run that ended badly, as an error; what its message says after the last `; ` is the remedy."""
+    what, _, remedy = message.rpartition("; ") if "; " in message else (message, "", "")
+    return _FAILURES.get(code, RunFailed)(f"run {run_id} failed: {what}", remedy=remedy, reason=code)
 
 
 @dataclass
@@ -130,6 +148,10 @@ async def _follow(
                     if ends:
                         return
             raise Unavailable(f"the stream of run {request.run_id} ended before the run did", reason="StreamBroken")
+        except NotFound as error:
+            if request.attach_only:
+                error.remedy = "see the run id, or start a run by POST .../runs"
+            raise
         except Unavailable as error:
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > _LOST_SECONDS or error.reason.endswith("NotFound"):

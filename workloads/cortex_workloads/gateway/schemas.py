@@ -121,12 +121,12 @@ class Written(Reply):
 class Progress(Reply):
     """How far an index is with embedding."""
 
-    revision: str
+    revision: str = Field(description="The revision that is being built, if there is one; else the current one.")
     documents: int
-    embedded: int
-    waiting: int
+    embedded: int = Field(description="Documents embedded in this revision.")
+    waiting: int = Field(description="Documents that wait to be embedded in it.")
     rate: float = Field(description="Documents embedded per second.")
-    phase: Literal["Idle", "Embedding"]
+    phase: Literal["Idle", "Embedding"] = Field(description="`Embedding` as long as a revision is being built.")
 
 
 class RunError(Reply):
@@ -150,10 +150,20 @@ class RunResult(Reply):
     took_seconds: float | None = None
 
 
+class Resource(Reply):
+    """An index or a workflow as it was applied, with its status."""
+
+    api_version: str
+    kind: Literal["CortexIndex", "CortexWorkflow"]
+    metadata: dict[str, Any]
+    spec: dict[str, Any] | None = Field(None, description="Absent when nothing but defaults was asked for.")
+    status: dict[str, Any] | None = Field(None, description="Absent until the operator has seen it.")
+
+
 class Items(Reply):
     """Resources as they were applied, with their status."""
 
-    items: list[dict[str, Any]]
+    items: list[Resource]
 
 
 class FieldError(Reply):

@@ -109,7 +109,15 @@ class Forbidden(CortexError):
 
 
 class RunFailed(CortexError):
-    """A workflow's run ended badly; `reason` is the run's code. To run it again is a new request."""
+    """A workflow's run ended badly by a defect; `reason` is the run's code. To run it again is a new request."""
+
+
+class RunRefused(RunFailed):
+    """A run ended badly by its workflow or its input: the same again ends the same way."""
+
+
+class RunInterrupted(RunFailed):
+    """A run was lost with its pods: it may succeed when it is started again."""
 
 
 class Internal(CortexError):
@@ -143,8 +151,10 @@ TABLE: Final[dict[type[CortexError], Row]] = {
     Overloaded: Row("Overloaded", _Code.RESOURCE_EXHAUSTED, 429, "The service is overloaded", retry_after=1.0),
     Unimplemented: Row("Unimplemented", _Code.UNIMPLEMENTED, 501, "Not implemented"),
     Forbidden: Row("Forbidden", _Code.PERMISSION_DENIED, 403, "Not allowed"),
-    RunFailed: Row("RunFailed", _Code.ABORTED, 500, "The run failed"),
     Internal: Row("Internal", _Code.INTERNAL, 500, "Internal error"),
+    RunFailed: Row("RunFailed", _Code.INTERNAL, 500, "The run failed"),
+    RunRefused: Row("RunRefused", _Code.FAILED_PRECONDITION, 422, "The run failed"),
+    RunInterrupted: Row("RunInterrupted", _Code.ABORTED, 503, "The run was interrupted", retry_after=1.0),
     CortexError: Row("Internal", _Code.UNKNOWN, 500, "Error"),
 }
 _BY_NAME: Final = {kind.__name__: kind for kind in TABLE}

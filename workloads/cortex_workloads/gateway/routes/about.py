@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from cortex_workloads.gateway import parts, replies
 from cortex_workloads.gateway.backend import Backend
@@ -16,7 +16,7 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'uns
 
 
 def router(backend: Backend) -> APIRouter:
-    """/healthz, /readyz, /livez, /docs."""
+    """/healthz, /readyz, /livez, /docs, and / which leads there."""
     routes = APIRouter(tags=["about"])
     page = files("cortex_workloads.gateway").joinpath(_PAGE).read_text()
 
@@ -35,5 +35,9 @@ def router(backend: Backend) -> APIRouter:
     @routes.get("/docs", include_in_schema=False, response_model=None)
     async def docs() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @routes.get("/", include_in_schema=False, response_model=None)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
 
     return routes

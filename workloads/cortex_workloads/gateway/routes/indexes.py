@@ -32,11 +32,13 @@ def router(backend: Backend) -> APIRouter:
     async def list_all() -> Response:
         return listed(backend, INDEX, None)
 
-    @routes.get("/v1/namespaces/{namespace}/indexes", summary="List a namespace's indexes", **described(schemas.Items))
+    @routes.get(
+        "/v1/namespaces/{namespace}/indexes", summary="List a namespace's indexes", **described(schemas.Items, 422)
+    )
     async def list_some(namespace: str) -> Response:
         return listed(backend, INDEX, namespace)
 
-    @routes.get(_ONE, summary="Show an index", responses={404: {}}, response_model=None)
+    @routes.get(_ONE, summary="Show an index", **described(schemas.Resource, 404, 422))
     async def show(namespace: str, name: str) -> Response:
         return shown(backend.index(namespace, name))
 
@@ -60,14 +62,14 @@ def router(backend: Backend) -> APIRouter:
     async def write(request: Request, namespace: str, name: str) -> Response:
         if body.require(request, "application/json", _NDJSON) == _NDJSON:
             return _outcome(await documents.upload(backend, namespace, name, request.stream()))
-        remedy = f"send more documents as {_NDJSON}, one a line"
+        remedy = f"a document has at most 1 MiB of content; send many documents as {_NDJSON}, one a line"
         asked = await body.read(request, schemas.Documents, _DOCUMENTS_BYTES, remedy)
         return replies.json(render.written(await documents.write(backend, namespace, name, asked.documents)))
 
     @routes.delete(
         _ONE + "/documents/{document:path}",
         summary="Delete a document",
-        **described(schemas.Written, 404, 503, 504),
+        **described(schemas.Written, 404, 422, 503, 504),
     )
     async def delete(namespace: str, name: str, document: str) -> Response:
         return replies.json(render.written(await documents.delete(backend, namespace, name, document)))
@@ -75,7 +77,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.get(
         f"{_ONE}/progress",
         summary="How far embedding is, as it stands (JSON) or as it goes on (SSE)",
-        **described(schemas.Progress, 404, 503, text__event_stream=sse("progress")),
+        **described(schemas.Progress, 404, 422, 503, text__event_stream=sse("progress")),
     )
     async def progress(request: Request, namespace: str, name: str) -> Response:
         if "text/event-stream" not in request.headers.get("accept", ""):

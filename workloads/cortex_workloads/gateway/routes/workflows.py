@@ -32,12 +32,12 @@ def router(backend: Backend) -> APIRouter:
         return listed(backend, WORKFLOW, None)
 
     @routes.get(
-        "/v1/namespaces/{namespace}/workflows", summary="List a namespace's workflows", **described(schemas.Items)
+        "/v1/namespaces/{namespace}/workflows", summary="List a namespace's workflows", **described(schemas.Items, 422)
     )
     async def list_some(namespace: str) -> Response:
         return listed(backend, WORKFLOW, namespace)
 
-    @routes.get(_ONE, summary="Show a workflow", responses={404: {}}, response_model=None)
+    @routes.get(_ONE, summary="Show a workflow", **described(schemas.Resource, 404, 422))
     async def show(namespace: str, name: str) -> Response:
         return shown(backend.workflow(namespace, name))
 
@@ -45,7 +45,7 @@ def router(backend: Backend) -> APIRouter:
         f"{_ONE}/runs",
         summary="Run a workflow: waits for its end (JSON) or streams its events (SSE)",
         openapi_extra=takes(schemas.Run),
-        **described(schemas.RunResult, 400, 404, 413, 415, 422, 503, 504, text__event_stream=sse(_EVENTS)),
+        **described(schemas.RunResult, 400, 404, 413, 415, 422, 500, 503, 504, text__event_stream=sse(_EVENTS)),
     )
     async def start(request: Request, namespace: str, name: str) -> Response:
         asked = await body.read(request, schemas.Run, _RUN_BYTES, "give the workflow less input")
