@@ -7,18 +7,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from cortex_cli.demo.corpus import Document, python_documents
 from cortex_cli.gateway import Gateway, GatewayError
+from cortex_cli.local import wire
+from cortex_cli.local.ports import is_free
 
 EXAMPLES = Path("examples/quickstart")
 INDEX = "default/handbook"
 WORKFLOW = "default/answers"
 DOCUMENTS = 2750
+FIRST_PORTS: Final = {"http_port": 8001, "grpc_port": 50051}
 TEXT_QUESTION = "compare two sequences of lines"
 SEARCHES = (
     "run a command in a new process and stop waiting after some seconds",
@@ -28,7 +33,7 @@ SEARCHES = (
 QUESTIONS = (
     "How do I find out how similar two sequences are?",
     "Which class rotates log files when they grow too large?",
-    "How can I wait for several coroutines to finish?",
+    "How do I compute the median of numeric data?",
 )
 
 console = Console()
@@ -39,11 +44,14 @@ def main() -> int:
     if not EXAMPLES.is_dir():
         console.print(f"[red]{EXAMPLES} is not here:[/red] start the demo from the project's folder, by `make demo`")
         return 1
-    port = os.environ.get("HTTP_PORT", "8001")
+    before = state_of_cluster()
+    ports = before["gateway"] if before else FIRST_PORTS
+    port, grpc_port = (os.environ.get(name.upper(), str(ports[name])) for name in FIRST_PORTS)
     begun = time.monotonic()
     heading("1. Two manifests become services", "cortex up -f examples/quickstart")
-    code = cortex("up", "-f", str(EXAMPLES), "--http-port", port, "--grpc-port", os.environ.get("GRPC_PORT", "50051"))
+    code = cortex("up", "-f", str(EXAMPLES), "--http-port", port, "--grpc-port", grpc_port)
     if code:
+        suggest_ports(port, grpc_port)
         return code
     try:
         with Gateway(f"http://127.0.0.1:{port}") as gateway:
@@ -53,7 +61,22 @@ def main() -> int:
         console.print("See `cortex status` and `cortex logs NAME`; `cortex down` stops what runs.")
         return 1
     console.print(f"\nAll of it took [bold]{time.monotonic() - begun:.0f} s[/bold].")
-    return leave()
+    return leave(before is not None)
+
+
+def state_of_cluster() -> dict[str, Any] | None:
+    """What the cluster that runs here says of itself; None when there is none."""
+    try:
+        state: dict[str, Any] = wire.ask(Path(os.environ.get("CORTEX_DATA_DIR", ".cortex")).absolute(), "status")
+    except (wire.NotRunning, ValueError):
+        return None
+    return state
+
+
+def suggest_ports(*ports: str) -> None:
+    """Says how the demo takes other ports, when one of these kept the cluster from being started."""
+    if state_of_cluster() is None and not all(is_free(int(port)) for port in ports if port.isdigit()):
+        console.print("With other ports: [bold]HTTP_PORT=8101 GRPC_PORT=50151 make demo[/bold]")
 
 
 def converse(gateway: Gateway) -> None:
@@ -102,11 +125,15 @@ def embed(gateway: Gateway) -> None:
         TimeElapsedColumn(),
         TextColumn("{task.fields[rate]}"),
     )
+    begun, first = time.monotonic(), gateway.progress(INDEX)["embedded"]
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("embedded", total=None, rate="")
         while True:
             now = gateway.progress(INDEX)
             rate = f"{now.get('rate') or 0:.0f} documents/s"
+            if not now["waiting"]:
+                mean = (now["embedded"] - first) / (time.monotonic() - begun)
+                rate = f"{mean:.0f} documents/s on average" if now["embedded"] > first else ""
             bar.update(task, total=now["documents"], completed=now["embedded"], rate=rate)
             if not now["waiting"]:
                 return
@@ -123,9 +150,9 @@ def search(gateway: Gateway, query: str, mode: str) -> None:
     note = ""
     if coverage["embedded"] < coverage["documents"]:
         note = f", while {coverage['embedded']} of {coverage['documents']} documents are embedded"
-    console.print(f"  [dim]{mode} search answered in {took:.0f} ms{note}[/dim]")
+    indented(f"[dim]{mode} search answered in {took:.0f} ms{note}[/dim]")
     for hit in result["hits"]:
-        console.print(f"  [green]{escape(hit['title'])}[/green]  {escape(first_line(hit['passage']))}")
+        indented(f"[green]{escape(hit['title'])}[/green]  {escape(first_line(hit['passage']))}")
 
 
 def ask(gateway: Gateway, question: str) -> None:
@@ -134,17 +161,24 @@ def ask(gateway: Gateway, question: str) -> None:
     console.print(f"\n[cyan]? {escape(question)}[/cyan]")
     for name, event in gateway.run(WORKFLOW, {"question": question}):
         if name == "step" and event["phase"] == "Succeeded":
-            console.print(f"  [dim]{event['node']} ({event['type']}) {event.get('message', '')}[/dim]")
+            indented(f"[dim]{event['node']} ({event['type']}) {event.get('message', '')}[/dim]")
         elif name == "completed":
             output = event["output"]
             took = (time.monotonic() - begun) * 1000
-            console.print(f"  {escape(' '.join(output['answer'].split()))}")
+            indented(escape(" ".join(output["answer"].split())))
             for source in output.get("sources", [])[:1]:
-                console.print(
-                    f"  [green]{escape(source['title'])}[/green] [dim]score {source['score']:.2f}, {took:.0f} ms[/dim]"
+                indented(
+                    f"[green]{escape(source['title'])}[/green] [dim]score {source['score']:.2f}, {took:.0f} ms[/dim]"
                 )
         elif name == "failed":
             raise GatewayError(f"the workflow failed: {event['code']}: {event['message']}")
+
+
+def indented(markup: str) -> None:
+    """Prints below a question, every line of it two columns in."""
+    for line in Text.from_markup(markup).wrap(console, console.width - 2):
+        line.rstrip()
+        console.print(Text("  ").append_text(line))
 
 
 def first_line(text: str) -> str:
@@ -153,12 +187,14 @@ def first_line(text: str) -> str:
     return line if len(line) <= 90 else line[:89] + "…"
 
 
-def leave() -> int:
-    """Stops everything, or says how to go on."""
-    if os.environ.get("KEEP") != "1":
+def leave(was_running: bool) -> int:
+    """Stops what the demo started, or says how to go on."""
+    if was_running:
+        console.print("The cluster ran before the demo, so it stays up; the quickstart's resources are in it now.")
+    elif os.environ.get("KEEP") != "1":
         console.print("Stopping; `KEEP=1 make demo` leaves it up. The data stays: the next run embeds nothing anew.")
         return cortex("down")
-    console.print("It is still up. Try next:")
+    console.print("Try next:")
     console.print("  .venv/bin/cortex status")
     console.print("  .venv/bin/cortex get indexes -o yaml")
     console.print("  edit examples/quickstart/workflow.yaml and run `.venv/bin/cortex up -f examples/quickstart` again")
