@@ -33,7 +33,11 @@ def test_the_standard_error_of_equal_values_is_zero():
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("qrels", ["qrels.tsv", "qrels/test.tsv"])
 def test_a_data_set_is_loaded_plain_or_packed(tmp_path: Path, packed: bool, qrels: str):
-    write(tmp_path / "corpus.jsonl", json.dumps({"_id": 1, "title": "t", "text": "x"}) + '\n{"_id": 2, "text": " "}\n', packed)
+    write(
+        tmp_path / "corpus.jsonl",
+        json.dumps({"_id": 1, "title": "t", "text": "x"}) + '\n{"_id": 2, "text": " "}\n',
+        packed,
+    )
     write(tmp_path / "queries.jsonl", '{"_id": "q", "text": "why"}\n{"_id": "unjudged", "text": "no"}\n', packed)
     write(tmp_path / qrels, "query-id\tcorpus-id\tscore\nq\t1\t1\nq\t2\t0\n", packed)
     data = load(tmp_path)
