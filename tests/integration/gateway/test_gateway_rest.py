@@ -79,6 +79,8 @@ async def test_every_violation_is_named(papers: Any) -> None:
         (b'{"query": "a\\u0000"}', JSON, 422, "InvalidInput", "U+0000"),
         (b'{"query": "x", "filter": ' + b'{"a":' * 50 + b"1" + b"}" * 51, JSON, 422, "TooDeep", "32 levels"),
         (b"query=x", {"content-type": "application/x-www-form-urlencoded"}, 415, "UnsupportedMediaType", "form"),
+        (b'{"query": "x"}', {}, 415, "UnsupportedMediaType", "missing"),
+        (b'{"query": "x"}', {**JSON, "sec-fetch-site": "cross-site"}, 403, "CrossSite", "another site"),
         (json.dumps({"query": "x" * 9000}).encode(), JSON, 422, "InvalidInput", "8192"),
         (json.dumps({"query": "x" * 1_000_000}).encode(), JSON, 413, "TooLarge", "262,144"),
     ],

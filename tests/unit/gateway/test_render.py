@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from cortex_workloads.gateway import render
 from datapunk.cortex.common_pb2 import (
@@ -55,3 +56,7 @@ def test_an_event_is_flat(event: RunEvent, name: str, fields: dict[str, object])
     got_name, got = render.event(event)
     assert got_name == name
     assert got.items() >= {"runId": "r", **fields}.items()
+
+
+def test_numbers_beyond_64_bits_can_be_written_as_json() -> None:
+    assert orjson.loads(orjson.dumps(render.struct(struct(n=1e20, m=-1e300)))) == {"n": 1e20, "m": -1e300}

@@ -17,7 +17,8 @@ from cortex_workloads.gateway.backend import Backend
 from cortex_workloads.gateway.edge import Edge
 from cortex_workloads.gateway.routes import about, indexes, workflows
 from cortex_workloads.gateway.schemas import REQUESTS
-from cortex_workloads.runtime.errors import CortexError, InvalidInput, MethodNotAllowed, NotFound
+from cortex_workloads.runtime import telemetry
+from cortex_workloads.runtime.errors import CortexError, InvalidInput, MethodNotAllowed, NotFound, internal
 
 _DESCRIPTION: Final = "Search indexes and run workflows. Errors are `application/problem+json`; JSON is camelCase."
 
@@ -31,8 +32,14 @@ def build(backend: Backend, *, any_host: bool) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _defect)
     _describe(app)
     return Edge(app, any_host=any_host)
+
+
+async def _defect(_: Request, error: Exception) -> Response:
+    # Logged by the edge, which sees it too.
+    return replies.problem(internal(telemetry.trace_id()))
 
 
 async def _cortex_error(_: Request, error: Exception) -> Response:

@@ -21,8 +21,8 @@ _JSON: Final = "application/json"
 
 
 def media_type(request: Request) -> str:
-    """The content type without its parameters; JSON when there is none."""
-    return request.headers.get("content-type", _JSON).split(";", 1)[0].strip().lower()
+    """The content type without its parameters; empty when there is none."""
+    return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
 
 
 async def read(request: Request, model: type[M], limit: int, remedy: str) -> M:
@@ -35,7 +35,10 @@ def require(request: Request, *wanted: str) -> str:
     """The content type, if it is one of these. Raises UnsupportedMediaType."""
     if (given := media_type(request)) in wanted:
         return given
-    raise UnsupportedMediaType(f"the body is {given}", remedy=f"send it as {' or '.join(wanted)}")
+    # Without a type, any page of the web could send it from the user's browser unasked (a "simple" request).
+    raise UnsupportedMediaType(
+        f"the body's Content-Type is {given or 'missing'}", remedy=f"send it as {' or '.join(wanted)}"
+    )
 
 
 def validate(model: type[M], data: bytes) -> M:

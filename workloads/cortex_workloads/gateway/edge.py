@@ -40,6 +40,13 @@ class Edge:
             await _Exchange(scope, send).answer(self._inner(dict(headers)), receive)
 
     def _inner(self, headers: dict[str, bytes]) -> ASGIApp:
+        if headers.get("sec-fetch-site") == b"cross-site" and headers.get("sec-fetch-mode") != b"navigate":
+            foreign = Forbidden(
+                "a page of another site asks through the user's browser",
+                reason="CrossSite",
+                remedy="ask from a program, or from a page of this gateway",
+            )
+            return replies.problem(foreign)
         host = headers.get("host", b"").decode("latin-1").lower()
         if self._any_host or not host or _without_port(host) in _LOCAL_HOSTS:
             return self._app

@@ -100,7 +100,8 @@ def _seconds(duration: Any) -> float:
 
 def _whole(value: Any) -> Any:
     match value:
-        case float() if value.is_integer():
+        # Beyond, a float is no exact integer, and JSON writers refuse an int of more than 64 bits.
+        case float() if value.is_integer() and abs(value) < 2**53:
             return int(value)
         case dict():
             return {key: _whole(item) for key, item in value.items()}
