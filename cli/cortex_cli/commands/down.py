@@ -34,10 +34,25 @@ def down(
     stopped = stop_cluster(directory)
     what = f"stopped {stopped} processes" if stopped else "nothing was running"
     if delete_data:
-        shutil.rmtree(directory)
-        typer.echo(f"{what}; {data_dir} is deleted")
+        left = _delete(directory)
+        typer.echo(f"{what}; {data_dir} is deleted" if not left else f"{what}; deleted, but for {', '.join(left)}")
     else:
         typer.echo(f"{what}; the data stays in {data_dir}")
+
+
+def _delete(directory: Path) -> list[str]:
+    """Deletes what a cluster made, and the folder when nothing else is in it; returns what else there is."""
+    from cortex_cli.local.launch import CONTENTS
+
+    for path in (directory / name for name in sorted(CONTENTS)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    left = sorted(entry.name for entry in directory.iterdir())
+    if not left:
+        directory.rmdir()
+    return left
 
 
 def stop_cluster(directory: Path) -> int:

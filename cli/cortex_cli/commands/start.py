@@ -11,7 +11,7 @@ from typing import Any, Final
 from cortex_cli.commands.common import fail
 from cortex_cli.local import wire
 from cortex_cli.local.applied import Applied
-from cortex_cli.local.launch import LaunchError, private_directory
+from cortex_cli.local.launch import LaunchError, data_directory
 from cortex_cli.local.ports import holder, is_free
 from cortex_cli.local.processes import Processes, open_log
 
@@ -46,7 +46,7 @@ def ensure_supervisor(directory: Path) -> None:
     if _answers(directory):
         return
     try:
-        processes = Processes(private_directory(directory))
+        processes = Processes(data_directory(directory))
     except LaunchError as error:
         fail(str(error))
     path = processes.log(SUPERVISOR)

@@ -28,14 +28,14 @@ def unprivileged(directory: Path, program: Path) -> tuple[str, ...]:
             "PostgreSQL refuses to run as root, user namespaces are not available and setpriv is not installed; "
             "run cortex as an ordinary user"
         )
-    _give(directory)
-    for test in (("test", "-w", str(directory)), ("test", "-x", str(program))):
+    for test in (("test", "-x", str(directory.parent)), ("test", "-x", str(program))):
         if subprocess.run([*DROP, *test], capture_output=True, check=False).returncode:
             raise LaunchError(
                 f"PostgreSQL refuses to run as root, user namespaces are not available and the user nobody cannot "
                 f"reach {test[-1]}; run cortex as an ordinary user, or with a --data-dir and an installation that all "
                 f"can read"
             )
+    _give(directory)
     return DROP
 
 

@@ -18,6 +18,23 @@ DISK_NEEDED: Final = 128 * 2**20
 """Bytes that must be free before a server is started."""
 
 
+CONTENTS: Final = frozenset(
+    [
+        "applied.json",
+        "catalogue.json",
+        "cortex.sock",
+        "lock",
+        "logs",
+        "postgres",
+        "processes",
+        "supervisor.json",
+        "valkey",
+        "volumes",
+    ]
+)
+"""What a cluster makes in its data directory."""
+
+
 class LaunchError(RuntimeError):
     """A server cannot be started; the message names it, the reason and the remedy."""
 
@@ -62,6 +79,26 @@ def private_directory(path: Path) -> Path:
         raise LaunchError(
             f"the data directory {path} cannot be made: {error.strerror}; choose another --data-dir"
         ) from error
+    return path
+
+
+def data_directory(path: Path) -> Path:
+    """Makes the data directory of a local cluster. A folder of the user's own is neither changed nor used: raises
+    LaunchError when it holds other things and no cluster."""
+    try:
+        if not path.exists():
+            path.mkdir(parents=True)
+            # The user `nobody`, whom root may have to run PostgreSQL as, must get through; what is inside is private.
+            path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        there = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise LaunchError(
+            f"the data directory {path} cannot be made: {error.strerror}; choose another --data-dir"
+        ) from error
+    if there - CONTENTS and not there & {"lock", "processes"}:
+        raise LaunchError(
+            f"{path} is not empty and holds no local cluster; choose a new or an empty folder: --data-dir DIR"
+        )
     return path
 
 

@@ -28,7 +28,7 @@ from cortex_operator.reconcile import Timing
 
 from cortex_cli.local.api import Api
 from cortex_cli.local.kubelet import Node
-from cortex_cli.local.launch import private_directory, write_private
+from cortex_cli.local.launch import data_directory, private_directory, write_private
 from cortex_cli.local.leftovers import end_strays
 from cortex_cli.local.overview import rows
 from cortex_cli.local.processes import Processes, start_time
@@ -130,7 +130,7 @@ def sole(directory: Path) -> Iterator[None]:
 
 def main() -> int:
     """The process."""
-    directory = private_directory(Path(sys.argv[1]).absolute())
+    directory = data_directory(Path(sys.argv[1]).absolute())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     try:
         with sole(directory):
