@@ -35,4 +35,7 @@ def _resource(resource: Resource) -> dict[str, Any]:
     ready = resource.ready
     if ready is None:
         return {"ok": False, "reason": "NotReconciled", "message": "the operator has not seen it yet"}
-    return {"ok": ready.status == "True", "reason": ready.reason, "message": ready.message}
+    needs = resource.condition("DependenciesReady")
+    # Ready is about the pods: without the Lake they run, and answer nothing.
+    told = needs if needs is not None and needs.status == "False" and ready.status == "True" else ready
+    return {"ok": told.status == "True", "reason": told.reason, "message": told.message}

@@ -36,6 +36,12 @@ class InputSchema:
 
     def check(self, value: dict[str, Any]) -> None:
         """Raises InvalidInput with every violation, or TooLarge."""
+        if (large := _too_large(value, "input")) is not None:
+            raise InvalidInput(
+                f"{large} is beyond 2^53: numbers are doubles on the way, and would be changed",
+                remedy="send it as a string",
+                violations=[(large, "is beyond 2^53")],
+            )
         data = orjson.dumps(value)
         if len(data) > self._most_bytes:
             raise TooLarge(
@@ -77,6 +83,19 @@ def _integers(value: Any) -> Any:
         case float() if value.is_integer() and abs(value) <= _EXACT:
             return int(value)
     return value
+
+
+def _too_large(value: Any, path: str) -> str | None:
+    match value:
+        case dict():
+            inner = [(f"{path}.{key}", item) for key, item in value.items()]
+        case list():
+            inner = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+        case int() | float() if abs(value) > _EXACT:
+            return path
+        case _:
+            return None
+    return next((found for name, item in inner if (found := _too_large(item, name)) is not None), None)
 
 
 def _path(error: ValidationError | SchemaError) -> str:

@@ -43,7 +43,11 @@ class Resource:
     @property
     def ready(self) -> Condition | None:
         """The condition Ready; None until the operator has seen the resource."""
-        return next((c for c in self.model.status.conditions if c.type == "Ready"), None)
+        return self.condition("Ready")
+
+    def condition(self, type_: str) -> Condition | None:
+        """A condition by its type."""
+        return next((c for c in self.model.status.conditions if c.type == type_), None)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
