@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from cel_expr_python import cel
 
-from cortex_kinds.celtext import keys_read, unbounded_call
+from cortex_kinds.celtext import unbounded_call
 
 _CONFIG: Final = "extensions:\n  - name: strings\n  - name: optional\n  - name: math\n"
 Expect = Literal["bool", "str", "list", "dyn"]
@@ -67,10 +67,6 @@ class Expression:
         if not isinstance(value, python_type):
             raise ExpressionError(self.text, f"gives {found_type(value)}, not {wanted}")
         return value
-
-    def reads(self) -> set[str]:
-        """The keys of `state` that the text names."""
-        return {key for key, _ in keys_read(self.text)}
 
     def _plain(self, result: Any) -> Any:
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import suppress
 
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.server import Server, run
 from cortex_workloads.runtime.settings import SearchSettings
@@ -33,14 +33,12 @@ async def serve(settings: SearchSettings) -> None:
 async def _until_told(search: Search, server: Server) -> None:
     working, told = asyncio.create_task(search.run()), asyncio.create_task(server.wait())
     await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    await tasks.end(told)
     if working.done():
         await working
     # Calls in progress end before what they use is closed.
     await server.stop()
-    working.cancel()
-    with suppress(asyncio.CancelledError):
-        await working
+    await tasks.end(working)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,6 @@ class Embedder:
         """Does other work on the embedder's thread, with its priority."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of the whole text, without the two special ones."""
-        return len(self.token_spans(text))
-
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the text's tokens are: [start, stop) in code points, in order, without the special ones."""
         spans: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
