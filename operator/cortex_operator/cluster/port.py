@@ -67,6 +67,15 @@ class Conflict(RuntimeError):
     field that the apply would change. To be retried from a fresh read."""
 
 
+class Forbidden(PermissionError):
+    """The cluster does not let this client do that; the message names the verb, the resource, the namespace and what
+    grants it (RBAC). To be retried only after somebody changed that."""
+
+
+class NamespaceTerminating(RuntimeError):
+    """Nothing can be created in the namespace any more: it is being deleted, or gone. What wanted it goes too."""
+
+
 class Unavailable(ConnectionError):
     """The cluster does not answer. To be retried, after `retry_after` seconds when it said so."""
 
@@ -82,26 +91,28 @@ class Cluster(Protocol):
         """Server-side apply: creates, or sets the fields given and takes away those that this manager set before and
         now leaves out; the fields of other managers stay. Nothing is written when nothing differs. `status` is ignored
         for kinds with a status subresource. A uid or resourceVersion in the metadata is a precondition.
-        Raises Invalid, Conflict, Unavailable."""
+        Raises Invalid, Conflict, NamespaceTerminating, Forbidden, Unavailable."""
         ...
 
     async def get(self, key: ObjectKey) -> Object:
-        """One object. Raises NotFound, Unavailable."""
+        """One object. Raises NotFound, Forbidden, Unavailable."""
         ...
 
     async def list(
         self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> list[Object]:
-        """All objects of a kind, ordered by namespace and name; `namespace=None`: all of them."""
+        """All objects of a kind, ordered by namespace and name; `namespace=None`: of all namespaces that are looked at.
+        Raises Forbidden, Unavailable."""
         ...
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object, and in the background what it owns (ownerReferences). With `uid` only that very object.
-        Raises NotFound, Unavailable."""
+        Raises NotFound, Forbidden, Unavailable."""
         ...
 
     async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
-        """Replaces the status. False when it did not differ. Raises NotFound, Invalid, Unavailable."""
+        """Replaces the status. False when it did not differ.
+        Raises NotFound, Invalid, Forbidden, Unavailable."""
         ...
 
     def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
