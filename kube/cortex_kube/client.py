@@ -1,0 +1,203 @@
+"""One cluster's API server, spoken to in raw JSON.
+
+    async with await Api.connect() as api:
+        index = await api.request("GET", path("cortex.datapunk.io/v1alpha1", "CortexIndex", "default", "papers"))
+
+Shields callers from HTTP, credentials and connections: whatever goes wrong is an ApiError. Nothing is tried again here.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.config import ConfigException
+
+from cortex_kube import config
+from cortex_kube.errors import (
+    ApiError,
+    ConfigError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Unavailable,
+    from_response,
+    from_status,
+)
+
+__all__ = [
+    "Api",
+    "ApiError",
+    "ConfigError",
+    "Conflict",
+    "Forbidden",
+    "Gone",
+    "Invalid",
+    "NotFound",
+    "Unavailable",
+]
+
+# Names for what the class could not write: it has a method called list.
+_Objects = list[dict[str, Any]]
+_Listed = tuple[_Objects, str]
+
+_CONNECT_SECONDS: Final = 10.0
+_GRACE_SECONDS: Final = 10.0
+_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ConfigException)
+
+
+class Api:
+    """A pool of connections to one API server, with the credentials of one user."""
+
+    def __init__(self, client: Any, user_agent: str) -> None:
+        self._client = client
+        self._agent = user_agent
+
+    @classmethod
+    async def connect(
+        cls, *, kubeconfig: Path | None = None, context: str | None = None, user_agent: str = "datapunk-cortex"
+    ) -> Self:
+        """The cluster of `kubeconfig`, else of the pod's service account, else of KUBECONFIG or ~/.kube/config. Nothing
+        is asked of it yet. Raises ConfigError: one line that names the file, the reason and the remedy."""
+        configuration = await config.load(kubeconfig, context)
+        try:
+            return cls(ApiClient(configuration), user_agent)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"the certificates for {configuration.host} cannot be used: {error}; correct the kubeconfig"
+            ) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        await self._client.close()
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._client.configuration.host)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+    ) -> dict[str, Any]:
+        """The object that the API server answers with; `timeout` seconds for all of it. Raises ApiError."""
+        limit = aiohttp.ClientTimeout(total=timeout)
+        async with self._exchange(method, path, query, body, content_type, limit) as response:
+            return _parsed(await response.read(), f"{method} {path}")
+
+    async def list(self, path: str, *, query: Mapping[str, str] | None = None, page: int = 500) -> _Listed:
+        """All objects of a collection, each with apiVersion and kind, and the version of the list, to watch from. Asks
+        for `page` objects at a time; when that takes too long for the server, for all at once. Raises ApiError."""
+        try:
+            return await self._pages(path, {**(query or {}), "limit": str(page)})
+        except Gone:
+            return await self._pages(path, dict(query or {}))
+
+    async def watch(
+        self, path: str, *, query: Mapping[str, str] | None = None, resource_version: str, timeout: float = 290
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Changes since a version: raw `{"type", "object"}`, also BOOKMARK. The server ends it after `timeout` s.
+        Raises Gone when the version is too old, Unavailable also when nothing at all comes for `timeout` and 10 s."""
+        asked = {
+            **(query or {}),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(max(1, round(timeout))),
+        }
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=timeout + _GRACE_SECONDS)
+        async with self._exchange("GET", path, asked, None, "application/json", limit) as response:
+            async for line in _lines(response.content.iter_any()):
+                yield _event(line, f"GET {path}")
+
+    async def _pages(self, path: str, query: dict[str, str]) -> _Listed:
+        items: _Objects = []
+        while True:
+            answer = await self.request("GET", path, query=query)
+            kind = {"apiVersion": answer.get("apiVersion", ""), "kind": answer.get("kind", "").removesuffix("List")}
+            items += ({**kind, **item} for item in answer.get("items") or ())
+            metadata = answer.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, metadata.get("resourceVersion", "")
+            query = {**query, "continue": metadata["continue"]}
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        content_type: str,
+        limit: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response of success, closed at the end. Raises ApiError, also for what goes wrong while it is read."""
+        url = self.server + path + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        try:
+            headers = await self._headers(method, path, content_type)
+            answer = await self._client.call_api(method, url, headers, body, _request_timeout=limit)
+            response: aiohttp.ClientResponse = answer.response
+            try:
+                if not 200 <= response.status < 300:
+                    told = await response.read()
+                    raise from_response(response.status, told, response.headers, f"{method} {path}")
+                yield response
+            finally:
+                response.close()
+        except _TROUBLE as error:
+            said = " ".join(str(error).split()) or ("no answer in time" if isinstance(error, TimeoutError) else "")
+            raise Unavailable(f"{self.server} does not answer: {said or type(error).__name__}") from error
+
+    async def _headers(self, method: str, path: str, content_type: str) -> dict[str, str]:
+        headers = {"User-Agent": self._agent, "Accept": "application/json", "Content-Type": content_type}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        return headers
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    # Objects may be larger than any reader's limit for a line.
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
+
+
+def _event(line: bytes, what: str) -> dict[str, Any]:
+    event = _parsed(line, what)
+    if event.get("type") != "ERROR":
+        return event
+    told = event.get("object") or {}
+    raise from_status(told, int(told.get("code") or 500), what)
+
+
+def _parsed(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise Unavailable(f"{what} was answered with what is not JSON: {data[:80]!r}") from error
+    if not isinstance(found, dict):
+        raise Unavailable(f"{what} was answered with what is no object: {data[:80]!r}")
+    return found
