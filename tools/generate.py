@@ -1,4 +1,5 @@
-"""Makes what is generated and committed: the protocol's Python code, the CRDs and the reference pages.
+"""Makes what is generated and committed: the protocol's Python code, the CRDs, their copies in the chart and the
+reference pages.
 
 `--check` writes nothing: it names each file that is not current, and the command that makes it.
 """
@@ -17,6 +18,7 @@ from reference import pages
 
 ROOT = Path(__file__).parents[1]
 PROTO = ROOT / "proto"
+CRDS = (ROOT / "crds", ROOT / "charts" / "datapunk-cortex" / "files" / "crds")
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -38,15 +40,16 @@ def protocol() -> dict[Path, str]:
 
 def wanted() -> dict[Path, str]:
     """Every generated file and its content."""
-    crds = {ROOT / "crds" / kind.file: crd_yaml(kind) for kind in KINDS}
+    crds = {directory / kind.file: crd_yaml(kind) for directory in CRDS for kind in KINDS}
     reference = {ROOT / "docs" / "reference" / name: text for name, text in pages().items()}
     return {**protocol(), **crds, **reference}
 
 
 def stale(files: dict[Path, str]) -> list[Path]:
-    """Files that are missing, differ, or are generated code that nothing generates any more."""
+    """Files that are missing, differ, or are generated code or CRDs that nothing generates any more."""
     different = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    leftover = [path for pattern in GENERATED for path in PROTO.rglob(pattern) if path not in files]
+    places = [*((PROTO, pattern) for pattern in GENERATED), *((directory, "*.yaml") for directory in CRDS)]
+    leftover = [path for place, pattern in places for path in place.rglob(pattern) if path not in files]
     return sorted([*different, *leftover])
 
 

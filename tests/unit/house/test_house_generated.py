@@ -19,7 +19,7 @@ def generate(root: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The parts of the repository that generation reads and writes."""
-    for folder in ("tools", "proto", "crds", "docs/reference"):
+    for folder in ("tools", "proto", "crds", "charts/datapunk-cortex/files", "docs/reference"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 target = tmp_path / path.relative_to(ROOT)
@@ -38,6 +38,7 @@ def test_every_stale_missing_and_left_over_file_is_named(copy: Path) -> None:
     (copy / "proto/datapunk/cortex/api_pb2.pyi").write_text("changed")
     (copy / "proto/datapunk/cortex/gone_pb2.py").write_text("left over")
     (copy / "crds/cortex.datapunk.io_cortexindexes.yaml").unlink()
+    (copy / "charts/datapunk-cortex/files/crds/gone.yaml").write_text("left over")
     (copy / "docs/reference/conditions.md").write_text("changed")
 
     done = generate(copy)
@@ -46,6 +47,7 @@ def test_every_stale_missing_and_left_over_file_is_named(copy: Path) -> None:
     assert done.stdout.splitlines() == [
         f"{name} is not current: run `make generate` and commit what it changes"
         for name in (
+            "charts/datapunk-cortex/files/crds/gone.yaml",
             "crds/cortex.datapunk.io_cortexindexes.yaml",
             "docs/reference/conditions.md",
             "proto/datapunk/cortex/api_pb2.pyi",

@@ -1,0 +1,94 @@
+{{/* What operator and gateway may do. */}}
+
+{{- define "cortex.operatorRules" -}}
+- apiGroups: [cortex.datapunk.io]
+  resources: [cortexindexes, cortexworkflows]
+  verbs: [get, list, watch]
+- apiGroups: [cortex.datapunk.io]
+  resources: [cortexindexes/status, cortexworkflows/status]
+  verbs: [get, patch, update]
+# An owner's finalizers: where the API server asks for it before an ownerReference may block a deletion.
+- apiGroups: [cortex.datapunk.io]
+  resources: [cortexindexes/finalizers, cortexworkflows/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts, configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- if not .Values.watchNamespaces }}
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
+{{- end }}
+{{- end }}
+
+{{- define "cortex.gatewayRules" -}}
+- apiGroups: [cortex.datapunk.io]
+  resources: [cortexindexes, cortexworkflows]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{/* dict "root" $ "component" NAME "name" OF_THE_SERVICEACCOUNT "rules" YAML: cluster-wide, or one Role and RoleBinding
+for each watched namespace. */}}
+{{- define "cortex.rights" -}}
+{{- $root := .root }}
+{{- $namespaces := $root.Values.watchNamespaces | default (list "") }}
+{{- $cluster := ternary "" "Cluster" (gt (len $root.Values.watchNamespaces) 0) }}
+{{- range $namespace := $namespaces }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $cluster }}Role
+metadata:
+  name: {{ template "cortex.roleName" $ }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "cortex.labels" $ | nindent 4 }}
+rules:
+  {{- $.rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $cluster }}RoleBinding
+metadata:
+  name: {{ template "cortex.roleName" $ }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "cortex.labels" $ | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $cluster }}Role
+  name: {{ template "cortex.roleName" $ }}
+subjects:
+- kind: ServiceAccount
+  name: {{ $.name }}
+  namespace: {{ $root.Release.Namespace }}
+{{- end }}
+{{- end }}
+
+{{/* Other releases of the same name in other namespaces must not take it: the release's namespace is part of it. */}}
+{{- define "cortex.roleName" -}}
+{{ printf "%s:%s" .root.Release.Namespace .name }}
+{{- end }}
