@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datapunk.cortex.search_pb2_grpc import HaystackServiceAsyncStub
 
 _CONTROL_PORT: Final = 50059
+CATALOGUE: Final = "Catalogue"
+"""The check of health that says whether the catalogue is there and followed."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from datapunk.cortex import api_pb2_grpc
 
@@ -11,8 +11,9 @@ from cortex_workloads.gateway import listen
 from cortex_workloads.gateway.api import Api
 from cortex_workloads.gateway.app import build
 from cortex_workloads.gateway.backend import Backend
-from cortex_workloads.runtime.catalogue import FileCatalogue
+from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
 from cortex_workloads.runtime.channels import Channels
+from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import Server, run
 from cortex_workloads.runtime.settings import GatewaySettings
@@ -22,11 +23,9 @@ from cortex_workloads.runtime.settings import GatewaySettings
 async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
     """A gateway that answers while the context is open. Raises StartError."""
     hosts = listen.hosts(settings)
-    if settings.catalogue_file is None:
-        raise listen.Refused("CORTEX_CATALOGUE_FILE is not set: it names the file that says which resources there are")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(settings, "gateway", hosts=hosts))
-        catalogue = await stack.enter_async_context(FileCatalogue(settings.catalogue_file))
+        catalogue = await stack.enter_async_context(_catalogue(settings, server.health))
         channels = await stack.enter_async_context(Channels(settings, catalogue))
         progress = await stack.enter_async_context(ProgressStream(settings.state_url.get_secret_value()))
         backend = Backend(catalogue, channels, progress, server.health)
@@ -37,6 +36,15 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
         await server.start()
         server.ports["http"] = sockets[0].getsockname()[1]
         yield server
+
+
+def _catalogue(settings: GatewaySettings, health: Health) -> AbstractAsyncContextManager[Catalogue]:
+    if settings.catalogue_file is not None:
+        return FileCatalogue(settings.catalogue_file)
+    # Here, because the Kubernetes client takes memory and time to import, which the local mode need not spend.
+    from cortex_workloads.gateway import cluster
+
+    return cluster.followed(settings.watch_namespaces, health)
 
 
 async def serve(settings: GatewaySettings) -> None:

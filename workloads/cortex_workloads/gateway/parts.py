@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.gateway.backend import CATALOGUE, Backend
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Resource
 from cortex_workloads.runtime.errors import CortexError
 
@@ -18,9 +18,12 @@ async def health(backend: Backend) -> dict[str, Any]:
 
 
 def _gateway(backend: Backend) -> dict[str, Any]:
-    if backend.health.ready:
+    if backend.health.draining:
+        return {"ok": False, "reason": "Draining", "message": "the gateway is being stopped"}
+    check = backend.health.checks.get(CATALOGUE)
+    if check is None or check.ok:
         return {"ok": True}
-    return {"ok": False, "reason": "Draining", "message": "the gateway is being stopped"}
+    return {"ok": False, "reason": check.reason, "message": check.message}
 
 
 async def _state(backend: Backend) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Which indexes and workflows there are, and where their pods listen.
 
 Shields the gateway and the channels from where that stands: locally a file that the supervisor replaces atomically
-(docs/architecture.md, "Finding pods"). Reads are from memory and never wait.
+(docs/architecture.md, "Finding pods"), in a cluster the API server (catalogue_kubernetes.py). Reads are from memory and
+never wait.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Resource:
     name: str
     manifest: dict[str, Any]
     model: CortexIndex | CortexWorkflow
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace and name."""
+        return self.kind, self.namespace, self.name
 
     @property
     def ready(self) -> Condition | None:
@@ -123,54 +129,43 @@ def parse(data: bytes) -> Snapshot:
         raise ValueError("it is not a JSON object")
     snapshot = Snapshot()
     for item in document.get("items") or ():
-        try:
-            resource = _resource(item)
-        except (ValidationError, KeyError, TypeError) as error:
-            _log.error("a resource of the catalogue is not valid: %s", error)
-            continue
-        snapshot.resources[(resource.kind, resource.namespace, resource.name)] = resource
+        if resource := valid(item):
+            snapshot.resources[resource.key] = resource
     for item in document.get("endpointSlices") or ():
-        key = (item["metadata"].get("namespace", "default"), item["metadata"]["labels"]["kubernetes.io/service-name"])
-        snapshot.slices[key] = snapshot.slices.get(key, ()) + _endpoints(item)
+        key, found = endpoints(item)
+        snapshot.slices[key] = snapshot.slices.get(key, ()) + found
     return snapshot
 
 
-def _resource(item: dict[str, Any]) -> Resource:
-    model = _MODELS[item["kind"]].model_validate(item)
+def valid(item: dict[str, Any]) -> Resource | None:
+    """The resource; None when it is not valid, which is logged."""
+    try:
+        model = _MODELS[item["kind"]].model_validate(item)
+    except (ValidationError, KeyError, TypeError) as error:
+        _log.error("a resource of the catalogue is not valid: %s", error)
+        return None
     return Resource(item["kind"], model.metadata.namespace, model.metadata.name, item, model)
 
 
-def _endpoints(item: dict[str, Any]) -> tuple[Endpoint, ...]:
+def endpoints(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[Endpoint, ...]]:
+    """What an EndpointSlice says: (namespace, Service), and the pods that are ready."""
+    metadata = item["metadata"]
     ports = {port["name"]: port["port"] for port in item.get("ports") or ()}
-    return tuple(
+    found = tuple(
         Endpoint(endpoint["addresses"][0], ports, (endpoint.get("targetRef") or {}).get("name", ""))
         for endpoint in item.get("endpoints") or ()
         if (endpoint.get("conditions") or {}).get("ready", True)
     )
+    return (metadata.get("namespace", "default"), metadata["labels"]["kubernetes.io/service-name"]), found
 
 
-class FileCatalogue:
-    """A catalogue in a file, followed while the context is open. A file that is missing is an empty catalogue; one that
-    cannot be read keeps what was there (and is logged once)."""
+class Held:
+    """A catalogue in memory, which a subclass fills and then calls `_moved`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._snapshot = Snapshot()
-        self._seen: object = None
         self._version = 0
         self._change = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self.refresh()
-        self._task = asyncio.create_task(self._follow())
-        return self
-
-    async def __aexit__(
-        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
 
     @property
     def version(self) -> int:
@@ -194,6 +189,33 @@ class FileCatalogue:
         while self._version == version:
             await self._change.wait()
 
+    def _moved(self) -> None:
+        self._version += 1
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+class FileCatalogue(Held):
+    """A catalogue in a file, followed while the context is open. A file that is missing is an empty catalogue; one that
+    cannot be read keeps what was there (and is logged once)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._seen: object = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.refresh()
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
     def refresh(self) -> None:
         """Reads the file if it is another than the one read last."""
         try:
@@ -208,9 +230,7 @@ class FileCatalogue:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             _log.error("the catalogue %s cannot be read, what it said before stands: %s", self._path, error)
             return
-        self._version += 1
-        self._change.set()
-        self._change = asyncio.Event()
+        self._moved()
 
     async def _follow(self) -> None:
         while True:

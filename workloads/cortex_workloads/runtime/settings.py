@@ -116,3 +116,5 @@ class GatewaySettings(Settings):
     """REST."""
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50051
     """gRPC: CortexAPI."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces whose resources are served, as a JSON list; empty: all. Of no effect with `catalogue_file`."""
