@@ -2,10 +2,6 @@
 
 {{/* dict "root" $ "component" NAME "values" OF_THE_COMPONENT "token" BOOL */}}
 {{- define "cortex.podSpec" -}}
-{{- with .root.Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 automountServiceAccountToken: {{ .token }}
 enableServiceLinks: false
 securityContext:
@@ -15,6 +11,10 @@ securityContext:
   runAsUser: 65532
   seccompProfile:
     type: RuntimeDefault
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with pick .values "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
 {{- range $field, $value := . }}
 {{- with $value }}
@@ -28,16 +28,16 @@ securityContext:
 {{/* dict "root" $ "component" NAME "values" OF_THE_COMPONENT: the metadata of its pods; no version in it,
 so that a new chart alone restarts nothing. */}}
 {{- define "cortex.podMetadata" -}}
-{{- with .values.podAnnotations }}
-annotations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 labels:
   {{- with .values.podLabels }}
   {{- toYaml (omit . "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of") | nindent 2 }}
   {{- end }}
   {{- include "cortex.selector" . | nindent 2 }}
   app.kubernetes.io/part-of: datapunk-cortex
+{{- with .values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* dict "root" $ "role" ROLE "values" OF_THE_COMPONENT: what every container has. */}}
@@ -58,9 +58,9 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- define "cortex.httpProbes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
-  periodSeconds: 5
+  periodSeconds: 2
   timeoutSeconds: 3
-  failureThreshold: 120
+  failureThreshold: 300
 readinessProbe:
   httpGet: {path: /readyz, port: metrics}
   periodSeconds: 5

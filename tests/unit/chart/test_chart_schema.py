@@ -1,0 +1,177 @@
+"""Values: every key is described and does something; another key or a wrong value is refused by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from charts import CHART, TRIAL, refusal, render
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+EVERYTHING = {"trial": {"enabled": True}, "resourceNamespaces": ["team-a"]}
+"""Values under which each other value shows in what is rendered."""
+CHANGES: dict[str, Any] = {
+    "fullnameOverride": "other",
+    "image.registry": "registry.example.com/team",
+    "image.repositoryPrefix": "cortex/",
+    "image.tag": "2.0.0",
+    "image.pullPolicy": "Always",
+    "imagePullSecrets": [{"name": "another"}],
+    "crds.enabled": False,
+    "crds.keep": False,
+    "watchNamespaces": ["team-a"],
+    "resourceNamespaces": ["team-b"],
+    "lake.dsn": "postgresql://u:p@db/lake",
+    "state.url": "rediss://cache/0",
+    "state.existingSecret": "mine",
+    "gateway.replicas": 5,
+    "gateway.drainSeconds": 33,
+    "gateway.service.annotations": {"a": "b"},
+    "gateway.topologySpreadConstraints": [],
+    "workloads.logLevel": "DEBUG",
+    "workloads.drainSeconds": 44.5,
+    "workloads.otlpEndpoint": "http://collector:4317",
+}
+POD = {
+    "resources": {"requests": {"cpu": "3"}},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"a": "b"},
+    "nodeSelector": {"a": "b"},
+    "tolerations": [{"key": "a", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "priorityClassName": "high",
+}
+for part in ("operator", "gateway"):
+    CHANGES |= {f"{part}.{name}": value for name, value in {**POD, "logLevel": "DEBUG"}.items()}
+for part in ("trial.lake", "trial.state"):
+    CHANGES |= {f"{part}.{name}": POD[name] for name in ("resources", "nodeSelector", "tolerations")}
+    CHANGES |= {f"{part}.password": "another-one", f"{part}.persistence.enabled": False}
+    CHANGES |= {f"{part}.persistence.size": "99Gi", f"{part}.persistence.storageClassName": "fast"}
+for part in ("search", "graph", "ingest"):
+    CHANGES[f"workloads.{part}Resources"] = {"limits": {"cpu": "3"}}
+
+
+def described(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property of the schema that has no properties of its own, by its path. `resources` is one value."""
+    schema = {**SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}), **schema}
+    if "properties" not in schema or path.endswith("esources"):
+        yield path, schema
+        return
+    for name, inner in schema["properties"].items():
+        yield from described(inner, f"{path}.{name}" if path else name)
+
+
+def set_at(path: str, value: Any) -> dict[str, Any]:
+    """`{a: {b: value}}` for a.b."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def merged(one: Any, other: Any) -> Any:
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return other
+    return {**one, **{name: merged(one.get(name), value) for name, value in other.items()}}
+
+
+def at(path: str) -> Any:
+    value = VALUES
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+# What trial.enabled does, test_chart_trial.py shows.
+PATHS = [path for path, _ in described(SCHEMA) if path not in ("global", "trial.enabled")]
+
+
+@pytest.fixture(scope="module")
+def everything() -> str:
+    return render(values=EVERYTHING)
+
+
+def test_values_and_schema_have_the_same_keys() -> None:
+    for path in PATHS:
+        at(path)
+
+    assert sorted(CHANGES) == sorted(PATHS)
+
+
+def test_every_key_is_explained_and_every_object_is_closed() -> None:
+    def walk(schema: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(schema, dict):
+            yield schema
+            for inner in schema.values():
+                yield from walk(inner)
+        elif isinstance(schema, list):
+            for inner in schema:
+                yield from walk(inner)
+
+    objects = [schema for schema in walk(SCHEMA) if isinstance(schema.get("properties"), dict)]
+    properties = [(name, inner) for schema in objects for name, inner in schema["properties"].items()]
+
+    assert [name for name, inner in properties if not inner.get("description", "").endswith(".")] == []
+    assert [schema["description"] for schema in objects if schema.get("additionalProperties") is not False] == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_value_does_something(path: str, everything: str) -> None:
+    changed = merged(EVERYTHING, set_at(path, CHANGES[path]))
+
+    assert changed != EVERYTHING
+    assert render(values=changed) != everything
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "reason"),
+    [
+        ({"gateway": {"replica": 2}}, "/gateway", "'replica' not allowed"),
+        ({"gateway": {"replicas": "many"}}, "/gateway/replicas", "want integer"),
+        ({"gateway": {"replicas": -1}}, "/gateway/replicas", "minimum"),
+        ({"operator": {"resources": {"limits": {"cpu": 1}}}}, "/operator/resources/limits/cpu", "want string"),
+        ({"operator": {"resources": {"limits": {"memory": "1 Gi"}}}}, "/operator/resources/limits/memory", "pattern"),
+        ({"operator": {"securityContext": {}}}, "/operator", "'securityContext' not allowed"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy", "must be one of"),
+        ({"image": {"registry": "registry.example.com/"}}, "/image/registry", "pattern"),
+        ({"workloads": {"logLevel": "debug"}}, "/workloads/logLevel", "must be one of"),
+        ({"watchNamespaces": "team-a"}, "/watchNamespaces", "want array"),
+        ({"watchNamespaces": ["team-a", "team-a"]}, "/watchNamespaces", "equal"),
+        ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0", "pattern"),
+        ({"lake": {"dsn": "mysql://db/lake"}}, "/lake/dsn", "pattern"),
+        ({"state": {"url": "cache:6379"}}, "/state/url", "pattern"),
+        ({"trial": {"lake": {"password": "p@ss word"}}}, "/trial/lake/password", "pattern"),
+        ({"fullnameOverride": "Not A Name"}, "/fullnameOverride", "pattern"),
+        ({"serviceMonitor": {"enabled": True}}, "''", "'serviceMonitor' not allowed"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], key: str, reason: str) -> None:
+    said = refusal(values=values)
+
+    assert f"at '{key.strip(chr(39))}': " in said
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"resourceNamespaces": ["a"]}, "resourceNamespaces: the Secrets need lake.dsn, or trial.enabled=true"),
+        (
+            {"resourceNamespaces": ["a"], "lake": {"dsn": "postgresql://db/lake"}},
+            "resourceNamespaces: the Secrets need state.url, or trial.enabled=true",
+        ),
+        (
+            {"resourceNamespaces": ["a"], "watchNamespaces": ["b"], "trial": {"enabled": True}},
+            'resourceNamespaces: "a" is not in watchNamespaces',
+        ),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused_with_the_remedy(values: dict[str, Any], said: str) -> None:
+    assert said in refusal(values=values)
+
+
+def test_helm_may_set_global_when_this_chart_is_a_part_of_another() -> None:
+    assert render("--values", TRIAL, values={"global": {"anything": 1}}) == render("--values", TRIAL)
