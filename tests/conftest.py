@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Valkey for every test that asks for them, one of each per run, shared by all its workers."""
+"""Real PostgreSQL, Valkey and Kubernetes for the tests that ask, one of each per run, shared by all its workers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 import redis
+from cortex_testbed import binaries
+from cortex_testbed.kubectl import Kubectl
 
 KEEPER = Path(__file__).with_name("keeper.py")
+TESTBED = Path(__file__).parents[1] / "testbed"
 OWNER = "CORTEX_TESTS_OWNER"
+WORDS: pytest.StashKey[list[str]] = pytest.StashKey()
+"""What the servers said of themselves."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,23 +52,31 @@ def _shared_directory(config: pytest.Config, factory: pytest.TempPathFactory) ->
 
 def _shared_server(name: str, config: pytest.Config, factory: pytest.TempPathFactory) -> str:
     """The URL of the run's server; the first worker that asks starts it."""
+    return str(_shared(name, [str(KEEPER), name], config, factory)["url"])
+
+
+def _shared(name: str, command: list[str], config: pytest.Config, factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run's keeper tells; the first worker that asks starts it: `command` DIRECTORY OWNER_PID."""
     directory = _shared_directory(config, factory)
     directory.mkdir(exist_ok=True)
     told = directory / f"{name}.json"
     with (directory / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not told.exists():
-            command = [sys.executable, str(KEEPER), name, str(directory / name), os.environ[OWNER]]
+            words = [sys.executable, *command, str(directory / name), os.environ[OWNER]]
+            env = {**os.environ, "PYTHONPATH": str(TESTBED)}
             with (directory / f"{name}.keeper.log").open("ab") as log:
-                keeper = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+                keeper = subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
             while not told.exists() and keeper.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     keeper.wait(0.02)
             keeper.returncode = 0  # it outlives this worker: the owner of the run ends it
-    content = json.loads(told.read_text())
+    if not told.exists():
+        pytest.fail(f"{name} for the tests: {(directory / f'{name}.keeper.log').read_text()[-2000:]}", pytrace=False)
+    content: dict[str, Any] = json.loads(told.read_text())
     if "error" in content:
         pytest.fail(f"{name} for the tests: {content['error']}", pytrace=False)
-    return str(content["url"])
+    return content
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -73,7 +86,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or factory is None:
         return
     for told in _shared_directory(config, factory).glob("*.json"):
-        keeper = json.loads(told.read_text()).get("keeper")
+        content = json.loads(told.read_text())
+        keeper = content.get("keeper")
+        config.stash.setdefault(WORDS, []).extend([content["says"]] if "says" in content else [])
         told.unlink()
         if keeper is None:
             continue
@@ -81,6 +96,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             ended = os.pidfd_open(keeper)
             os.kill(keeper, signal.SIGTERM)
             _wait(ended)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says which cluster the tests had, and why."""
+    for words in config.stash.get(WORDS, []):
+        terminalreporter.write_line(words)
 
 
 def _wait(pidfd: int) -> None:
@@ -100,6 +121,38 @@ def lake_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def state_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """redis:// URL of the run's server."""
     return _shared_server("valkey", request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The run's cluster: "url" is the path of its kubeconfig, "pools" whether it has the fake nodes."""
+    if missing := binaries.missing():
+        pytest.fail(f"the test cluster needs {', '.join(missing)}: `make binaries` (minutes, once)", pytrace=False)
+    return _shared("cluster", ["-m", "cortex_testbed.keeper"], request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def api_server(cluster: dict[str, Any]) -> Path:
+    """An admin's kubeconfig of the run's cluster, which serves our kinds and runs pods on fake nodes. A control plane
+    of our own, or kind, or KUBECONFIG's: see testbed/cortex_testbed/choice.py."""
+    return Path(cluster["url"])
+
+
+@pytest.fixture
+def kubectl(api_server: Path) -> Kubectl:
+    """kubectl as the cluster's admin."""
+    return Kubectl(api_server)
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A fresh namespace that enforces the restricted Pod Security Standard; deleted afterwards without waiting."""
+    name = f"test-{secrets.token_hex(6)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
+    kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
