@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts import ROOT, objects, render
+from helm_chart import ROOT, objects, render
 
 CRDS = sorted((ROOT / "charts/datapunk-cortex/files/crds").glob("*.yaml"))
 KEEP = {"helm.sh/resource-policy": "keep"}

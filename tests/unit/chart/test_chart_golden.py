@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from charts import CHART, TRIAL, helm, render
+from helm_chart import CHART, TRIAL, helm, render
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMESPACED = "watchNamespaces={team-a,team-b},resourceNamespaces={team-a},lake.dsn=postgresql://u:p@db/lake"

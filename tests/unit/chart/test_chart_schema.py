@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts import CHART, TRIAL, refusal, render
+from helm_chart import CHART, TRIAL, refusal, render
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())

@@ -1,5 +1,5 @@
 {{/* One server of the trial: Service, password, and a StatefulSet of one pod.
-dict "root" $ "component" NAME "values" OF_THE_COMPONENT "port" NUMBER "variable" OF_THE_PASSWORD "shm" SIZE_OR_EMPTY */}}
+dict "root" $ "component" NAME "values" OF_THE_COMPONENT "port" NUMBER "variable" OF_THE_PASSWORD */}}
 {{- define "cortex.trialServer" -}}
 {{- $name := printf "%s-%s" (include "cortex.fullname" .root) .component }}
 {{- $part := merge (dict "role" .component "token" false) . }}
@@ -70,16 +70,9 @@ spec:
         volumeMounts:
         - {name: data, mountPath: /var/lib/cortex/{{ .component }}}
         - {name: tmp, mountPath: /tmp}
-        {{- if .shm }}
-        - {name: shm, mountPath: /dev/shm}
-        {{- end }}
       volumes:
       - name: tmp
         emptyDir: {sizeLimit: 64Mi}
-      {{- with .shm }}
-      - name: shm
-        emptyDir: {medium: Memory, sizeLimit: {{ . }}}
-      {{- end }}
       {{- with .values.persistence }}
       {{- if not .enabled }}
       - name: data

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-
 from cortex_testbed import binaries
 
 ROOT: Final = Path(__file__).parents[2]

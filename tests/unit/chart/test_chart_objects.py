@@ -1,0 +1,136 @@
+"""What holds for the release's objects whatever the values: names, settings that their readers know, rights."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from itertools import chain
+from typing import Any
+
+import pytest
+import yaml
+from cortex_workloads.runtime.settings import GatewaySettings, env_name
+from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
+
+NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}
+
+
+def env(found: list[Object], container: str) -> dict[str, Any]:
+    return {e["name"]: e.get("value", e.get("valueFrom")) for e in containers(found)[container]["env"]}
+
+
+@pytest.mark.parametrize(
+    ("release", "service"),
+    [
+        ("datapunk-cortex", "datapunk-cortex-api"),
+        ("cortex", "cortex-api"),
+        ("search", "search-datapunk-cortex-api"),
+        ("a" * 53, "a" * 46 + "-api"),
+    ],
+)
+def test_names_follow_the_release(release: str, service: str) -> None:
+    found = objects(render(release=release))
+
+    pick(found, "Service", service)
+    assert max(len(o["metadata"]["name"]) for o in found if o["kind"] in ("Service", "Deployment")) <= 63
+
+
+@pytest.mark.parametrize("release", ["datapunk-cortex", "cortex", "search"])
+def test_no_two_objects_have_one_name(release: str) -> None:
+    """The release's own namespace may be among those that get the two Secrets."""
+    found = objects(render("--values", TRIAL, values={"resourceNamespaces": ["cortex-system"]}, release=release))
+    names = [(o["kind"], o["metadata"]["name"], o["metadata"].get("namespace")) for o in found]
+
+    assert len(set(names)) == len(names)
+
+
+def test_versions_are_the_project_s() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert (chart["version"], chart["appVersion"]) == (project["version"], project["version"])
+
+
+def test_the_gateway_knows_each_of_its_settings() -> None:
+    known = {env_name(field) for field in GatewaySettings.model_fields}
+    found = objects(render("--values", TRIAL, values={"workloads": {"otlpEndpoint": "http://collector:4317"}}))
+
+    assert env(found, "gateway").keys() - known == set()
+
+
+def test_settings_reach_their_readers() -> None:
+    resources = {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
+    workloads = {"searchResources": resources, "drainSeconds": 2.5, "logLevel": "DEBUG", "otlpEndpoint": "http://c:1"}
+    values = {**NAMESPACED, "workloads": workloads, "image": {"registry": "r.example.com/x", "tag": "9"}}
+    found = objects(render(values=values))
+    operator, gateway = env(found, "operator"), env(found, "gateway")
+
+    assert json.loads(operator["CORTEX_WATCH_NAMESPACES"]) == json.loads(gateway["CORTEX_WATCH_NAMESPACES"])
+    assert json.loads(operator["CORTEX_WATCH_NAMESPACES"]) == ["team-a", "team-b"]
+    assert json.loads(operator["CORTEX_SEARCH_RESOURCES"]) == resources
+    assert "CORTEX_GRAPH_RESOURCES" not in operator
+    assert operator["CORTEX_SEARCH_IMAGE"] == "r.example.com/x/datapunk-cortex-search:9"
+    assert operator["CORTEX_GRAPH_IMAGE"] == "r.example.com/x/datapunk-cortex-graph:9"
+    assert (operator["CORTEX_DRAIN_SECONDS"], operator["CORTEX_WORKLOAD_LOG_LEVEL"]) == ("2.5", "DEBUG")
+    assert operator["CORTEX_OTLP_ENDPOINT"] == gateway["CORTEX_OTLP_ENDPOINT"] == "http://c:1"
+
+
+def test_a_gateway_pod_has_time_to_drain() -> None:
+    pod = pick(objects(render(values={"gateway": {"drainSeconds": 60.5}})), "Deployment", "datapunk-cortex-api")
+
+    assert pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 61 + 5 + 5
+
+
+@pytest.mark.parametrize(("replicas", "budgets"), [(0, 0), (1, 0), (2, 1), (10, 1)])
+def test_a_disruption_budget_from_two_replicas_on(replicas: int, budgets: int) -> None:
+    found = objects(render(values={"gateway": {"replicas": replicas}}))
+
+    assert [o["kind"] for o in found].count("PodDisruptionBudget") == budgets
+    assert pick(found, "Deployment", "datapunk-cortex-api")["spec"]["replicas"] == replicas
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"trial": {"enabled": True}},
+        {"gateway": {"podLabels": {"app.kubernetes.io/component": "mine", "team": "a"}}},
+    ],
+)
+def test_every_selector_finds_its_pods_and_no_others(values: dict[str, Any]) -> None:
+    found = objects(render(values=values))
+    pods = {
+        o["metadata"]["name"]: o["spec"]["template"]["metadata"]["labels"]
+        for o in found
+        if "template" in o.get("spec", {})
+    }
+    for item in found:
+        selector = item.get("spec", {}).get("selector")
+        if selector:
+            labels = selector.get("matchLabels", selector)
+            matching = [name for name, own in pods.items() if labels.items() <= own.items()]
+            assert matching == [item["metadata"]["name"]]
+
+
+def test_a_namespaced_release_asks_for_nothing_in_the_cluster() -> None:
+    found = objects(render(values=NAMESPACED))
+    roles = [o for o in found if o["kind"] == "Role"]
+    bindings = [o for o in found if o["kind"] == "RoleBinding"]
+
+    assert [o for o in found if o["kind"].startswith("ClusterRole")] == []
+    assert {(o["roleRef"]["kind"], o["metadata"]["namespace"]) for o in bindings} == {
+        ("Role", "team-a"),
+        ("Role", "team-b"),
+    }
+    assert {o["metadata"]["namespace"] for o in roles} == {"team-a", "team-b"}
+    assert "nodes" not in set(chain.from_iterable(rule["resources"] for o in roles for rule in o["rules"]))
+
+
+def test_both_kinds_of_release_give_the_same_rights_but_for_nodes() -> None:
+    cluster = {o["metadata"]["name"]: o["rules"] for o in objects(render()) if o["kind"] == "ClusterRole"}
+    role = {o["metadata"]["name"]: o["rules"] for o in objects(render(values=NAMESPACED)) if o["kind"] == "Role"}
+
+    for name, rules in role.items():
+        assert [rule for rule in cluster[name] if rule["resources"] != ["nodes"]] == rules
+    everything = [verb for rules in (*cluster.values(), *role.values()) for rule in rules for verb in rule["verbs"]]
+    assert "*" not in everything
