@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
 
+from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
 from cortex_operator.cluster import Cluster
-from cortex_operator.dataplane import DataPlane
-from cortex_operator.engine import Engine, Hook, Pace, log_failures, metrics_hook, watch_queue
+from cortex_operator.dataplane import DataPlane, ResourceKey
+from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, World, sources
+
+OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
+"""What every object that the operator makes carries; of the others it wants to hear nothing."""
+
+
+def make_engine(
+    cluster: Cluster,
+    dataplane: DataPlane,
+    release: ReleaseSettings,
+    *,
+    timing: Timing | None = None,
+    pace: Pace | None = None,
+    hooks: Iterable[Hook] = (),
+    registry: CollectorRegistry | None = None,
+) -> Engine[ResourceKey]:
+    """The engine that reconciles every CortexIndex and CortexWorkflow.
+
+    `hooks` are told of every pass; with `registry` metrics are kept there. The caller closes `cluster` and `dataplane`.
+    """
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
+    measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
+    told = (log_failures, *measures, *hooks)
+    engine = Engine(cluster, map(_selected, sources()), reconcile, pace=pace or Pace(), hooks=told)
+    if registry is not None:
+        watch_queue(registry, engine.queue)
+    return engine
 
 
 async def run_operator(
@@ -21,17 +50,12 @@ async def run_operator(
     *,
     stop: asyncio.Event,
     timing: Timing | None = None,
-    pace: Pace | None = None,
     hooks: Iterable[Hook] = (),
-    registry: CollectorRegistry | None = None,
 ) -> None:
-    """Reconciles every CortexIndex and CortexWorkflow until `stop`; passes that have begun are ended.
+    """Reconciles until `stop`, fed by the cluster's own watches; passes that have begun are ended."""
+    engine = make_engine(cluster, dataplane, release, timing=timing, hooks=hooks)
+    await engine.run(stop, watch_feed(cluster))
 
-    `hooks` are told of every pass; with `registry` metrics are kept there. The caller closes `cluster` and `dataplane`.
-    """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
-    measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
-    engine = Engine(cluster, sources(), reconcile, pace=pace or Pace(), hooks=(log_failures, *measures, *hooks))
-    if registry is not None:
-        watch_queue(registry, engine.queue)
-    await engine.run(stop)
+
+def _selected(source: Source[ResourceKey]) -> Source[ResourceKey]:
+    return source if source.api_version == API_VERSION else replace(source, labels=OWNED_LABELS)

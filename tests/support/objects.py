@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
+from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
+from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import Cluster, EventType, NotFound, Object, ObjectKey
 
 
@@ -34,14 +37,48 @@ def a_deployment(name: str = "web", namespace: str = "default", **spec: Any) -> 
     }
 
 
-def a_secret(name: str, **data: str) -> Object:
+def a_secret(name: str, namespace: str = "default", **data: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": name, "namespace": namespace},
         "type": "Opaque",
         "stringData": data,
     }
+
+
+@dataclass(frozen=True)
+class Place:
+    """A namespace of one test's own, and the objects that tests put there."""
+
+    namespace: str
+
+    @property
+    def web(self) -> ObjectKey:
+        return ObjectKey("apps/v1", "Deployment", self.namespace, "web")
+
+    @property
+    def settings(self) -> ObjectKey:
+        return ObjectKey("v1", "ConfigMap", self.namespace, "settings")
+
+    @property
+    def papers(self) -> ObjectKey:
+        return ObjectKey(API_VERSION, "CortexIndex", self.namespace, "papers")
+
+    def deployment(self, name: str = "web", **spec: Any) -> Object:
+        return a_deployment(name, self.namespace, **spec)
+
+    def config_map(self, name: str = "settings", **data: str) -> Object:
+        return a_config_map(name, self.namespace, **data)
+
+    def secret(self, name: str, **data: str) -> Object:
+        return a_secret(name, self.namespace, **data)
+
+    def index(self, **overrides: Any) -> Object:
+        return a_cortex_index_manifest(metadata__namespace=self.namespace, **overrides)
+
+    def workflow(self, **overrides: Any) -> Object:
+        return a_cortex_workflow_manifest(metadata__namespace=self.namespace, **overrides)
 
 
 def owned_by(obj: Object, owner: Object) -> Object:
@@ -80,4 +117,4 @@ async def until_gone(cluster: Cluster, key: ObjectKey, seconds: float = 10.0) ->
                 await cluster.get(key)
             except NotFound:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)

@@ -16,7 +16,7 @@ from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
 from pydantic import BaseModel, ValidationError
 
 from cortex_operator.cluster.fields import copy_json
-from cortex_operator.cluster.port import Invalid, Object, ObjectKey
+from cortex_operator.cluster.port import Conflict, Invalid, Object, ObjectKey
 from cortex_operator.cluster.schema import CLUSTER_SCOPED, IMMUTABLE, WITH_STATUS
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -81,6 +81,14 @@ def _name_mistakes(key: ObjectKey, meta: dict[str, Any]) -> Iterator[str]:
     for name, value in (meta.get("labels") or {}).items():
         if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or len(value) > 63:
             yield f"metadata.labels.{name}: {value!r:.80} is not a label value of at most 63 characters"
+
+
+def check_preconditions(key: ObjectKey, meta: dict[str, Any], live: Object | None) -> None:
+    """Checks the uid and the resourceVersion that a configuration may name. Raises Conflict."""
+    for name in ("uid", "resourceVersion"):
+        found = live["metadata"][name] if live is not None else "(not there)"
+        if meta.get(name) and meta[name] != found:
+            raise Conflict(f"{key}: its {name} is {found}, not {meta[name]}; read it again")
 
 
 def validate(key: ObjectKey, obj: Object, before: Object | None) -> None:

@@ -10,11 +10,12 @@ import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from cortex_operator.cluster.admission import (
     DEFAULT_STATUS,
     admit,
+    check_preconditions,
     is_cortex_kind,
     normal_key,
     validate,
@@ -57,7 +58,7 @@ class MemoryCluster:
         """Server-side apply. Raises Invalid, Conflict."""
         key, config = admit(obj)
         record = self._find(key)
-        _check_preconditions(key, config["metadata"], record)
+        check_preconditions(key, config["metadata"], record.object if record is not None else None)
         for name in _SERVERS_OWN:
             config["metadata"].pop(name, None)
         if record is None:
@@ -137,8 +138,7 @@ class MemoryCluster:
         kept = mine.union(*others.values())
         after = without(merged, record.owners.get(manager, frozenset()) - kept, kept)
         owners = {**others, manager: mine}
-        if after == before:
-            self._records[_kind(key)][key] = _Record(before, owners)
+        if after == before and owners == record.owners:
             return ApplyResult.UNCHANGED
         validate(key, after, before)
         self._store(key, _Record(_with_generation(key, before, after), owners))
@@ -227,13 +227,6 @@ def _owner_uids(obj: Object) -> set[str]:
 def _has_labels(obj: Object, labels: dict[str, str]) -> bool:
     found = obj["metadata"].get("labels", {})
     return all(found.get(name) == value for name, value in labels.items())
-
-
-def _check_preconditions(key: ObjectKey, meta: dict[str, Any], record: _Record | None) -> None:
-    for name in ("uid", "resourceVersion"):
-        found = record.object["metadata"][name] if record is not None else "(not there)"
-        if meta.get(name) and meta[name] != found:
-            raise Conflict(f"{key}: its {name} is {found}, not {meta[name]}; read it again")
 
 
 def _changed(before: Object, after: Object, fields: FieldSet) -> FieldSet:

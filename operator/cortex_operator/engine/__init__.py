@@ -1,7 +1,8 @@
 """The engine: turns events into keys, and sees that each key is reconciled. It knows keys, not kinds."""
 
 from cortex_operator.engine.backoff import Backoff, Backoffs
-from cortex_operator.engine.engine import Engine, Pace, Source
+from cortex_operator.engine.engine import Engine, Feed, Pace, Source
+from cortex_operator.engine.feed import watch_feed
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
 from cortex_operator.engine.metrics import metrics_hook, watch_queue
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
@@ -10,6 +11,7 @@ __all__ = [
     "Backoff",
     "Backoffs",
     "Engine",
+    "Feed",
     "Hook",
     "Outcome",
     "Pace",
@@ -19,5 +21,6 @@ __all__ = [
     "WorkQueue",
     "log_failures",
     "metrics_hook",
+    "watch_feed",
     "watch_queue",
 ]

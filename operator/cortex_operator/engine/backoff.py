@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from cortex_operator.cluster import Conflict, Invalid, Unavailable
+from cortex_operator.cluster import Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ DEFAULT: Final = Backoffs(
         (Unavailable, Backoff(0.5, 30.0)),
         # What is refused is refused again until somebody changes it, which is an event of its own.
         (Invalid, Backoff(30.0, 600.0)),
+        (NamespaceTerminating, Backoff(30.0, 600.0)),
+        (Forbidden, Backoff(5.0, 300.0)),
         (TimeoutError, Backoff(1.0, 60.0)),
     ),
     otherwise=Backoff(0.5, 120.0),

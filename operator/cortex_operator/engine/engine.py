@@ -1,7 +1,8 @@
-"""The engine: watches, a queue, workers, and a periodic look at everything.
+"""The engine: a queue, workers, and a periodic look at everything.
 
 Shields `reconcile` from events: it is called with a key, never twice at once for one key, again after the seconds that
-it returns, and with back-off after an error. What an event means is the source's business.
+it returns, and with back-off after an error. What an event means is the source's business; where events come from is
+the feed's, which calls `tell`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from cortex_operator.cluster import Cluster, Event, EventType
-from cortex_operator.engine.backoff import DEFAULT, Backoff, Backoffs
+from cortex_operator.engine.backoff import DEFAULT, Backoffs
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
+from cortex_operator.engine.known import Known
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -25,7 +26,6 @@ Reconcile = Callable[[K], Awaitable[float | None]]
 """Reconciles a key; returns after how many seconds to do so again, None: when something happens."""
 
 log = logging.getLogger(__name__)
-_WATCH_AGAIN = Backoff(0.1, 30.0)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Source(Generic[K]):
     api_version: str
     kind: str
     keys: Callable[[Event], Iterable[K]]
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Only objects with these are of interest."""
 
 
 @dataclass(frozen=True)
@@ -62,55 +64,62 @@ class Engine(Generic[K]):
         hooks: Iterable[Hook] = (log_failures,),
     ) -> None:
         self.queue: WorkQueue[K] = WorkQueue()
+        self.sources = tuple(sources)
         self._cluster = cluster
-        self._sources = tuple(sources)
+        self._known = {source: Known() for source in self.sources}
         self._reconcile = reconcile
         self._pace = pace
         self._backoffs = backoffs
         self._hooks = tuple(hooks)
         self._failures: dict[K, int] = {}
+        self._begun: dict[K, float] = {}
+        self._ended = time.monotonic()
         self._rng = random.Random()  # noqa: S311 - jitter
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop`; passes that have begun are ended in order. Raises what no retry can mend."""
+    async def run(self, stop: asyncio.Event, feed: Feed[K]) -> None:
+        """Works until `stop`; passes that have begun are ended in order. Raises what ends the feed."""
         async with asyncio.TaskGroup() as group:
-            watchers = [group.create_task(self._watch(source)) for source in self._sources]
-            watchers.append(group.create_task(self._resync()))
+            helpers = [group.create_task(feed(self)), group.create_task(self._resync())]
             for _ in range(self._pace.workers):
                 group.create_task(self._work())
             await stop.wait()
-            for watcher in watchers:
-                watcher.cancel()
+            for helper in helpers:
+                helper.cancel()
             self.queue.close()
 
-    async def _watch(self, source: Source[K]) -> None:
-        attempt = 0
-        while True:
-            try:
-                async with aclosing(self._cluster.watch(source.api_version, source.kind)) as events:
-                    async for event in events:
-                        attempt = 0
-                        self._enqueue(source, event)
-            except Exception as error:
-                log.warning("the watch of %s broke: %s", source.kind, error)
-            attempt += 1
-            await asyncio.sleep(_WATCH_AGAIN.delay(attempt, self._rng))
-
-    def _enqueue(self, source: Source[K], event: Event) -> None:
+    def tell(self, source: Source[K], event: Event) -> None:
+        """An event of a source's kind: what it concerns is due."""
+        self._known[source].note(event)
         for key in source.keys(event):
             self.queue.add(key)
+
+    def stuck(self) -> str:
+        """Why the engine does not get on, as a sentence; empty when it does."""
+        limit, now = 3 * self._pace.pass_limit, time.monotonic()
+        for key, begun in self._begun.items():
+            if now - begun > limit:
+                return f"a pass over {key} has run for {now - begun:.0f} s and does not let itself be ended"
+        if self.queue.oldest > limit and now - self._ended > limit:
+            return f"no pass has ended for {now - self._ended:.0f} s though {self.queue.depth} keys wait"
+        return ""
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(self._pace.resync * self._rng.uniform(0.9, 1.1))
-            for source in self._sources:
+            for source in self.sources:
                 try:
-                    objects = await self._cluster.list(source.api_version, source.kind)
+                    await self._look(source)
                 except Exception as error:
                     log.warning("could not list %s: %s", source.kind, error)
-                    continue
-                for obj in objects:
-                    self._enqueue(source, Event(EventType.MODIFIED, obj))
+
+    async def _look(self, source: Source[K]) -> None:
+        known = self._known[source]
+        before = known.now()
+        objects = await self._cluster.list(source.api_version, source.kind, labels=dict(source.labels))
+        for gone in list(known.gone(before, objects)):
+            self.tell(source, gone)
+        for obj in objects:
+            self.tell(source, Event(EventType.MODIFIED, obj))
 
     async def _work(self) -> None:
         while True:
@@ -124,7 +133,7 @@ class Engine(Generic[K]):
                 self.queue.done(key)
 
     async def _pass(self, key: K, waited: float) -> None:
-        started = time.monotonic()
+        started = self._begun[key] = time.monotonic()
         error: Exception | None = None
         again: float | None = None
         try:
@@ -135,14 +144,21 @@ class Engine(Generic[K]):
             error = failure
             self._failures[key] = self._failures.get(key, 0) + 1
             again = self._backoffs.delay(failure, self._failures[key], self._rng)
+        finally:
+            self._ended = time.monotonic()
+            del self._begun[key]
         if again is not None:
             self.queue.add_after(key, again)
         outcome = Outcome.DONE if error is None else Outcome.FAILED
-        self._tell(Pass(key, outcome, waited, time.monotonic() - started, self._failures.get(key, 0), again, error))
+        self._report(Pass(key, outcome, waited, time.monotonic() - started, self._failures.get(key, 0), again, error))
 
-    def _tell(self, done: Pass) -> None:
+    def _report(self, done: Pass) -> None:
         for hook in self._hooks:
             try:
                 hook(done)
             except Exception:
                 log.exception("a hook of the engine failed")
+
+
+Feed = Callable[[Engine[K]], Coroutine[Any, Any, None]]
+"""Tells the engine events until it is cancelled; what it raises ends the engine."""

@@ -6,7 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+from cortex_operator.cluster import Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable
+
+_PLAIN: Final = (Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable)
+"""Errors that say themselves what happened."""
+_QUIET: Final = (Conflict, NamespaceTerminating)
+"""Errors that pass by themselves."""
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +45,13 @@ Hook = Callable[[Pass], None]
 
 
 def log_failures(done: Pass) -> None:
-    """The hook that logs what failed; a stack trace only once per series of failures."""
-    if done.error is not None:
-        log.warning(
-            "%s: pass %d failed, again in %.1f s: %s",
-            done.key, done.attempt, done.again_after or 0.0, done.error,
-            exc_info=done.error if done.attempt == 1 else None,
-        )  # fmt: skip
+    """The hook that logs what failed; a stack trace only for what nobody expected, once per series of failures."""
+    if done.error is None:
+        return
+    unexpected = done.attempt == 1 and not isinstance(done.error, _PLAIN)
+    log.log(
+        logging.INFO if isinstance(done.error, _QUIET) else logging.WARNING,
+        "%s: pass %d failed, again in %.1f s: %s",
+        done.key, done.attempt, done.again_after or 0.0, done.error,
+        exc_info=done.error if unexpected else None,
+    )  # fmt: skip

@@ -6,7 +6,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 from cortex_operator.cluster import Event, MemoryCluster, Unavailable
-from cortex_operator.engine import Backoff, Backoffs, Engine, Outcome, Pace, Pass, Source, metrics_hook, watch_queue
+from cortex_operator.engine import (
+    Backoff,
+    Backoffs,
+    Engine,
+    Feed,
+    Outcome,
+    Pace,
+    Pass,
+    Source,
+    metrics_hook,
+    watch_feed,
+    watch_queue,
+)
 from objects import a_config_map
 from prometheus_client import CollectorRegistry
 
@@ -18,9 +30,9 @@ def names(event: Event) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def running(engine: Engine[str]) -> AsyncIterator[None]:
+async def running(engine: Engine[str], feed: Feed[str] | None = None) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    task = asyncio.create_task(engine.run(stop))
+    task = asyncio.create_task(engine.run(stop, feed or watch_feed(engine._cluster)))
     yield
     stop.set()
     await asyncio.wait_for(task, 10)

@@ -1,0 +1,179 @@
+"""`KubernetesCluster`: the port `Cluster` over an API server, in raw JSON.
+
+Shields callers from requests: server-side apply with a fixed manager, pages, watches that break, and writes that would
+change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from cortex_kube.client import Api
+from cortex_kube.client import Unavailable as NoAnswer
+from cortex_kube.listwatch import list_watch
+from cortex_kube.resources import path
+
+from cortex_operator.cluster.admission import admit, check_preconditions, normal_key
+from cortex_operator.cluster.fields import copy_json
+from cortex_operator.cluster.owned import is_applied
+from cortex_operator.cluster.port import ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
+from cortex_operator.cluster.refusals import translated
+from cortex_operator.cluster.schema import CLUSTER_SCOPED
+from cortex_operator.cluster.watching import Watcher
+
+_APPLY: Final = "application/apply-patch+yaml"
+_JSON_PATCH: Final = "application/json-patch+json"
+_SERVERS_OWN: Final = ("generation", "creationTimestamp", "deletionTimestamp", "managedFields")
+_SOON: Final = 1.0
+"""An outage that the API server itself says is over in so many seconds is waited for here."""
+
+
+class KubernetesCluster:
+    """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. The caller closes
+    `api`."""
+
+    def __init__(self, api: Api, namespaces: Sequence[str] = ()) -> None:
+        self._api = api
+        self._namespaces = tuple(namespaces)
+
+    async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
+        """Server-side apply. Raises Invalid, Conflict, NamespaceTerminating, Forbidden, Unavailable."""
+        key, config = admit(obj)
+        for name in _SERVERS_OWN:
+            config["metadata"].pop(name, None)
+        live = await self._find(key)
+        check_preconditions(key, config["metadata"], live)
+        if live is not None and is_applied(config, live, field_manager):
+            return ApplyResult.UNCHANGED
+        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        after = await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
+        if live is None:
+            return ApplyResult.CREATED
+        return ApplyResult.UNCHANGED if _version(after) == _version(live) else ApplyResult.CHANGED
+
+    async def get(self, key: ObjectKey) -> Object:
+        """One object. Raises NotFound, Forbidden, Unavailable."""
+        return await self._request("GET", normal_key(key))
+
+    async def list(
+        self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of a kind, ordered by namespace and name. Raises Forbidden, Unavailable."""
+        query = {"labelSelector": _selector(labels)} if labels else {}
+        found: list[Object] = []
+        for place in self._places(kind, namespace):
+            with translated(f"the list of {kind}"):
+                found += (await self._api.list(path(api_version, kind, place), query=query))[0]
+        return sorted(found, key=ObjectKey.of)
+
+    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
+        """Deletes an object, what it owns in the background. Raises NotFound, Forbidden, Unavailable."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        key = normal_key(key)
+        try:
+            await self._request("DELETE", key, body=options)
+        except Conflict as error:
+            raise NotFound(f"{key} with uid {uid} is not there") from error
+
+    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
+        """Replaces the status. Raises NotFound, Invalid, Forbidden, Unavailable.
+
+        By a JSON patch: one request, what is left out goes whoever wrote it, and no version is needed. An apply would
+        keep the fields of other managers, a merge patch those that are left out.
+        """
+        key = normal_key(key)
+        status = copy_json(status)
+        if (await self.get(key)).get("status", {}) == status:
+            return False
+        patch = [{"op": "add", "path": "/status", "value": status}]
+        await self._request(
+            "PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query={"fieldManager": field_manager}
+        )
+        return True
+
+    async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
+        """What is there (as ADDED), then what changes."""
+        followed = _Followed(api_version, kind)
+        tasks = [
+            asyncio.create_task(followed.follow(self._api, path(api_version, kind, place), place))
+            for place in self._places(kind, namespace)
+        ]
+        try:
+            async with aclosing(followed.events()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _find(self, key: ObjectKey) -> Object | None:
+        try:
+            return await self.get(key)
+        except NotFound:
+            return None
+
+    async def _request(self, method: str, key: ObjectKey, subresource: str | None = None, **options: Any) -> Object:
+        where = path(key.api_version, key.kind, key.namespace or None, key.name, subresource)
+        with translated(key):
+            try:
+                return await self._api.request(method, where, **options)
+            except NoAnswer as error:
+                # A connection that the API server closed while it was idle, or a server that asks for a moment: every
+                # request here may be sent twice.
+                if (error.retry_after or 0.0) > _SOON:
+                    raise
+                await asyncio.sleep(error.retry_after or 0.0)
+                return await self._api.request(method, where, **options)
+
+    def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
+        if kind in CLUSTER_SCOPED:
+            return (None,)
+        return (namespace,) if namespace else self._namespaces or (None,)
+
+
+class _Followed:
+    """Objects of one kind as they are now, kept by list-watches, and the events of their changes."""
+
+    def __init__(self, api_version: str, kind: str) -> None:
+        self._objects: dict[ObjectKey, Object] = {}
+        self._watcher = Watcher(api_version, kind, None, self._objects.get)
+
+    async def follow(self, api: Api, where: str, place: str | None) -> None:
+        def on_list(items: list[Object]) -> None:
+            there = {ObjectKey.of(obj): obj for obj in items}
+            for key in [k for k in self._objects if k not in there and place in (None, k.namespace)]:
+                self._set(key, None)
+            for key, obj in sorted(there.items(), key=lambda item: item[0]):
+                self._set(key, obj)
+
+        def on_event(type: str, obj: Object) -> None:
+            self._set(ObjectKey.of(obj), None if type == "DELETED" else obj)
+
+        await list_watch(api, where, on_list=on_list, on_event=on_event)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        while True:
+            for event in await self._watcher.events():
+                yield event
+
+    def _set(self, key: ObjectKey, obj: Object | None) -> None:
+        before = self._objects.get(key)
+        if obj is None:
+            self._objects.pop(key, None)
+        elif before is None or _version(before) != _version(obj):
+            self._objects[key] = obj
+        self._watcher.tell(key)
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"]["resourceVersion"])
+
+
+def _selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
