@@ -8,13 +8,22 @@ from pydantic import ConfigDict, Field
 
 from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, Quantity, Whole
 from cortex_kinds.cel import Rule
+from cortex_kinds.gpu import GPU
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
-"""What a container can ask for: `cpu`, `memory`, `nvidia.com/gpu`."""
+"""What a container can ask for: `cpu`, `memory`, `ephemeral-storage`."""
+
+
+def _no_gpu_in(field: str) -> Rule:
+    found = f"self.{field}.exists(name, name.startsWith('nvidia.com/') || name.startsWith('amd.com/'))"
+    message = f"GPUs are asked for by spec.gpu, not by resources.{field}: placement and rollout depend on them"
+    return Rule(f"!has(self.{field}) || !{found}", message, f".{field}")
 
 
 class Resources(Model):
     """Requests and limits of the serving container, as in a pod."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (_no_gpu_in("requests"), _no_gpu_in("limits"))
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """Reserved for each pod."""
@@ -52,10 +61,17 @@ class CommonSpec(Model):
     """How many pods serve; unset: 1."""
     resources: Resources = Resources()
     """Requests and limits of the serving container; unset: the defaults of the service."""
+    gpu: GPU | None = None
+    """GPUs of each serving pod; unset: none. Ingest Jobs take none."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()
     """The durable store."""
+
+    @property
+    def desired_replicas(self) -> int:
+        """`replicas`, or what holds when it is unset."""
+        return 1 if self.replicas is None else self.replicas
 
 
 class ObjectMeta(Model):

@@ -26,7 +26,7 @@ _METADATA: Final = {"type": "object"}
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind is called, and what `kubectl get` shows of it beside Ready, Reason, Revision and Age."""
+    """How a kind is called, and what `kubectl get` shows of it beside Ready, Reason, Revision, GPU and Age."""
 
     model: type[CortexIndex] | type[CortexWorkflow]
     short: str
@@ -58,6 +58,7 @@ _COLUMNS: Final = (
     _column("Ready", f"{_READY}.status", "Whether the resource answers."),
     _column("Reason", f"{_READY}.reason", "Why."),
     _column("Revision", ".status.currentRevision", "The revision that answers."),
+    _column("GPU", ".spec.gpu.count", "GPUs of each pod.", "integer"),
 )
 _AGE: Final = _column("Age", ".metadata.creationTimestamp", "Time since the resource was made.", "date")
 _DOCUMENTS: Final = _column("Documents", ".status.documents", "Documents in the index.", "integer")

@@ -17,7 +17,8 @@ def local_release() -> ReleaseSettings:
     little = Resources(requests={"cpu": "100m", "memory": "128Mi"})
     cpus = str(len(os.sched_getaffinity(0)))
     return ReleaseSettings(
-        image=IMAGE,
+        search_image=IMAGE,
+        graph_image=IMAGE,
         search_resources=little,
         graph_resources=little,
         ingest_resources=Resources(requests={"cpu": "100m"}, limits={"cpu": cpus}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ class Container:
 
     name: str
     """search, graph or ingest."""
+    image: str
+    """The release's; the resource's own wins."""
     module: str
     """Run by `python -m`."""
     settings: Settings
@@ -31,17 +34,30 @@ class Container:
     secret_env: dict[str, tuple[str, str]]
     """Environment variable -> (Secret, key)."""
 
-    def build(self, spec: CommonSpec, release: ReleaseSettings) -> dict[str, Any]:
-        """The container as it stands in a pod template."""
+    def plain_env(self) -> dict[str, str]:
+        """The settings that are neither secret nor about one pod or its ports."""
+        return self.settings.to_env()
+
+    def build(
+        self,
+        spec: CommonSpec,
+        release: ReleaseSettings,
+        *,
+        config_map: str = "",
+        extra_limits: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The container as it stands in a pod template. `config_map`: which one holds the plain settings; without it
+        they stand in the container itself."""
         probes = _probes(self.ports["grpc"]) if "grpc" in self.ports else {}
         return {
             "name": self.name,
-            "image": spec.image or release.image,
+            "image": spec.image or self.image,
             "imagePullPolicy": release.image_pull_policy,
             "command": ["python", "-m", self.module],
-            "env": self._env(),
+            **({"envFrom": [{"configMapRef": {"name": config_map}}]} if config_map else {}),
+            "env": self._env({} if config_map else self.plain_env()),
             "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in self.ports.items()],
-            "resources": _resources(spec.resources, self.resources),
+            "resources": _resources(spec.resources, self.resources, extra_limits or {}),
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
@@ -53,8 +69,8 @@ class Container:
             **probes,
         }
 
-    def _env(self) -> list[dict[str, Any]]:
-        plain = {**self.settings.to_env(), **{env_name(f"port_{n}"): str(p) for n, p in self.ports.items()}}
+    def _env(self, settings: dict[str, str]) -> list[dict[str, Any]]:
+        plain = {**settings, **{env_name(f"port_{n}"): str(p) for n, p in self.ports.items()}}
         return [
             {"name": env_name("pod"), "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
             *(
@@ -73,7 +89,7 @@ def secrets_of(spec: CommonSpec) -> dict[str, tuple[str, str]]:
     }
 
 
-def _resources(own: Resources, default: Resources) -> dict[str, Any]:
+def _resources(own: Resources, default: Resources, extra: Mapping[str, str]) -> dict[str, Any]:
     """What the resource says wins, each quantity by itself; a default gives way: no request is above its limit."""
     limits = {**default.limits, **own.limits}
     requests = {**default.requests, **own.requests}
@@ -83,7 +99,7 @@ def _resources(own: Resources, default: Resources) -> dict[str, Any]:
                 requests[name] = limits[name]
             else:
                 limits[name] = requests[name]
-    return {"requests": requests, "limits": limits}
+    return {"requests": requests, "limits": {**limits, **extra}}
 
 
 def _probes(port: int) -> dict[str, Any]:

@@ -12,37 +12,30 @@ from cortex_workloads.runtime.settings import IngestSettings, SearchSettings
 
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
-from cortex_operator.manifests.deployment import deployment
 from cortex_operator.manifests.job import job
 from cortex_operator.manifests.labels import REVISION_LABEL, Part
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
-from cortex_operator.manifests.service import headless_service, service
-from cortex_operator.manifests.serviceaccount import service_account
+from cortex_operator.manifests.serving import Serving, serving_objects
 
 _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
 def index_objects(index: CortexIndex, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """The index's ServiceAccount, Services and Deployment, in the order in which they are applied."""
-    part = Part(index, "search")
-    name = names.search_name(index.metadata.name)
-    template = pod_template(part, _search_container(index, release).build(index.spec, release), name, release)
-    replicas = 1 if index.spec.replicas is None else index.spec.replicas
-    return (
-        service_account(part, name),
-        service(part, name, names.SEARCH_PORT),
-        headless_service(part, names.search_headless_name(index.metadata.name), _PORTS),
-        deployment(part, name, replicas, template),
-    )
+    """The index's objects, in the order in which they are applied; the Deployment is the last."""
+    name = index.metadata.name
+    container = _search_container(index, release)
+    serving = Serving(Part(index, "search"), names.search_name(name), names.search_headless_name(name), container)
+    return serving_objects(serving, release)
 
 
 def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> dict[str, Any]:
-    """The Job that embeds what waits for a revision of the index, then ends."""
+    """The Job that embeds what waits for a revision of the index, then ends. Its settings stand in the Job itself: a
+    Job cannot be changed, so they are those that it began with. It takes no GPU."""
     part = Part(index, "ingest")
     container = _ingest_container(index, revision, release).build(index.spec, release)
     account = names.search_name(index.metadata.name)
-    template = pod_template(part, container, account, release, **{REVISION_LABEL: revision})
+    template = pod_template(part, container, account, release, labels={REVISION_LABEL: revision})
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
 
 
@@ -57,8 +50,15 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
     )
-    secrets = secrets_of(index.spec)
-    return Container("search", "cortex_workloads.search", settings, _PORTS, release.search_resources, secrets)
+    return Container(
+        "search",
+        release.search_image,
+        "cortex_workloads.search",
+        settings,
+        _PORTS,
+        release.search_resources,
+        secrets_of(index.spec),
+    )
 
 
 def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSettings) -> Container:
@@ -71,9 +71,15 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
     )
-    ports = {"metrics": names.METRICS_PORT}
-    module = "cortex_workloads.search.ingest"
-    return Container("ingest", module, settings, ports, release.ingest_resources, secrets_of(index.spec))
+    return Container(
+        "ingest",
+        release.search_image,
+        "cortex_workloads.search.ingest",
+        settings,
+        {"metrics": names.METRICS_PORT},
+        release.ingest_resources,
+        secrets_of(index.spec),
+    )
 
 
 def _threads(own: Resources, default: Resources) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from cortex_operator.manifests.container import PRE_STOP_SECONDS
@@ -14,12 +15,21 @@ _MARGIN_SECONDS = 5
 
 
 def pod_template(
-    part: Part, container: dict[str, Any], service_account: str, release: ReleaseSettings, **labels: str
+    part: Part,
+    container: dict[str, Any],
+    service_account: str,
+    release: ReleaseSettings,
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    scheduling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A pod of the part with one container."""
+    """A pod of the part with one container. `scheduling`: fields of the pod that say which nodes it may have."""
+    metadata: dict[str, Any] = {"labels": {**part.labels, **(labels or {})}}
     return {
-        "metadata": {"labels": {**part.labels, **labels}},
+        "metadata": {**metadata, **({"annotations": dict(annotations)} if annotations else {})},
         "spec": {
+            **(scheduling or {}),
             "automountServiceAccountToken": False,
             "containers": [container],
             "enableServiceLinks": False,

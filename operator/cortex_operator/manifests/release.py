@@ -17,10 +17,12 @@ GRAPH_RESOURCES = _resources(("2", "4"), ("8Gi", "16Gi"))
 
 @dataclass(frozen=True)
 class ReleaseSettings:
-    """The release's image and defaults; a resource's own fields win."""
+    """The release's images and defaults; a resource's own fields win."""
 
-    image: str
-    """Image of search, graph and ingest, unless a resource names its own."""
+    search_image: str
+    """Image of search and ingest, unless a resource names its own."""
+    graph_image: str
+    """Image of graph, unless a resource names its own."""
     image_pull_policy: str = "IfNotPresent"
     """Always, IfNotPresent or Never."""
     namespace: str = "cortex-system"

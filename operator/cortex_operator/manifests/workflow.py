@@ -9,28 +9,19 @@ from cortex_workloads.runtime.settings import GraphSettings
 
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
-from cortex_operator.manifests.deployment import deployment
 from cortex_operator.manifests.labels import Part
-from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
-from cortex_operator.manifests.service import headless_service, service
-from cortex_operator.manifests.serviceaccount import service_account
+from cortex_operator.manifests.serving import Serving, serving_objects
 
 _PORTS = {"grpc": names.GRAPH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
 def workflow_objects(workflow: CortexWorkflow, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """The workflow's ServiceAccount, Services and Deployment, in the order in which they are applied."""
-    part = Part(workflow, "graph")
-    name = names.graph_name(workflow.metadata.name)
-    template = pod_template(part, _graph_container(workflow, release).build(workflow.spec, release), name, release)
-    replicas = 1 if workflow.spec.replicas is None else workflow.spec.replicas
-    return (
-        service_account(part, name),
-        service(part, name, names.GRAPH_PORT),
-        headless_service(part, names.graph_headless_name(workflow.metadata.name), _PORTS),
-        deployment(part, name, replicas, template),
-    )
+    """The workflow's objects, in the order in which they are applied; the Deployment is the last."""
+    name = workflow.metadata.name
+    container = _graph_container(workflow, release)
+    serving = Serving(Part(workflow, "graph"), names.graph_name(name), names.graph_headless_name(name), container)
+    return serving_objects(serving, release)
 
 
 def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Container:
@@ -44,5 +35,12 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Cont
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
     )
-    secrets = secrets_of(workflow.spec)
-    return Container("graph", "cortex_workloads.graph", settings, _PORTS, release.graph_resources, secrets)
+    return Container(
+        "graph",
+        release.graph_image,
+        "cortex_workloads.graph",
+        settings,
+        _PORTS,
+        release.graph_resources,
+        secrets_of(workflow.spec),
+    )

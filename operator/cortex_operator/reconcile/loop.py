@@ -14,7 +14,7 @@ from cortex_kinds.index import CortexIndex
 from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
 
-from cortex_operator.cluster import ApplyResult, Invalid, NotFound, Object, ObjectKey
+from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
@@ -74,7 +74,7 @@ class Reconciler:
             plan = steps.plan(self._world, observed)
         try:
             changed = await self._apply(plan)
-        except Invalid as error:
+        except (Invalid, Forbidden) as error:
             return steps.plan(self._world, replace(observed, refused=str(error)))
         if changed:
             return steps.plan(self._world, await self._look_again(observed, plan))

@@ -11,6 +11,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.placement import Nodes
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Timing:
     idle: float = 300.0
     """Otherwise."""
     missing: float = 15.0
-    """While a Secret is missing: Secrets are not watched."""
+    """While a Secret or a node is missing: these are not watched."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Observed:
     description: Description | None
     unreachable: str = ""
     """Why there is no description."""
+    unlisted: str = ""
+    """That the Service does not list the ready pods; empty when it does, or when a pod could be asked."""
+    nodes: Nodes = field(default_factory=Nodes)
+    """Looked at only while a pod waits for a GPU."""
+    leftovers: tuple[tuple[ObjectKey, str], ...] = ()
+    """Objects of the resource that must not be there any more, with their uid."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

@@ -7,10 +7,13 @@ import binascii
 
 from cortex_kinds.common import CommonSpec
 
-from cortex_operator.cluster import Cluster, NotFound, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
+from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.labels import Part
 from cortex_operator.reconcile.model import MissingSecret
+from cortex_operator.reconcile.placement import Nodes, wants_nodes
+from cortex_operator.reconcile.pods import is_ready
 
 
 async def find(cluster: Cluster, key: ObjectKey) -> Object | None:
@@ -60,3 +63,39 @@ async def ask(dataplane: DataPlane, key: ResourceKey, pods: tuple[Object, ...]) 
         return await dataplane.describe(key), ""
     except DataPlaneUnreachable as error:
         return None, str(error)
+
+
+async def find_unlisted(cluster: Cluster, namespace: str, service: str, pods: tuple[Object, ...]) -> str:
+    """That the headless Service lists none of the ready pods; empty when it lists one, or there is none."""
+    ready = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+    if not ready:
+        return ""
+    labels = {"kubernetes.io/service-name": service}
+    slices = await cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace=namespace, labels=labels)
+    endpoints = [endpoint for one in slices for endpoint in one.get("endpoints") or ()]
+    if ready & {(endpoint.get("targetRef") or {}).get("name") for endpoint in endpoints}:
+        return ""
+    return (
+        f"Service {service} lists none of the ready pods ({', '.join(sorted(ready))}): see that its selector has only "
+        f"labels that the pods have (kubectl -n {namespace} get service/{service} -o yaml; get pods --show-labels)"
+    )
+
+
+async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...]) -> Nodes:
+    """The nodes, where they tell something about the resource's pods: a list of all of them is not cheap."""
+    if not wants_nodes(spec, pods):
+        return Nodes()
+    try:
+        return Nodes(tuple(await cluster.list("v1", "Node")), seen=True)
+    except Forbidden as error:
+        return Nodes(unreadable=str(error))
+
+
+async def find_leftovers(cluster: Cluster, part: Part, name: str) -> tuple[tuple[ObjectKey, str], ...]:
+    """The PodDisruptionBudget of more replicas than there are to be now, with its uid; not one of somebody else's."""
+    if needs_budget(part.resource.spec.desired_replicas):
+        return ()
+    key = ObjectKey("policy/v1", "PodDisruptionBudget", part.resource.metadata.namespace, name)
+    meta = ((await find(cluster, key)) or {}).get("metadata", {})
+    ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
+    return ((key, meta["uid"]),) if ours else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cortex_operator.cluster import Object
@@ -23,6 +24,8 @@ _REMEDIES: Final = {
     "Unschedulable": "free or add a node with room for spec.resources.requests, or lower them",
 }
 _LINE: Final = 300
+PATIENCE: Final = timedelta(seconds=60)
+"""How long a container may run before it is said that it is not ready; most take a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,47 @@ class Culprit:
 
 def culprit(pods: Iterable[Object]) -> Culprit | None:
     """The worst of the pods: one that fails before one that waits, the newest first; None when none is to blame."""
-    newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), reverse=True)
-    living = [pod for pod in newest if "deletionTimestamp" not in pod["metadata"] and not is_ready(pod)]
+    living = _not_ready(pods)
     return next((c for pod in living for c in _failing(pod)), None) or next(
         (c for pod in living if (c := _unscheduled(pod))), None
     )
 
 
+def unready(pods: Iterable[Object], now: datetime) -> str:
+    """Of the newest pod that runs for long without getting ready: which of its probes does not pass; else empty."""
+    for pod in _not_ready(pods):
+        for status in _containers(pod):
+            since = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+            if since and not status.get("ready") and now - datetime.fromisoformat(since) >= PATIENCE:
+                return _waits_for_probe(pod, status, since)
+    return ""
+
+
+def _waits_for_probe(pod: Object, status: dict[str, Any], since: str) -> str:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    container: dict[str, Any] = next((c for c in containers if c["name"] == status["name"]), {})
+    kind = "startup" if status.get("started") is False and "startupProbe" in container else "readiness"
+    asked = (container.get(f"{kind}Probe") or {}).get("grpc") or {}
+    where = f" (gRPC port {asked['port']}, service {asked.get('service', '')!r})" if asked else ""
+    return (
+        f"pod {pod['metadata']['name']}, container {status['name']}: runs since {since} but is not ready: its {kind} "
+        f"probe{where} does not pass; see its log, and whether it listens on that port"
+    )
+
+
+def _not_ready(pods: Iterable[Object]) -> list[Object]:
+    newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), reverse=True)
+    return [pod for pod in newest if not is_terminating(pod) and not is_ready(pod)]
+
+
+def is_terminating(pod: Object) -> bool:
+    """Whether the pod was deleted and is going."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
 def is_ready(pod: Object) -> bool:
     """Whether the pod's condition Ready is True."""
-    return _condition(pod, "Ready").get("status") == "True"
+    return condition(pod, "Ready").get("status") == "True"
 
 
 def _failing(pod: Object) -> Iterator[Culprit]:
@@ -81,7 +115,7 @@ def _last_words(ended: dict[str, Any]) -> str:
 
 
 def _unscheduled(pod: Object) -> Culprit | None:
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     if (pod.get("status") or {}).get("phase", "Pending") != "Pending" or scheduled.get("status") != "False":
         return None
     message = scheduled.get("message", "")[:_LINE]
@@ -93,6 +127,7 @@ def _containers(pod: Object) -> list[dict[str, Any]]:
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
-def _condition(obj: Object, type: str) -> dict[str, Any]:
+def condition(obj: Object, type: str) -> dict[str, Any]:
+    """The condition of a Kubernetes object; {} when it has none of that type."""
     conditions = (obj.get("status") or {}).get("conditions") or ()
     return next((c for c in conditions if c.get("type") == type), {})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cortex_kinds.conditions import Reason
 
 from cortex_operator.cluster import Object
-from cortex_operator.reconcile.pods import culprit
+from cortex_operator.reconcile.pods import condition, culprit, unready
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Rollout:
     image: str = ""
 
 
-def rollout(deployment: Object | None, pods: Iterable[Object]) -> Rollout:
+def rollout(deployment: Object | None, pods: tuple[Object, ...], now: datetime) -> Rollout:
     """Reads the Deployment's own status; names the culprit among the pods when it is not done."""
     if deployment is None:
         return Rollout(False, False, Reason.APPLYING, "the Deployment is not made yet")
@@ -35,11 +35,24 @@ def rollout(deployment: Object | None, pods: Iterable[Object]) -> Rollout:
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     if seen and total == updated == wanted and ready >= wanted:
         return Rollout(True, False, *_done(wanted), replicas=total, ready=ready, image=image)
-    blamed = culprit(pods)
-    reason = Reason.POD_FAILING if blamed else Reason.PODS_STARTING
     fresh = min(ready, updated) if seen else 0
-    message = str(blamed) if blamed else f"{fresh} of {wanted} pods of this generation are ready"
+    reason, message = _why_not_done(deployment, pods, now) or (
+        Reason.PODS_STARTING,
+        f"{fresh} of {wanted} pods of this generation are ready",
+    )
     return Rollout(False, seen and _gave_up(deployment), reason, message, replicas=total, ready=ready, image=image)
+
+
+def _why_not_done(deployment: Object, pods: tuple[Object, ...], now: datetime) -> tuple[Reason, str] | None:
+    if (blamed := culprit(pods)) is not None:
+        return (Reason.POD_FAILING if blamed.container else Reason.UNSCHEDULABLE), str(blamed)
+    refused = condition(deployment, "ReplicaFailure")
+    if refused.get("status") == "True":
+        said = refused.get("message") or refused.get("reason") or "no reason given"
+        return Reason.PODS_REFUSED, f"the cluster makes no pod: {said}; see the quotas and policies of the namespace"
+    if waits := unready(pods, now):
+        return Reason.PODS_STARTING, waits
+    return None
 
 
 def _done(wanted: int) -> tuple[Reason, str]:
@@ -49,7 +62,4 @@ def _done(wanted: int) -> tuple[Reason, str]:
 
 
 def _gave_up(deployment: Object) -> bool:
-    return any(
-        c.get("type") == "Progressing" and c.get("reason") == "ProgressDeadlineExceeded"
-        for c in (deployment.get("status") or {}).get("conditions") or ()
-    )
+    return condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"

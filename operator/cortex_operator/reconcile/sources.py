@@ -17,6 +17,8 @@ OWNED: Final = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
     ("v1", "ServiceAccount"),
+    ("v1", "ConfigMap"),
+    ("policy/v1", "PodDisruptionBudget"),
     ("batch/v1", "Job"),
     ("v1", "Pod"),
 )

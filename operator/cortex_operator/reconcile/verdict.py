@@ -12,40 +12,11 @@ from cortex_kinds.conditions import ConditionStatus, ConditionType, Reason, get_
 
 from cortex_operator.dataplane import Description
 from cortex_operator.manifests.labels import Part, selector_text
+from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.model import Observed
 from cortex_operator.reconcile.rollout import Rollout
 
 REVISIONS = 16
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The value of one condition."""
-
-    type: ConditionType
-    status: ConditionStatus
-    reason: str
-    message: str
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is True."""
-        return self.status is ConditionStatus.TRUE
-
-
-def true(type: ConditionType, reason: str, message: str) -> Finding:
-    """A condition that holds."""
-    return Finding(type, ConditionStatus.TRUE, reason, message)
-
-
-def false(type: ConditionType, reason: str, message: str) -> Finding:
-    """A condition that does not hold."""
-    return Finding(type, ConditionStatus.FALSE, reason, message)
-
-
-def unknown(type: ConditionType, reason: str, message: str) -> Finding:
-    """A condition that nobody can tell."""
-    return Finding(type, ConditionStatus.UNKNOWN, reason, message)
 
 
 @dataclass(frozen=True)
@@ -86,19 +57,30 @@ def secrets_finding(observed: Observed) -> Finding | None:
     return false(ConditionType.DEPENDENCIES_READY, reason, message)
 
 
-def pods_verdict(observed: Observed, done: Rollout) -> Verdict | None:
-    """The verdict as far as objects and pods decide it; None: the pods of this generation serve."""
+def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict | None:
+    """The verdict as far as objects and pods decide it; None: the pods of this generation serve. `placed`:
+    Schedulable."""
     if observed.refused:
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
     secrets = secrets_finding(observed)
     if secrets is not None and not (done.done and done.ready):
         return Verdict(False, secrets.reason, secrets.message, reconciling=True)
     if done.done:
-        return Verdict(True, done.reason, done.message) if done.reason is Reason.SCALED_TO_ZERO else None
+        return _found(observed, done)
+    if done.reason is Reason.UNSCHEDULABLE and placed.fails:
+        return Verdict(False, placed.reason, placed.message, reconciling=True, stalled=done.failed)
     asked = asked_finding(observed)
-    if done.reason is Reason.PODS_STARTING and asked.status is ConditionStatus.FALSE:
+    if done.reason is Reason.PODS_STARTING and asked.fails:
         return Verdict(False, asked.reason, asked.message, reconciling=True)
     return Verdict(False, done.reason, done.message, reconciling=True, stalled=done.failed)
+
+
+def _found(observed: Observed, done: Rollout) -> Verdict | None:
+    if done.reason is Reason.SCALED_TO_ZERO:
+        return Verdict(True, done.reason, done.message)
+    if observed.unlisted:
+        return Verdict(False, Reason.NOT_IN_ENDPOINTS, observed.unlisted, reconciling=True)
+    return None
 
 
 def asked_finding(observed: Observed) -> Finding:
@@ -111,6 +93,11 @@ def asked_finding(observed: Observed) -> Finding:
         reason = description.missing[0].reason or Reason.LAKE_UNREACHABLE
         return false(ConditionType.DEPENDENCIES_READY, reason, said)
     return true(ConditionType.DEPENDENCIES_READY, Reason.DEPENDENCIES_FOUND, "everything that it needs answers")
+
+
+def waits_for_node(observed: Observed, verdict: Verdict) -> bool:
+    """Whether nothing moves before the scheduler finds a node; that shows at the pod, which is watched."""
+    return verdict.reason in (Reason.UNSCHEDULABLE, Reason.NO_MATCHING_NODE) and lake_of(observed) is None
 
 
 def dataplane_finding(observed: Observed) -> Finding:

@@ -22,7 +22,11 @@ INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
 WORKFLOW = ObjectKey(API_VERSION, "CortexWorkflow", "default", "helpdesk")
 SMALL = Resources(requests={"cpu": "100m"}, limits={"cpu": "1"})
 RELEASE = ReleaseSettings(
-    image="registry.invalid/cortex:1", search_resources=SMALL, graph_resources=SMALL, ingest_resources=SMALL
+    "registry.invalid/search:1",
+    "registry.invalid/graph:1",
+    search_resources=SMALL,
+    graph_resources=SMALL,
+    ingest_resources=SMALL,
 )
 FAST = Timing(moving=0.02, idle=300.0, missing=0.02)
 CHILDREN = (

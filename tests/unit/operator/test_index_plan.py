@@ -18,7 +18,7 @@ from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.model import MissingSecret, Plan
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-RELEASE = ReleaseSettings(image="registry.invalid/cortex:1")
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 WORLD = World(MemoryCluster(), GrpcDataPlane(MemoryCluster()), RELEASE, Timing(moving=2, idle=300, missing=15))
 INDEX = a_cortex_index(metadata__uid="u", metadata__generation=1)
 DESIRED = revision_id(index_definition(INDEX.spec))

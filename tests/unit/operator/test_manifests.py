@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).with_name("golden")
-RELEASE = ReleaseSettings(image="registry.invalid/datapunk-cortex:0.1.0")
+SEARCH_IMAGE = "registry.invalid/datapunk-cortex-search:0.1.0"
+GRAPH_IMAGE = "registry.invalid/datapunk-cortex-graph:0.1.0"
+RELEASE = ReleaseSettings(SEARCH_IMAGE, GRAPH_IMAGE)
 META = {"metadata__uid": "00000000-0000-4000-8000-000000000001", "metadata__namespace": "research"}
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 REVISIONS = st.from_regex(r"[0-9a-f]{10}", fullmatch=True)
@@ -40,7 +42,8 @@ def full_index() -> Objects:
         spec__state={"secretRef": {"name": "my-state"}},
     )
     release = ReleaseSettings(
-        image="registry.invalid/datapunk-cortex:0.1.0",
+        SEARCH_IMAGE,
+        GRAPH_IMAGE,
         image_pull_policy="Always",
         drain_seconds=25.5,
         log_level="DEBUG",
@@ -113,12 +116,27 @@ def test_builders_are_deterministic_and_no_default_contradicts_what_the_resource
         assert parse_quantity(quantity) <= parse_quantity(found["limits"][what])
 
 
+def of_kind(objects: Objects, kind: str) -> dict[str, Any] | None:
+    return next((obj for obj in objects if obj["kind"] == kind), None)
+
+
+def environment(objects: Objects) -> dict[str, str]:
+    """What the container of the last object is given, with the ConfigMaps that it reads."""
+    container = objects[-1]["spec"]["template"]["spec"]["containers"][0]
+    env: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        config = of_kind(objects, "ConfigMap")
+        assert config is not None
+        assert config["metadata"]["name"] == source["configMapRef"]["name"]
+        env |= config["data"]
+    return env | {v["name"]: v.get("value", "from-elsewhere") for v in container["env"]}
+
+
 def test_the_container_reads_back_what_was_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     for objects, settings in ((full_index(), SearchSettings), (ingest(), IngestSettings), (workflow(), GraphSettings)):
-        env = objects[-1]["spec"]["template"]["spec"]["containers"][0]["env"]
         with monkeypatch.context() as patch:
-            for variable in env:
-                patch.setenv(variable["name"], variable.get("value", "from-elsewhere"))
+            for name, value in environment(objects).items():
+                patch.setenv(name, value)
             read = settings()
         assert read.resource_namespace == "research"
         if isinstance(read, SearchSettings):
@@ -137,6 +155,6 @@ def test_the_operators_own_environment_does_not_leak_into_pods(monkeypatch: pyte
 
 
 def test_an_ingest_job_embeds_with_the_cpus_of_its_limit() -> None:
-    release = ReleaseSettings(image="i", ingest_resources=Resources(limits={"cpu": "2500m"}))
+    release = ReleaseSettings("s", "g", ingest_resources=Resources(limits={"cpu": "2500m"}))
     env = ingest_job(a_cortex_index(), "0" * 10, release)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "CORTEX_EMBEDDING_THREADS", "value": "2"} in env

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from cortex_operator.cluster import Object
 from cortex_operator.reconcile.pods import culprit
 from cortex_operator.reconcile.rollout import rollout
 from objects import a_deployment
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def a_pod(name: str = "papers-search-1", *, made: str = "2026-01-01T00:00:00Z", **status: Any) -> Object:
@@ -122,22 +125,22 @@ def deployed(generation: int = 2, **status: Any) -> Object:
 
 
 def test_a_rollout_is_done_when_all_pods_are_of_this_generation_and_ready() -> None:
-    assert rollout(deployed(), []).done
-    assert not rollout(deployed(generation=3), []).done
-    assert not rollout(deployed(readyReplicas=1), []).done
-    assert not rollout(deployed(updatedReplicas=1), []).done
-    assert not rollout(deployed(replicas=3, readyReplicas=3), []).done
-    assert rollout(None, []).reason is Reason.APPLYING
+    assert rollout(deployed(), (), NOW).done
+    assert not rollout(deployed(generation=3), (), NOW).done
+    assert not rollout(deployed(readyReplicas=1), (), NOW).done
+    assert not rollout(deployed(updatedReplicas=1), (), NOW).done
+    assert not rollout(deployed(replicas=3, readyReplicas=3), (), NOW).done
+    assert rollout(None, (), NOW).reason is Reason.APPLYING
 
 
 def test_old_pods_that_are_ready_do_not_count_as_ready_of_this_generation() -> None:
-    found = rollout(deployed(replicas=3, updatedReplicas=1, readyReplicas=2), [])
+    found = rollout(deployed(replicas=3, updatedReplicas=1, readyReplicas=2), (), NOW)
     assert (found.reason, found.ready) == (Reason.PODS_STARTING, 2)
     assert found.message == "1 of 2 pods of this generation are ready"
-    assert rollout(deployed(generation=3), []).message.startswith("0 of 2")
+    assert rollout(deployed(generation=3), (), NOW).message.startswith("0 of 2")
 
 
 def test_a_rollout_that_ran_out_of_time_has_failed() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    assert rollout(deployed(readyReplicas=0, conditions=[late]), []).failed
-    assert not rollout(deployed(generation=3, readyReplicas=0, conditions=[late]), []).failed
+    assert rollout(deployed(readyReplicas=0, conditions=[late]), (), NOW).failed
+    assert not rollout(deployed(generation=3, readyReplicas=0, conditions=[late]), (), NOW).failed

@@ -42,7 +42,9 @@ async def reconciler(cluster: Any) -> Reconciler:
     for secret in (a_secret("cortex-lake", dsn="postgresql://h/d"), a_secret("cortex-state", url="redis://h")):
         await cluster.apply(secret)
     await cluster.apply(a_cortex_index_manifest())
-    return Reconciler(World(cluster, GrpcDataPlane(cluster), ReleaseSettings(image="registry.invalid/cortex:1")))
+    return Reconciler(
+        World(cluster, GrpcDataPlane(cluster), ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1"))
+    )
 
 
 async def conditions(cluster: Any) -> dict[str, tuple[str, str, str]]:
@@ -84,6 +86,7 @@ async def test_one_pass_writes_one_status_and_a_second_without_news_nothing() ->
     await reconcile(KEY)
     assert [w.split()[1] for w in cluster.writes] == [
         "ServiceAccount",
+        "ConfigMap",
         "Service",
         "Service",
         "Deployment",

@@ -16,7 +16,7 @@ from cortex_operator.reconcile import Timing, World, sources
 from cortex_operator.reconcile.workflow import plan
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
-RELEASE = ReleaseSettings(image="registry.invalid/cortex:1")
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 WORLD = World(MemoryCluster(), GrpcDataPlane(MemoryCluster()), RELEASE, Timing(moving=2, idle=300, missing=15))
 WORKFLOW = a_cortex_workflow(metadata__uid="u", metadata__generation=1)
 DESIRED = revision_id(workflow_definition(WORKFLOW.spec))

@@ -10,9 +10,17 @@ from cortex_kinds.index import CortexIndex
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
-from cortex_operator.manifests.names import search_name
+from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.model import Observed, World
-from cortex_operator.reconcile.observe import ask, find_deployment, find_missing_secrets, find_pods
+from cortex_operator.reconcile.observe import (
+    ask,
+    find_deployment,
+    find_leftovers,
+    find_missing_secrets,
+    find_nodes,
+    find_pods,
+    find_unlisted,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +35,19 @@ class ObservedIndex(Observed):
 async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIndex:
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = index.metadata.namespace, index.metadata.name
-    pods = await find_pods(world.cluster, Part(index, "search"))
+    cluster, part = world.cluster, Part(index, "search")
+    pods = await find_pods(cluster, part)
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), pods)
     return ObservedIndex(
         now=now,
         resource=index,
-        deployment=await find_deployment(world.cluster, namespace, search_name(name)),
+        deployment=await find_deployment(cluster, namespace, search_name(name)),
         pods=pods,
-        missing_secrets=await find_missing_secrets(world.cluster, namespace, index.spec),
+        missing_secrets=await find_missing_secrets(cluster, namespace, index.spec),
         description=description,
         unreachable=unreachable,
-        jobs=tuple(await world.cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
+        unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), pods),
+        nodes=await find_nodes(cluster, index.spec, pods),
+        leftovers=await find_leftovers(cluster, part, search_name(name)),
+        jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

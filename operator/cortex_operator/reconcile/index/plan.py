@@ -9,7 +9,7 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of
+from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_node
 
 
 def plan(world: World, observed: ObservedIndex) -> Plan:
@@ -26,21 +26,21 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         return Plan(after, again)
     objects = index_objects(index, world.release)
     if description is None:
-        return Plan(after, again, apply=objects)
+        return Plan(after, again, apply=objects, delete=observed.leftovers)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
     jobs = tuple(ingest_job(index, id, world.release) for id in missing_jobs(description, desired, observed.jobs))
     return Plan(
         after,
         again,
         apply=(*objects, *jobs),
-        delete=doomed_jobs(description, desired, observed.jobs, observed.now),
+        delete=(*observed.leftovers, *doomed_jobs(description, desired, observed.jobs, observed.now)),
         ensure=None if ensured else EnsureRevision(desired, definition, index.spec.revisions.retain),
     )
 
 
 def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
     timing, description = world.timing, lake_of(observed)
-    if observed.missing_secrets:
+    if observed.missing_secrets or waits_for_node(observed, verdict):
         return timing.missing
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving

@@ -9,22 +9,21 @@ from cortex_kinds.index import CortexIndexStatus
 from cortex_operator.dataplane import Description
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import search_target
+from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.index.ingest import failure
 from cortex_operator.reconcile.index.observe import ObservedIndex
+from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.verdict import (
-    Finding,
     Verdict,
     asked_finding,
     common_fields,
     conditions,
     dataplane_finding,
-    false,
     lake_of,
     pods_verdict,
     revision,
     secrets_finding,
-    true,
 )
 
 _READY = ConditionType.INDEX_READY
@@ -34,13 +33,15 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     """The whole status, and the verdict that it tells."""
     index, before = observed.resource, observed.resource.status
     description = lake_of(observed)
-    done = rollout(observed.deployment, observed.pods)
+    done = rollout(observed.deployment, observed.pods, observed.now)
+    placed = placement(index.spec, observed.pods, observed.nodes)
     answers = _answers(observed, description, desired)
-    decided = _verdict(observed, done, answers, desired)
+    decided = _verdict(observed, done, placed, answers, desired)
     findings = [
         *decided.findings(),
         secrets_finding(observed) or asked_finding(observed),
         answers,
+        placed,
         dataplane_finding(observed),
     ]
     part = Part(index, "search")
@@ -52,8 +53,8 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     ), decided
 
 
-def _verdict(observed: ObservedIndex, done: Rollout, answers: Finding, desired: str) -> Verdict:
-    if (early := pods_verdict(observed, done)) is not None:
+def _verdict(observed: ObservedIndex, done: Rollout, placed: Finding, answers: Finding, desired: str) -> Verdict:
+    if (early := pods_verdict(observed, done, placed)) is not None:
         return early
     description = lake_of(observed)
     found = revision(description, desired)
@@ -79,13 +80,17 @@ def _answers(observed: ObservedIndex, description: Description | None, desired: 
         before = get_condition(observed.resource.status.conditions, _READY)
         if before is not None and before.status == "True":
             return true(_READY, before.reason, before.message)
-        return false(_READY, Reason.REVISION_PENDING, "no revision yet: no pod could ask the Lake")
+        return false(_READY, Reason.REVISION_PENDING, f"no revision yet: {_unasked(observed)}")
     current = revision(description, description.current_revision)
     if current is None:
         return false(_READY, Reason.REVISION_PENDING, f"revision {desired} is not Current yet")
     if current.id != desired:
         return true(_READY, Reason.REVISION_BUILDING, _building(description, current, desired))
     return _coverage(current, description.documents)
+
+
+def _unasked(observed: ObservedIndex) -> str:
+    return observed.unreachable or "no pod reaches the Lake"
 
 
 def _building(description: Description, current: RevisionStatus, desired: str) -> str:

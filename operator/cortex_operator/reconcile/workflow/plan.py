@@ -6,7 +6,7 @@ from cortex_kinds.revision import revision_id, workflow_definition
 
 from cortex_operator.manifests import workflow_objects
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of
+from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_node
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
 
@@ -26,16 +26,16 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
         return Plan(after, again)
     objects = workflow_objects(workflow, world.release)
     if description is None or is_ensured(workflow.status, description, desired, workflow.metadata.generation):
-        return Plan(after, again, apply=objects)
+        return Plan(after, again, apply=objects, delete=observed.leftovers)
     ensure = EnsureRevision(desired, definition, workflow.spec.revisions.retain)
-    return Plan(after, again, apply=objects, ensure=ensure)
+    return Plan(after, again, apply=objects, delete=observed.leftovers, ensure=ensure)
 
 
 def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
     timing = world.timing
     if observed.mistakes:
         return timing.idle
-    if observed.missing_secrets:
+    if observed.missing_secrets or waits_for_node(observed, verdict):
         return timing.missing
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
         return timing.moving

@@ -8,21 +8,20 @@ from cortex_kinds.workflow import CortexWorkflowStatus
 from cortex_operator.cluster import Object
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_target
+from cortex_operator.reconcile.finding import Finding, false, true
+from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.serving import why_not_serving
 from cortex_operator.reconcile.verdict import (
-    Finding,
     Verdict,
     asked_finding,
     common_fields,
     conditions,
     dataplane_finding,
-    false,
     lake_of,
     pods_verdict,
     revision,
     secrets_finding,
-    true,
 )
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
@@ -30,13 +29,15 @@ from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStatus, Verdict]:
     """The whole status, and the verdict that it tells."""
     workflow, before = observed.resource, observed.resource.status
-    done = rollout(observed.deployment, observed.pods)
+    done = rollout(observed.deployment, observed.pods, observed.now)
+    placed = placement(workflow.spec, observed.pods, observed.nodes)
     graph, indexes = _graph(observed), _indexes(observed.indexes)
-    decided = _verdict(observed, done, indexes, desired)
+    decided = _verdict(observed, done, placed, indexes, desired)
     findings = [
         *decided.findings(),
         secrets_finding(observed) or indexes or asked_finding(observed),
         graph,
+        placed,
         dataplane_finding(observed),
     ]
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
@@ -46,10 +47,12 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     ), decided
 
 
-def _verdict(observed: ObservedWorkflow, done: Rollout, indexes: Finding | None, desired: str) -> Verdict:
+def _verdict(
+    observed: ObservedWorkflow, done: Rollout, placed: Finding, indexes: Finding | None, desired: str
+) -> Verdict:
     if observed.mistakes:
         return Verdict(False, Reason.GRAPH_INVALID, _listed(observed.mistakes), stalled=True)
-    if (early := pods_verdict(observed, done)) is not None:
+    if (early := pods_verdict(observed, done, placed)) is not None:
         return early
     if indexes is not None:
         return Verdict(False, indexes.reason, indexes.message, reconciling=True)
@@ -66,7 +69,8 @@ def _revision_verdict(observed: ObservedWorkflow, done: Rollout, desired: str) -
         message = f"revision {desired} cannot run: {found.message}; change the spec"
         return Verdict(bool(current), Reason.REVISION_FAILED, message, stalled=True)
     if not current:
-        return Verdict(False, Reason.REVISION_PENDING, f"revision {desired} is not Current yet", reconciling=True)
+        why = f": {observed.unreachable}" if observed.unreachable else ""
+        return Verdict(False, Reason.REVISION_PENDING, f"revision {desired} is not Current yet{why}", reconciling=True)
     if description is not None and current != desired:
         message = f"revision {desired} is not Current yet; revision {current} answers meanwhile"
         return Verdict(True, Reason.REVISION_BUILDING, message, reconciling=True)

@@ -1,0 +1,57 @@
+"""The objects behind every resource that serves, whatever its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
+from cortex_operator.manifests.container import Container
+from cortex_operator.manifests.deployment import deployment
+from cortex_operator.manifests.disruption import disruption_budget, needs_budget
+from cortex_operator.manifests.gpu import gpu_limits, gpu_scheduling
+from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.service import headless_service, service
+from cortex_operator.manifests.serviceaccount import service_account
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What tells the resources apart. `name` is that of all objects but the headless Service."""
+
+    part: Part
+    name: str
+    headless_name: str
+    container: Container
+
+
+def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
+    """ServiceAccount, ConfigMap, Services, PodDisruptionBudget (none for a single pod) and Deployment, in the order in
+    which they are applied."""
+    part, name, container = serving.part, serving.name, serving.container
+    budget = (disruption_budget(part, name),) if needs_budget(part.resource.spec.desired_replicas) else ()
+    return (
+        service_account(part, name),
+        config_map(part, name, container.plain_env()),
+        service(part, name, container.ports["grpc"]),
+        headless_service(part, serving.headless_name, container.ports),
+        *budget,
+        deployment(part, name, _template(serving, release)),
+    )
+
+
+def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
+    gpu = serving.part.resource.spec.gpu
+    container = serving.container.build(
+        serving.part.resource.spec, release, config_map=serving.name, extra_limits=gpu_limits(gpu)
+    )
+    return pod_template(
+        serving.part,
+        container,
+        serving.name,
+        release,
+        annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
+        scheduling=gpu_scheduling(gpu),
+    )

@@ -1,0 +1,87 @@
+"""The condition Schedulable: whether every pod has a node, and if not what it asks for that no node gives. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cortex_kinds.common import CommonSpec
+from cortex_kinds.conditions import ConditionType, Reason
+from cortex_kinds.gpu import GPU
+
+from cortex_operator.cluster import Object
+from cortex_operator.reconcile.finding import Finding, false, true, unknown
+from cortex_operator.reconcile.nodes import asked_labels, lacking
+from cortex_operator.reconcile.pods import condition, is_terminating
+
+_TYPE = ConditionType.SCHEDULABLE
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The cluster's nodes, as far as they were looked at. `unreadable`: why they could not be."""
+
+    items: tuple[Object, ...] = ()
+    seen: bool = False
+    unreadable: str = ""
+
+
+def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
+    """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for."""
+    placed = [pod for pod in pods if is_placed(pod)]
+    return spec.gpu is not None and len(placed) < spec.desired_replicas
+
+
+def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding:
+    """Schedulable, by what the scheduler said of the pods, and by the nodes where it tells more."""
+    living = [pod for pod in pods if not is_terminating(pod)]
+    missing = lacking(spec.gpu, nodes.items) if spec.gpu is not None and nodes.seen else ""
+    refused = next((pod for pod in living if not is_placed(pod) and _verdict(pod).get("status") == "False"), None)
+    if refused is not None:
+        return _refused(refused, spec.gpu, missing)
+    if not living and spec.desired_replicas == 0:
+        return true(_TYPE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: there is nothing to place")
+    if len(living) >= spec.desired_replicas and all(map(is_placed, living)):
+        return true(_TYPE, Reason.PODS_SCHEDULED, _placed(spec.gpu, living))
+    if missing:
+        return false(_TYPE, Reason.NO_MATCHING_NODE, missing)
+    if nodes.unreadable:
+        message = f"whether a node fits shows once there is a pod: {nodes.unreadable}"
+        return unknown(_TYPE, Reason.NODES_NOT_READABLE, message)
+    return unknown(_TYPE, Reason.PENDING, "the scheduler has not seen every pod yet")
+
+
+def is_placed(pod: Object) -> bool:
+    """Whether the pod has a node. A pod that got further than Pending has one, whoever runs it."""
+    status = pod.get("status") or {}
+    far = status.get("phase", "Pending") != "Pending"
+    return far or bool((pod.get("spec") or {}).get("nodeName")) or _verdict(pod).get("status") == "True"
+
+
+def _verdict(pod: Object) -> dict[str, str]:
+    return condition(pod, "PodScheduled")
+
+
+def _placed(gpu: GPU | None, pods: Sequence[Object]) -> str:
+    said = f"all {len(pods)} pods are placed"
+    if gpu is not None and not any((pod.get("spec") or {}).get("nodeName") for pod in pods):
+        return f"{said}; there are no nodes here, so spec.gpu is kept but not enforced"
+    return said
+
+
+def _refused(pod: Object, gpu: GPU | None, missing: str) -> Finding:
+    said, name = _verdict(pod), pod["metadata"]["name"]
+    words = f"the scheduler says of pod {name}: {said.get('message') or 'nothing'}; it asks for {_asked(pod, gpu)}"
+    if missing:
+        return false(_TYPE, Reason.NO_MATCHING_NODE, f"{missing}; {words}")
+    return false(_TYPE, said.get("reason") or Reason.UNSCHEDULABLE, words)
+
+
+def _asked(pod: Object, gpu: GPU | None) -> str:
+    wanted: dict[str, str] = {}
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        resources = container.get("resources") or {}
+        wanted |= {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    amounts = ", ".join(f"{amount} {name}" for name, amount in sorted(wanted.items())) or "nothing in particular"
+    labels = asked_labels(gpu) if gpu is not None else ""
+    return f"{amounts} on a node with {labels}" if labels else amounts

@@ -1,0 +1,219 @@
+"""The condition Schedulable over pods and nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import a_cortex_index
+from cortex_kinds.common import CommonSpec
+from cortex_operator.cluster import Object
+from cortex_operator.reconcile.placement import Nodes, placement, wants_nodes
+
+SAID = "0/9 nodes are available: 9 Insufficient nvidia.com/gpu."
+
+
+def a_spec(gpu: dict[str, Any] | None = None, replicas: int | None = None) -> CommonSpec:
+    return a_cortex_index(spec__gpu=gpu, spec__replicas=replicas).spec
+
+
+def a_pod(name: str = "papers-search-1", **status: Any) -> Object:
+    resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "4", "nvidia.com/gpu": "1"}}
+    return {"metadata": {"name": name}, "spec": {"containers": [{"resources": resources}]}, "status": status}
+
+
+def scheduled(status: str, reason: str = "", message: str = "") -> dict[str, Any]:
+    return {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": status, "reason": reason, "message": message}],
+    }
+
+
+def on_a_node(name: str = "papers-search-1") -> Object:
+    pod = a_pod(name, **scheduled("True"))
+    return {**pod, "spec": {**pod["spec"], "nodeName": "node-1"}}
+
+
+def a_node(name: str, offers: dict[str, str], **labels: str) -> Object:
+    found = {f"nvidia.com/gpu.{key}": value for key, value in labels.items()}
+    return {"metadata": {"name": name, "labels": found}, "status": {"allocatable": offers}}
+
+
+UNPLACED = a_pod(**scheduled("False", "Unschedulable", SAID))
+A100 = a_node("a100", {"nvidia.com/gpu": "8"}, product="NVIDIA-A100-SXM4-80GB", memory="81920")
+L4 = a_node("l4", {"nvidia.com/gpu": "4"}, product="NVIDIA-L4", memory="23034")
+T4 = a_node(
+    "t4", {"nvidia.com/gpu": "40"}, product="Tesla-T4-SHARED", memory="15360", **{"sharing-strategy": "time-slicing"}
+)
+SLICED = a_node("mig", {"nvidia.com/gpu": "56"}, product="NVIDIA-A100-MIG-1g.10gb", memory="9728", **{"slices.gi": "1"})
+CPU = a_node("cpu", {"cpu": "64"})
+ALL = Nodes((A100, L4, T4, SLICED, CPU), seen=True)
+UNREADABLE = Nodes(unreadable="the operator may not list Nodes")
+
+CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[str]]] = [
+    ("all have a node", a_spec(), [on_a_node()], Nodes(), ("True", "PodsScheduled"), ["all 1 pods"]),
+    (
+        "one is missing",
+        a_spec(replicas=2),
+        [on_a_node()],
+        Nodes(),
+        ("Unknown", "Pending"),
+        ["has not seen every pod"],
+    ),
+    ("none is wanted", a_spec(replicas=0), [], Nodes(), ("True", "ScaledToZero"), ["nothing to place"]),
+    ("none was made yet", a_spec(), [], Nodes(), ("Unknown", "Pending"), []),
+    ("the scheduler has not seen it", a_spec(), [a_pod(phase="Pending")], Nodes(), ("Unknown", "Pending"), []),
+    (
+        "no room, and no GPU is asked for",
+        a_spec(),
+        [UNPLACED],
+        Nodes(),
+        ("False", "Unschedulable"),
+        [SAID, "papers-search-1", "2 cpu"],
+    ),
+    (
+        "one of two has no room",
+        a_spec(replicas=2),
+        [on_a_node("a"), UNPLACED],
+        Nodes(),
+        ("False", "Unschedulable"),
+        ["papers-search-1"],
+    ),
+    (
+        "pods that wait behind a gate",
+        a_spec(),
+        [a_pod(**scheduled("False", "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"))],
+        Nodes(),
+        ("False", "SchedulingGated"),
+        ["gates"],
+    ),
+    (
+        "the GPUs are taken",
+        a_spec({}),
+        [UNPLACED],
+        ALL,
+        ("False", "Unschedulable"),
+        [SAID, "1 nvidia.com/gpu on a node with", "sharing-strategy other than mps or time-slicing"],
+    ),
+    (
+        "the nodes may not be read, but the scheduler tells",
+        a_spec({}),
+        [UNPLACED],
+        UNREADABLE,
+        ("False", "Unschedulable"),
+        [SAID],
+    ),
+    (
+        "the nodes may not be read and there is no pod",
+        a_spec({}),
+        [],
+        UNREADABLE,
+        ("Unknown", "NodesNotReadable"),
+        ["may not list Nodes"],
+    ),
+    (
+        "the nodes may not be read but the pods run",
+        a_spec({}),
+        [on_a_node()],
+        UNREADABLE,
+        ("True", "PodsScheduled"),
+        [],
+    ),
+    (
+        "no node offers it",
+        a_spec({"vendor": "AMD"}),
+        [UNPLACED],
+        ALL,
+        ("False", "NoMatchingNode"),
+        ["no node offers amd.com/gpu", SAID],
+    ),
+    (
+        "too many",
+        a_spec({"count": 64}),
+        [],
+        ALL,
+        ("False", "NoMatchingNode"),
+        ["no node offers 64 nvidia.com/gpu, the most is 56"],
+    ),
+    (
+        "another product",
+        a_spec({"products": ["NVIDIA-B200"]}),
+        [UNPLACED],
+        ALL,
+        ("False", "NoMatchingNode"),
+        ["nvidia.com/gpu.product NVIDIA-B200", "NVIDIA-A100-SXM4-80GB", "NVIDIA-L4", "Tesla-T4-SHARED"],
+    ),
+    (
+        "more memory",
+        a_spec({"memory": "140G"}),
+        [UNPLACED],
+        ALL,
+        ("False", "NoMatchingNode"),
+        ["nvidia.com/gpu.memory of at least 126839", "81920"],
+    ),
+    (
+        "each by itself, but not together",
+        a_spec({"memory": "80G", "products": ["NVIDIA-L4"]}),
+        [UNPLACED],
+        ALL,
+        ("False", "NoMatchingNode"),
+        ["meets all of", "NVIDIA-L4", "72480"],
+    ),
+    (
+        "the one with so many shares them",
+        a_spec({"count": 9}),
+        [UNPLACED],
+        Nodes((A100, T4), seen=True),
+        ("False", "NoMatchingNode"),
+        ["9 nvidia.com/gpu", "sharing-strategy other than", "there is time-slicing"],
+    ),
+    (
+        "only slices",
+        a_spec({}),
+        [UNPLACED],
+        Nodes((SLICED,), seen=True),
+        ("False", "NoMatchingNode"),
+        ["without nvidia.com/gpu.slices.gi"],
+    ),
+    (
+        "a slice that is named",
+        a_spec({"products": ["NVIDIA-A100-MIG-1g.10gb"]}),
+        [UNPLACED],
+        Nodes((SLICED,), seen=True),
+        ("False", "Unschedulable"),
+        [SAID],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "pods", "nodes", "value", "parts"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_the_condition_says_whether_there_is_a_node_and_what_is_missing(
+    spec: CommonSpec, pods: list[Object], nodes: Nodes, value: tuple[str, str], parts: list[str]
+) -> None:
+    found = placement(spec, pods, nodes)
+    assert (str(found.status), str(found.reason)) == value
+    for part in parts:
+        assert part in found.message
+
+
+def test_without_nodes_a_pod_that_runs_is_placed_and_it_is_said_that_the_gpu_is_not_enforced() -> None:
+    running = a_pod(phase="Running", conditions=[{"type": "PodScheduled", "status": "True"}])
+    found = placement(a_spec({}), [running], Nodes((), seen=True))
+    assert found.holds
+    assert "not enforced" in found.message
+    assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
+
+
+def test_a_pod_that_is_going_does_not_count() -> None:
+    going = {**UNPLACED, "metadata": {"name": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert placement(a_spec(), [going, on_a_node()], Nodes()).holds
+
+
+def test_the_nodes_are_looked_at_only_while_a_pod_waits_for_a_gpu() -> None:
+    assert wants_nodes(a_spec({}), [UNPLACED])
+    assert wants_nodes(a_spec({}), [])
+    assert not wants_nodes(a_spec({}), [on_a_node()])
+    assert not wants_nodes(a_spec({}, replicas=0), [])
+    assert not wants_nodes(a_spec(), [UNPLACED])
