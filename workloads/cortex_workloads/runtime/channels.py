@@ -4,11 +4,11 @@
         search = HaystackServiceStub(channels.channel("dns:///papers-search-headless.default.svc:50052"))
         reply = await search.Search(request, timeout=5)
 
-Shields callers from where pods are: in a cluster DNS says so; locally the catalogue file, and the connections follow it
-under the same stub. Balances over the pods and tries again by gRPC's own throttled policy, locally once more when the
-catalogue shows other pods: so do not retry around it. Sends the trace context along. Calls raise `errors.CortexError`,
-never AioRpcError. A stub's unary method is awaited once; a streaming one is iterated (close it early with
-`contextlib.aclosing`).
+Shields callers from where pods are: a catalogue says so, and the connections follow it under the same stub; in a
+cluster, for who has none, DNS. Balances over the pods and tries again by gRPC's own throttled policy, and once more
+where pods are now when those it knew are gone: so do not retry around it. Sends the trace context along. Calls raise
+`errors.CortexError`, never AioRpcError. A stub's unary method is awaited once; a streaming one is iterated (close it
+early with `contextlib.aclosing`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileC
 from cortex_workloads.runtime.server import MESSAGE_BYTES
 from cortex_workloads.runtime.settings import Settings
 
-_TARGET: Final = re.compile(r"^dns:///(?P<service>[^.:/]+)\.(?P<namespace>[^.:/]+)\.svc[^:]*:(?P<port>\d+)$")
+_TARGET: Final = re.compile(r"^dns://[^/]*/(?P<service>[^.:/]+)\.(?P<namespace>[^.:/]+)\.svc[^:]*:(?P<port>\d+)$")
 _PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
-_KINDS: Final = {"-search-headless": INDEX, "-graph-headless": WORKFLOW}
+_HEADLESS: Final = "-headless"
+_KINDS: Final = {f"-search{_HEADLESS}": INDEX, f"-graph{_HEADLESS}": WORKFLOW}
 _WAIT_SECONDS: Final = 2.0
-"""How long a call waits for a first ready pod."""
+"""How long a call waits for a first ready pod, and for one in the place of a lost one."""
 _BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
 # Safe for every method: what writes is repeatable by its ids.
 _RETRIES: Final[dict[str, Any]] = {
@@ -59,7 +60,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # Pods of one machine share addresses with pods that died: never reuse their connections.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -142,11 +143,13 @@ class _Channel:
         self._service, self._namespace = match["service"], match["namespace"]
         self._port = _PORT_NAMES.get(int(match["port"]), "grpc")
         self._line: _Line | None = None
+        self._detour: _Line | None = None
         self._version = -1
 
     async def close(self) -> None:
-        if self._line is not None:
-            await self._line.channel.close()
+        for line in (self._line, self._detour):
+            if line is not None:
+                await line.channel.close()
 
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
@@ -163,11 +166,11 @@ class _Channel:
                 return await once(line, request, _left(timeout, started), metadata)
             except grpc.aio.AioRpcError as error:
                 told = self._told(error)
-                if not (_lost(error) and await self._changed(_left(timeout, started))):
+                other = await self._instead(line, _left(timeout, started)) if _lost(error) else None
+                if other is None:
                     raise told from error
-            line = await self._ready(_left(timeout, started))
             try:
-                return await once(line, request, _left(timeout, started), metadata)
+                return await once(other, request, _left(timeout, started), metadata)
             except grpc.aio.AioRpcError as error:
                 raise self._told(error) from error
 
@@ -208,11 +211,7 @@ class _Channel:
         if catalogue.version == self._version:
             return self._line
         self._version = catalogue.version
-        address = _address(
-            (endpoint.address, endpoint.ports[self._port])
-            for endpoint in catalogue.endpoints(self._service, self._namespace)
-            if self._port in endpoint.ports
-        )
+        address = self._address(catalogue)
         if self._line is not None and self._line.address != address:
             self._line.retire()
             self._line = None
@@ -220,17 +219,43 @@ class _Channel:
             self._line = _Line(address, self._retries)
         return self._line
 
-    async def _changed(self, timeout: float | None) -> bool:
-        """Whether the catalogue says something new soon: the pod died, and another may be there. A cluster's DNS has
-        no such moment, gRPC's own tries are all there is."""
-        if self._catalogue is None:
-            return False
+    def _address(self, catalogue: Catalogue) -> str:
+        found = catalogue.endpoints(self._service, self._namespace)
+        return _address(
+            (endpoint.address, endpoint.ports[self._port]) for endpoint in found if self._port in endpoint.ports
+        )
+
+    async def _instead(self, lost: _Line, timeout: float | None) -> _Line | None:
+        """Another line than the one on which nobody answers any more; None when there is none soon."""
         try:
             async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
-                await self._catalogue.changed(self._version)
+                return await (self._past_dns(lost) if self._catalogue is None else self._moved(self._catalogue, lost))
         except TimeoutError:
-            return False
-        return True
+            return None
+
+    async def _moved(self, catalogue: Catalogue, lost: _Line) -> _Line:
+        """The pod died, and the catalogue shows others, or will."""
+        while (line := self._follow(catalogue)) is None or line is lost:
+            await catalogue.changed(self._version)
+        return line
+
+    async def _past_dns(self, lost: _Line) -> _Line:
+        """DNS may name pods that are gone for as long as its caches keep them; what is behind the address of the
+        resource's other Service is always current. The first of both that can be reached."""
+        ready = {asyncio.ensure_future(line.channel.channel_ready()): line for line in (lost, *self._detours())}
+        try:
+            done, _ = await asyncio.wait(ready, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in ready:
+                waiting.cancel()
+        return ready[done.pop()]
+
+    def _detours(self) -> tuple[_Line, ...]:
+        if self._port != "grpc" or not self._service.endswith(_HEADLESS):
+            return ()
+        service = self._service.removesuffix(_HEADLESS)
+        self._detour = self._detour or _Line(self._target.replace(self._service, service, 1), self._retries)
+        return (self._detour,)
 
     def _told(self, error: grpc.aio.AioRpcError) -> errors.CortexError:
         told = errors.from_rpc_error(error)

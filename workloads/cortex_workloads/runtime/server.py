@@ -52,8 +52,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Clients come back and spread over the pods that are new; a stream may end first.
-    ("grpc.max_connection_age_ms", 300_000),
+    # Clients come back, ask DNS again and spread over the pods that are new; a stream may end first.
+    ("grpc.max_connection_age_ms", 60_000),
     ("grpc.max_connection_age_grace_ms", 660_000),
 )
 
