@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 from cortex_testbed import binaries
+from cortex_testbed.paths import BIN
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "charts/datapunk-cortex"
@@ -17,12 +18,15 @@ TRIAL: Final = CHART / "values-trial.yaml"
 Object = dict[str, Any]
 
 
-def helm(*words: str | Path, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-    """helm with no cluster; `values` come after the value files among the words."""
-    command = [binaries.ensure(["helm"]) / "helm", *words, *(["--values", "-"] if values else [])]
+def helm(
+    *words: str | Path, values: Mapping[str, Any] | None = None, kubeconfig: Path | str = os.devnull
+) -> subprocess.CompletedProcess[str]:
+    """helm on a cluster, or on none; `values` come after the value files among the words."""
+    assert not binaries.missing(["helm"]), "these tests need helm: `make binaries` (minutes, once)"
+    command = [BIN / "helm", *words, *(["--values", "-"] if values else [])]
     text = yaml.safe_dump(dict(values)) if values else None
-    # No cluster may be asked, not even one that the person who runs the tests has.
-    env = {**os.environ, "KUBECONFIG": os.devnull}
+    # Never the cluster that the person who runs the tests has.
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     return subprocess.run(list(map(str, command)), input=text, env=env, capture_output=True, text=True, check=False)
 
 
