@@ -48,6 +48,8 @@ class Pace:
     """Between two looks at everything, for events that were missed."""
     pass_limit: float = 60.0
     """A pass that takes longer is ended and tried again."""
+    drain: float = 8.0
+    """How long passes that have begun may take once the engine is told to stop."""
 
 
 class Engine(Generic[K]):
@@ -78,14 +80,17 @@ class Engine(Generic[K]):
 
     async def run(self, stop: asyncio.Event, feed: Feed[K]) -> None:
         """Works until `stop`; passes that have begun are ended in order. Raises what ends the feed."""
-        async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(feed(self)), group.create_task(self._resync())]
-            for _ in range(self._pace.workers):
-                group.create_task(self._work())
-            await stop.wait()
-            for helper in helpers:
-                helper.cancel()
+        helpers = [asyncio.create_task(feed(self)), asyncio.create_task(self._resync())]
+        workers = [asyncio.create_task(self._work()) for _ in range(self._pace.workers)]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([*helpers, *workers, stopping], return_when=asyncio.FIRST_COMPLETED)
             self.queue.close()
+            await asyncio.wait(workers, timeout=self._pace.drain)
+        finally:
+            await _cancel([*helpers, *workers, stopping])
+        for task in done - {stopping}:
+            task.result()
 
     def tell(self, source: Source[K], event: Event) -> None:
         """An event of a source's kind: what it concerns is due."""
@@ -158,6 +163,12 @@ class Engine(Generic[K]):
                 hook(done)
             except Exception:
                 log.exception("a hook of the engine failed")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 Feed = Callable[[Engine[K]], Coroutine[Any, Any, None]]

@@ -1,0 +1,200 @@
+"""kopf's part: it watches the two kinds and what the operator makes, and tells the engine. Nothing else knows kopf.
+
+kopf runs in a thread with an event loop of its own: it takes a loop's signal handlers, and at its end all tasks of the
+loop. Its handlers only pass events on; it writes nothing to any object (no finalizer, no annotation, no Event).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+import kopf
+from cortex_kube import config
+
+from cortex_operator.cluster import Event, EventType
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.engine import Engine, Source
+
+log = logging.getLogger(__name__)
+
+_BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+"""Seconds between the tries of one request: an outage of so long is nothing to speak of."""
+_OUTAGES: Final = frozenset({429, 502, 503, 504})
+_AGAIN: Final = 5.0
+_END_SECONDS: Final = 5.0
+
+Tell = Callable[[Source[ResourceKey], Event], None]
+
+
+class WatchLost(Exception):
+    """A watch ended for good: the operator would be blind. One line that says which error and what to do."""
+
+
+class KopfFeed:
+    """Feeds an engine from kopf's watches in `namespaces`, or everywhere when there are none. `running` hears whether
+    they run."""
+
+    def __init__(self, namespaces: Sequence[str], running: Callable[[bool], None]) -> None:
+        self._namespaces = tuple(namespaces)
+        self._running = running
+
+    async def __call__(self, engine: Engine[ResourceKey]) -> None:
+        """Feeds until it is cancelled. Raises WatchLost; an outage of the API server is waited for."""
+        loop = asyncio.get_running_loop()
+
+        def tell(source: Source[ResourceKey], event: Event) -> None:
+            loop.call_soon_threadsafe(engine.tell, source, event)
+
+        while True:
+            error = await self._once(_registry(engine.sources, tell), _settings(engine.sources))
+            self._running(False)
+            if not _is_outage(error):
+                raise WatchLost(f"a watch ended: {_line(error)}; the operator ends, to begin anew") from error
+            log.warning("the API server is away, the watches begin again: %s", _line(error))
+            await asyncio.sleep(_AGAIN)
+
+    async def _once(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> BaseException:
+        """Until kopf ends; why it did."""
+        loop = asyncio.get_running_loop()
+        thread = _Thread(registry, settings, self._namespaces, lambda: loop.call_soon_threadsafe(self._running, True))
+        thread.start()
+        try:
+            return await asyncio.shield(thread.ended)
+        finally:
+            await thread.end()
+
+
+class _Thread:
+    """One run of kopf."""
+
+    def __init__(
+        self,
+        registry: kopf.OperatorRegistry,
+        settings: kopf.OperatorSettings,
+        namespaces: Sequence[str],
+        ready: Callable[[], object],
+    ) -> None:
+        self._registry, self._settings, self._namespaces, self._ready = registry, settings, namespaces, ready
+        self._home = asyncio.get_running_loop()
+        self.ended: asyncio.Future[BaseException] = self._home.create_future()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        # A daemon: it must not keep the process from ending.
+        threading.Thread(target=self._run, name="kopf", daemon=True).start()
+
+    async def end(self) -> None:
+        if self._loop is not None and self._stop is not None and not self.ended.done():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        await asyncio.wait([self.ended], timeout=_END_SECONDS)
+
+    def _run(self) -> None:
+        error: BaseException = RuntimeError("kopf ended by itself")
+        try:
+            asyncio.run(self._operate())
+        except BaseException as failure:
+            error = failure
+        if not self._home.is_closed():
+            self._home.call_soon_threadsafe(self._set, error)
+
+    def _set(self, error: BaseException) -> None:
+        if not self.ended.done():
+            self.ended.set_result(error)
+
+    async def _operate(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        ready = asyncio.Event()
+        telling = asyncio.create_task(self._tell(ready))
+        try:
+            await kopf.operator(
+                registry=self._registry,
+                settings=self._settings,
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=self._stop,
+                ready_flag=ready,
+            )
+        finally:
+            telling.cancel()
+
+    async def _tell(self, ready: asyncio.Event) -> None:
+        await ready.wait()
+        self._ready()
+
+
+def _settings(sources: Sequence[Source[ResourceKey]]) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.queueing.exit_timeout = 0.5
+    settings.networking.request_timeout = 30.0
+    settings.networking.connect_timeout = 10.0
+    settings.networking.error_backoffs = _BACKOFFS
+    settings.watching.connect_timeout = 10.0
+    settings.watching.inactivity_timeout = 70.0
+    settings.watching.chunk_size = 500
+    settings.process.ultimate_exiting_timeout = 20.0
+    for source in sources:
+        if source.labels:
+            selector = ",".join(f"{name}={value}" for name, value in source.labels.items())
+            settings.watching.label_selectors[_resource(source)] = selector
+    return settings
+
+
+def _registry(sources: Sequence[Source[ResourceKey]], tell: Tell) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    for source in sources:
+        kopf.on.event(*_resource(source), registry=registry, id=source.kind)(_handler(source, tell))
+    return registry
+
+
+def _resource(source: Source[ResourceKey]) -> tuple[str, str, str]:
+    group, _, version = source.api_version.rpartition("/")
+    return group, version, source.kind
+
+
+def _handler(source: Source[ResourceKey], tell: Tell) -> Any:
+    async def on_event(event: Any, **_: Any) -> None:
+        # kopf gives no type to what its first list shows.
+        tell(source, Event(EventType(event["type"] or "ADDED"), event["object"]))
+
+    return on_event
+
+
+async def _login(**_: Any) -> kopf.ConnectionInfo:
+    """The credentials that the operator's own requests use, read anew each time that they are refused."""
+    found: Any = await config.load(None, None)
+    header = await found.get_api_key_with_prefix("BearerToken") or ""
+    scheme, token = header.rpartition(" ")[::2]
+    return kopf.ConnectionInfo(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        insecure=not found.verify_ssl,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        username=found.username or None,
+        password=found.password or None,
+        scheme=scheme or None,
+        token=token or None,
+        proxy_url=found.proxy,
+    )
+
+
+def _is_outage(error: BaseException) -> bool:
+    return getattr(error, "status", None) in _OUTAGES or isinstance(
+        error, (aiohttp.ClientConnectionError, TimeoutError)
+    )
+
+
+def _line(error: BaseException) -> str:
+    said = getattr(error, "message", None) or " ".join(str(error).split()) or type(error).__name__
+    status = getattr(error, "status", None)
+    return f"{said} ({status})" if status else str(said)

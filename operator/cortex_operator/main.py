@@ -1,0 +1,97 @@
+"""The composition root: settings, cluster, data plane, engine, kopf's watches and the HTTP port of one operator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from cortex_kube.client import Api, ConfigError
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from pydantic import ValidationError
+
+from cortex_operator import logs, preflight
+from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.dataplane_grpc import GrpcDataPlane
+from cortex_operator.engine import Pace
+from cortex_operator.handlers import KopfFeed, WatchLost
+from cortex_operator.health import CannotListen, Health
+from cortex_operator.operator import make_engine
+from cortex_operator.settings import OperatorSettings, mistakes
+
+log = logging.getLogger(__name__)
+
+_CODES = {WatchLost: 1, ConfigError: 2, CannotListen: 2, preflight.MissingRights: 3}
+"""Exit codes; 0 after SIGTERM."""
+
+
+def main() -> None:
+    """Runs until SIGTERM or SIGINT. What keeps the operator from its work is one line of the log and an exit code."""
+    try:
+        settings = OperatorSettings()
+    except ValidationError as error:
+        print(f"operator: {mistakes(error)}", file=sys.stderr)
+        sys.exit(2)
+    logs.configure(settings.log_level, settings.pod)
+    try:
+        asyncio.run(_operate(settings))
+    except tuple(_CODES) as error:
+        log.error("%s", error)
+        sys.exit(next(code for kind, code in _CODES.items() if isinstance(error, kind)))
+
+
+async def _operate(settings: OperatorSettings) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = _registry()
+    health = Health(registry)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(health.close)
+        port = await health.serve(settings.listen_host, settings.port_metrics)
+        api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
+        if not await _ends_before(stop, preflight.prepare(api, settings.watch_namespaces, health.wait_for)):
+            return
+        where = ", ".join(settings.watch_namespaces) or "all namespaces"
+        log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers, "port": port})
+        await _work(api, settings, health, registry, stop)
+        log.info("stopped")
+
+
+async def _work(
+    api: Api, settings: OperatorSettings, health: Health, registry: CollectorRegistry, stop: asyncio.Event
+) -> None:
+    cluster = KubernetesCluster(api, settings.watch_namespaces)
+    dataplane = GrpcDataPlane(cluster)
+    pace = Pace(workers=settings.workers)
+    engine = make_engine(cluster, dataplane, settings.release, pace=pace, registry=registry)
+    health.stuck = engine.stuck
+    health.wait_for("the watches")
+    feed = KopfFeed(settings.watch_namespaces, lambda running: health.wait_for("" if running else "the watches"))
+    try:
+        await engine.run(stop, feed)
+    finally:
+        await dataplane.close()
+
+
+async def _ends_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work came to its end before `stop`; raises what it raises."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    await working
+    return True
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry

@@ -1,0 +1,146 @@
+"""What must be there before the operator can work: an API server that answers, its two kinds, and its rights.
+
+Shields the watches from starting into errors that say little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cortex_kinds.base import API_VERSION
+from cortex_kube.client import Api, ApiError, Forbidden, NotFound
+
+log = logging.getLogger(__name__)
+
+_GROUP, _, _VERSION = API_VERSION.partition("/")
+_KINDS: Final = frozenset({"CortexIndex", "CortexWorkflow"})
+_AGAIN: Final = 2.0
+_MADE: Final = ("get", "list", "watch", "create", "patch", "delete")
+_SEEN: Final = ("get", "list", "watch")
+RIGHTS: Final = (
+    (_GROUP, "cortexindexes", _SEEN),
+    (_GROUP, "cortexworkflows", _SEEN),
+    (_GROUP, "cortexindexes/status", ("patch",)),
+    (_GROUP, "cortexworkflows/status", ("patch",)),
+    ("apps", "deployments", _MADE),
+    ("batch", "jobs", _MADE),
+    ("policy", "poddisruptionbudgets", _MADE),
+    ("", "services", _MADE),
+    ("", "serviceaccounts", _MADE),
+    ("", "configmaps", _MADE),
+    ("", "pods", ("list", "watch")),
+    ("", "secrets", ("get",)),
+    ("discovery.k8s.io", "endpointslices", ("list",)),
+)
+"""API group, resource, verbs: what the operator needs in each namespace that it looks at."""
+
+
+class MissingRights(Exception):
+    """The operator may not do its work; one line that names what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class _Right:
+    group: str
+    resource: str
+    verb: str
+    namespace: str
+
+
+async def prepare(api: Api, namespaces: Sequence[str], waiting: Callable[[str], None]) -> None:
+    """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all).
+    Tells `waiting` and the log for what it waits, once per reason. Raises MissingRights."""
+    told = ""
+    while missing := await _what_is_missing(api, namespaces):
+        if missing != told:
+            told = missing
+            waiting(missing)
+            log.warning("waiting for %s", missing)
+        await asyncio.sleep(_AGAIN)
+    if told:
+        log.info("%s is ready: it serves %s", api.server, API_VERSION)
+
+
+async def _check_rights(api: Api, namespaces: Sequence[str]) -> None:
+    wanted = [
+        _Right(group, resource, verb, namespace)
+        for namespace in namespaces or ("",)
+        for group, resource, verbs in RIGHTS
+        for verb in verbs
+    ]
+    gate = asyncio.Semaphore(8)
+
+    async def allowed(right: _Right) -> bool:
+        async with gate:
+            return await _is_allowed(api, right)
+
+    answers = await asyncio.gather(*map(allowed, wanted))
+    missing = [right for right, answer in zip(wanted, answers, strict=True) if not answer]
+    if missing:
+        raise MissingRights(
+            f"the operator's rights (RBAC) lack: {'; '.join(_told(missing))}; install the chart's roles, or with "
+            "rights in some namespaces alone set CORTEX_WATCH_NAMESPACES (value watchNamespaces of the chart) to those"
+        )
+
+
+async def _what_is_missing(api: Api, namespaces: Sequence[str]) -> str:
+    try:
+        missing = await _missing_kinds(api)
+        if not missing:
+            await _check_rights(api, namespaces)
+    except Forbidden as error:
+        raise MissingRights(f"{api.server} does not let the operator ask: {error.message}") from error
+    except ApiError as error:
+        return f"the API server: {error.message}"
+    return missing
+
+
+async def _missing_kinds(api: Api) -> str:
+    crds = "the CustomResourceDefinitions of this release (chart value crds.enabled, or kubectl apply -f crds/)"
+    try:
+        served = await api.request("GET", f"/apis/{_GROUP}/{_VERSION}")
+    except NotFound:
+        others = await _other_versions(api)
+        return f"{API_VERSION}, of which the cluster serves {others} alone: install {crds}" if others else crds
+    lacking = _KINDS - {resource["kind"] for resource in served.get("resources", ())}
+    return f"{', '.join(sorted(lacking))}: install {crds}" if lacking else ""
+
+
+async def _other_versions(api: Api) -> str:
+    try:
+        group = await api.request("GET", f"/apis/{_GROUP}")
+    except NotFound:
+        return ""
+    return ", ".join(version["version"] for version in group.get("versions", ()))
+
+
+async def _is_allowed(api: Api, right: _Right) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    asked: dict[str, Any] = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {
+                "group": right.group,
+                "resource": resource,
+                "subresource": subresource,
+                "verb": right.verb,
+                "namespace": right.namespace,
+            }
+        },
+    }
+    answer = await api.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=asked)
+    return bool(answer.get("status", {}).get("allowed"))
+
+
+def _told(missing: Sequence[_Right]) -> Iterator[str]:
+    places: dict[tuple[str, str], list[str]] = {}
+    for right in missing:
+        name = f"{right.resource}.{right.group}" if right.group else right.resource
+        places.setdefault((right.namespace, name), []).append(right.verb)
+    for (namespace, name), verbs in places.items():
+        yield f"{'/'.join(verbs)} {name} {f'in namespace {namespace}' if namespace else 'in all namespaces'}"

@@ -1,0 +1,79 @@
+"""The operator's environment, as a class: every variable is `CORTEX_` + the field's name in upper case."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from cortex_kinds.common import Resources
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
+
+PREFIX: Final = "CORTEX_"
+_Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+_Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+
+
+class OperatorSettings(BaseSettings):
+    """What the operator reads; which cluster, it takes from the pod's service account or KUBECONFIG."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    namespace: _Namespace = "cortex-system"
+    """Where the operator itself is."""
+    pod: str = "local"
+    """The pod's name, for the logs."""
+    watch_namespaces: tuple[_Namespace, ...] = ()
+    """JSON list; empty: all namespaces, which needs cluster-wide rights."""
+    search_image: Annotated[str, Field(min_length=1)]
+    """Image of search and ingest."""
+    graph_image: Annotated[str, Field(min_length=1)]
+    """Image of graph."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    search_resources: Resources = SEARCH_RESOURCES
+    """Requests and limits of a search pod: JSON {"requests": {}, "limits": {}}."""
+    graph_resources: Resources = GRAPH_RESOURCES
+    """Of a graph pod."""
+    ingest_resources: Resources = SEARCH_RESOURCES
+    """Of an ingest pod."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """How long calls in progress of a workload may take after SIGTERM."""
+    log_level: _Level = "INFO"
+    """Of the operator."""
+    workload_log_level: _Level = "INFO"
+    """Of the workloads."""
+    otlp_endpoint: str = ""
+    """Where the workloads send traces; empty: none are sent."""
+    listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
+    """Address of the HTTP port."""
+    port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """HTTP: /livez, /readyz, /metrics."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many resources are reconciled at the same time."""
+
+    @property
+    def release(self) -> ReleaseSettings:
+        """What the installation decides for its resources."""
+        return ReleaseSettings(
+            search_image=self.search_image,
+            graph_image=self.graph_image,
+            image_pull_policy=self.image_pull_policy,
+            namespace=self.namespace,
+            search_resources=self.search_resources,
+            graph_resources=self.graph_resources,
+            ingest_resources=self.ingest_resources,
+            drain_seconds=self.drain_seconds,
+            log_level=self.workload_log_level,
+            otlp_endpoint=self.otlp_endpoint,
+        )
+
+
+def mistakes(error: ValidationError) -> str:
+    """What is wrong with the environment, one sentence per variable."""
+    return "; ".join(
+        f"the environment variable {PREFIX}{str(mistake['loc'][0]).upper()} is "
+        f"{'not set' if mistake['type'] == 'missing' else 'not valid: ' + mistake['msg']}"
+        for mistake in error.errors()
+    )
