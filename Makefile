@@ -1,10 +1,12 @@
 # Every target makes what it needs: .venv from the pinned and hashed requirements/dev.txt. `make help` lists them.
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
-TESTS ?= tests/unit tests/integration tests/contract
+E2E_TESTS ?= tests/e2e
+TESTS ?= tests/unit tests/integration tests/contract tests/cluster
 
 STAMP := .venv/.made-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 BIN := .venv/bin
+TESTBED := PYTHONPATH=testbed $(BIN)/python -m cortex_testbed
 
 LOCK = .build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-annotate --no-header
@@ -12,15 +14,15 @@ IMAGE_LAYERS := kinds runtime embedding operator gateway search graph
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types tests generate lock bench clean venv
+.PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench clean venv
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Start everything on this machine, index real documents, ask questions. KEEP=1 leaves it up.
 	@$(BIN)/python -m cortex_cli.demo
 
-test: venv check tests ## Everything that must hold: check, then unit, integration and contract tests.
+test: venv check binaries tests ## Everything that must hold: check, then unit, integration, contract and cluster tests.
 
 check: lint types ## What takes seconds: style, layers, generated files, protocol, types.
 
@@ -35,6 +37,19 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	@tools/timed tests $(BIN)/pytest -q -n $(PYTEST_WORKERS) $(TESTS)
+
+binaries: $(STAMP) ## Build what the tests' cluster needs and what is not built yet (Go; minutes, once).
+	@tools/timed binaries env $(TESTBED) binaries
+
+cluster: $(STAMP) ## Start a throw-away Kubernetes with our kinds and fake GPU nodes; prints the KUBECONFIG to export.
+	@$(TESTBED) up
+
+cluster-down: $(STAMP) ## End it.
+	@$(TESTBED) down
+
+e2e: $(STAMP) ## End to end on a real node, this machine (root). KEEP=1 leaves it up.
+	@PYTHONPATH=testbed tools/timed e2e $(BIN)/python -m cortex_testbed.e2e run \
+	  $(BIN)/pytest -q -o faulthandler_timeout=600 $(E2E_TESTS)
 
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py
@@ -54,7 +69,8 @@ lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that 
 	  { echo "# Made by \`make lock\`: the binaries in $${pair#*:}, with the pin of dev.txt."; \
 	    echo "$${pair#*:}" | $(LOCK) --constraint requirements/dev.txt --no-deps -; } >requirements/$${pair%:*}.txt; done
 
-clean: ## Remove .venv, build outputs and caches. Local data in .cortex stays: `cortex down` first, then remove it.
+clean: ## End the cluster; remove .venv, build outputs and caches. Local data in .cortex stays: `cortex down` first, then remove it.
+	@[ ! -x $(BIN)/python ] || $(TESTBED) down
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .build/uv/bin/uv: requirements/lock.txt

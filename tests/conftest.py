@@ -20,7 +20,6 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 import redis
-from cortex_testbed import binaries
 from cortex_testbed.kubectl import Kubectl
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -126,8 +125,6 @@ def state_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run's cluster: "url" is the path of its kubeconfig, "pools" whether it has the fake nodes."""
-    if missing := binaries.missing():
-        pytest.fail(f"the test cluster needs {', '.join(missing)}: `make binaries` (minutes, once)", pytrace=False)
     return _shared("cluster", ["-m", "cortex_testbed.keeper"], request.config, tmp_path_factory)
 
 

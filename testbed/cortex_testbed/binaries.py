@@ -35,7 +35,7 @@ class Binary:
     @property
     def stamp(self) -> str:
         """What it is built of; another text means another binary."""
-        files = sorted((MODULES / self.module).glob("go.*")) if self.module else []
+        files = sorted((MODULES / self.module).iterdir()) if self.module else []
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         return f"{self.package} {self.version} {self.ldflags} {digest}\n"
 
@@ -65,6 +65,7 @@ BINARIES: Final = {
     "coredns": Binary("github.com/coredns/coredns", "v1.15.0"),
     "kubeconform": Binary("github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0"),
     "kind": Binary("sigs.k8s.io/kind", "v0.31.0"),
+    "kind-config": Binary(".", "v0.31.0", "kind"),
 }
 PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 """A control plane with fake nodes."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from cortex_testbed import binaries
 from cortex_testbed.errors import BedError
 
 VARIABLE: Final = "CORTEX_TEST_CLUSTER"
@@ -21,6 +23,12 @@ class Choice:
 
     kind: str
     reason: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The binaries."""
+        kind = () if shutil.which("kind") else ("kind",)
+        return {PLANE: binaries.PLANE, KIND: ("kubectl", "kwok", *kind), EXISTING: ("kubectl",)}[self.kind]
 
     def __str__(self) -> str:
         what = {

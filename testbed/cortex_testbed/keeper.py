@@ -2,7 +2,7 @@
 
     python -m cortex_testbed.keeper DIRECTORY [OWNER_PID]
 
-Writes to DIRECTORY.json {"url": kubeconfig, "pools": whether it has fake nodes, "says": which cluster and why,
+Writes to DIRECTORY.json {"kind", "url": kubeconfig, "pools": whether it has fake nodes, "says": which cluster and why,
 "keeper": its process id, "start_time"} when all answers, or {"error"}. Without an owner it stays until SIGTERM.
 """
 
@@ -21,13 +21,13 @@ from typing import Final
 from cortex_cli.local.launch import write_private
 from cortex_cli.local.processes import start_time
 
-from cortex_testbed import choice, crds, pools
+from cortex_testbed import binaries, choice, crds, pools
 from cortex_testbed.errors import BedError
 from cortex_testbed.existing import Existing
 from cortex_testbed.kind import Kind
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.plane import Plane
-from cortex_testbed.processes import Processes
+from cortex_testbed.processes import Processes, end_with_parent
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CLUSTERS: Final = {choice.PLANE: Plane, choice.KIND: Kind, choice.EXISTING: Existing}
@@ -42,8 +42,11 @@ def main(directory: Path, owner: int | None) -> None:
     """Returns when the cluster is gone."""
     for number in STOPS:
         signal.signal(number, _stop)
+    end_with_parent(signal.SIGTERM)  # until all answers: a start that nobody waits for is given up
     try:
         chosen = choice.choose()
+        if missing := binaries.missing(chosen.needs):
+            raise BedError(f"{', '.join(missing)} must be built first: make binaries (minutes, once)")
         _keep(chosen, CLUSTERS[chosen.kind](directory), owner)
     except BedError as error:
         report(directory, error=str(error))
@@ -65,7 +68,10 @@ def _keep(chosen: choice.Choice, cluster: Plane | Kind | Existing, owner: int | 
             kwok = pools.start(cluster.kubeconfig, kwok.directory)
         mine = [kwok, *([cluster.processes] if isinstance(cluster, Plane) else [])]
         me = {"keeper": os.getpid(), "start_time": start_time(os.getpid())}
-        report(directory, url=str(cluster.kubeconfig), pools=bool(kwok.names()), says=str(chosen), **me)
+        end_with_parent(0)
+        report(
+            directory, kind=chosen.kind, url=str(cluster.kubeconfig), pools=bool(kwok.names()), says=str(chosen), **me
+        )
         select.select([*watched, *(pidfd for some in mine for pidfd in some.pidfds())], [], [])
         if ended := next((name for some in mine if (name := some.ended())), ""):
             raise BedError(f"{ended} ended by itself; its log is below {directory}")

@@ -89,7 +89,7 @@ class Processes:
         pid = self.pid(name)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                _end(pid, grace_seconds)
+                end(pid, grace_seconds)
         if started := self._started.pop(name, None):
             started.wait()
         self._record(name).unlink(missing_ok=True)
@@ -98,7 +98,8 @@ class Processes:
         return self.directory / "processes" / f"{name}.json"
 
 
-def _end(pid: int, grace_seconds: float) -> None:
+def end(pid: int, grace_seconds: float) -> None:
+    """SIGTERM, then SIGKILL; returns when it has ended. Raises ProcessLookupError."""
     pidfd = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
@@ -113,5 +114,10 @@ def _has_ended(pidfd: int, seconds: float) -> bool:
     return bool(select.select([pidfd], [], [], seconds)[0])
 
 
+def end_with_parent(number: int) -> None:
+    """This process gets the signal when the thread that started it is gone; 0: nothing."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
 def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
