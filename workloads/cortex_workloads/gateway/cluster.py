@@ -37,6 +37,7 @@ async def followed(namespaces: Sequence[str], health: Health) -> AsyncIterator[C
 
 
 async def _tell(catalogue: KubernetesCatalogue, health: Health, server: str) -> None:
+    said = State(False)
     async for state in catalogue.states():
         if state.ok:
             await health.ok(CATALOGUE)
@@ -44,9 +45,13 @@ async def _tell(catalogue: KubernetesCatalogue, health: Health, server: str) -> 
             _log.info("the catalogue follows %s", server, extra={"indexes": found[INDEX], "workflows": found[WORKFLOW]})
         else:
             await health.failing(CATALOGUE, state.reason, state.message)
+        if state.reason != said.reason or not state.resources <= said.resources:
+            said = state
             _say(state)
 
 
 def _say(state: State) -> None:
-    level = {"Starting": logging.DEBUG, "ResourcesMissing": logging.INFO}.get(state.reason, logging.WARNING)
-    _log.log(level, state.message)
+    # A trouble that gets smaller is not told again.
+    if state.message:
+        level = {"Starting": logging.DEBUG, "ResourcesMissing": logging.INFO}.get(state.reason, logging.WARNING)
+        _log.log(level, state.message)

@@ -52,11 +52,12 @@ class Source:
 @dataclass(frozen=True)
 class State:
     """Whether the catalogue is complete and followed; if not, why (`reason`: Starting, Forbidden, ResourcesMissing,
-    APIServerUnavailable) and what to do about it."""
+    APIServerUnavailable), what to do about it and which `resources` it is about."""
 
     ok: bool
     reason: str = ""
     message: str = ""
+    resources: frozenset[str] = frozenset()
 
 
 class KubernetesCatalogue(Held):
@@ -99,8 +100,9 @@ class KubernetesCatalogue(Held):
         for kind, reason, words in _TOLD:
             found = {source: error for source, error in self._troubles.items() if isinstance(error, kind)}
             if found:
-                names = sorted({source.resource for source in found})
-                return State(False, reason, words.format(names=", ".join(names), said=next(iter(found.values()))))
+                resources = frozenset(source.resource for source in found)
+                message = words.format(names=", ".join(sorted(resources)), said=next(iter(found.values())))
+                return State(False, reason, message, resources)
         if self._waited_for:
             return State(False, "Starting", "the first lists of the API server are not there yet")
         return State(True)
