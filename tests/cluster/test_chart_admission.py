@@ -79,7 +79,7 @@ def test_every_pod_passes_the_restricted_standard(
     install("--values", TRIAL)
     found = pods(api_server, namespace)
 
-    assert sorted(found) == ["cortex-api", "cortex-lake", "cortex-operator", "cortex-state"]
+    assert sorted(found) == [f"datapunk-cortex-{role}" for role in ("api", "lake", "operator", "state")]
     for pod in found.values():
         assert refused(kubectl, namespace, pod) == ""
         loose = copy.deepcopy(pod)
@@ -98,7 +98,7 @@ def test_controllers_make_the_pods(kubectl: Kubectl, namespace: str, install: In
 
 def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespace: str, install: Install) -> None:
     install()
-    operator, gateway = (f"system:serviceaccount:{namespace}:cortex-{name}" for name in ("operator", "api"))
+    operator, gateway = (f"system:serviceaccount:{namespace}:datapunk-cortex-{name}" for name in ("operator", "api"))
     granted = [
         may("watch", GROUP, "cortexindexes"),
         may("patch", GROUP, "cortexworkflows/status", "default"),
@@ -129,7 +129,7 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
 
 def test_a_namespaced_release_serves_its_namespaces_alone(kubectl: Kubectl, namespace: str, install: Install) -> None:
     install(watchNamespaces=[namespace])
-    operator, gateway = (f"system:serviceaccount:{namespace}:cortex-{name}" for name in ("operator", "api"))
+    operator, gateway = (f"system:serviceaccount:{namespace}:datapunk-cortex-{name}" for name in ("operator", "api"))
     rights = [("watch", GROUP, "cortexindexes"), ("patch", "apps", "deployments"), ("get", "", "secrets")]
 
     assert review(kubectl, operator, [may(*right, namespace) for right in rights]) == [True] * 3

@@ -27,7 +27,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     own.stop()
 
 
-def release(plane: Path, verb: str, *words: str | Path, name: str = "datapunk-cortex") -> str:
+def release(plane: Path, verb: str, *words: str | Path, name: str = "cortex") -> str:
     """What helm said; fails with its message."""
     chart = () if verb == "uninstall" else (CHART,)
     done = helm(verb, name, *chart, f"--namespace={SYSTEM}", *words, kubeconfig=plane)
@@ -91,9 +91,9 @@ def test_a_release_goes_without_what_people_made_and_comes_back_to_it(plane: Pat
 
     release(plane, "uninstall", "--wait", "--timeout=60s")
     left = "deployments,statefulsets,services,serviceaccounts,secrets,poddisruptionbudgets"
-    own = kubectl.get(left, f"--namespace={SYSTEM}", "--selector=app.kubernetes.io/instance=datapunk-cortex")
+    own = kubectl.get(left, f"--namespace={SYSTEM}", "--selector=app.kubernetes.io/instance=cortex")
     assert own["items"] == []
-    bound = kubectl.get("clusterroles,clusterrolebindings", "--selector=app.kubernetes.io/instance=datapunk-cortex")
+    bound = kubectl.get("clusterroles,clusterrolebindings", "--selector=app.kubernetes.io/instance=cortex")
     assert bound["items"] == []
     assert identities(kubectl) == before
 

@@ -30,7 +30,7 @@ def helm(
     return subprocess.run(list(map(str, command)), input=text, env=env, capture_output=True, text=True, check=False)
 
 
-def render(*words: str | Path, values: Mapping[str, Any] | None = None, release: str = "datapunk-cortex") -> str:
+def render(*words: str | Path, values: Mapping[str, Any] | None = None, release: str = "cortex") -> str:
     """`helm template` into the namespace cortex-system; fails with helm's message."""
     done = helm("template", release, CHART, "--namespace", "cortex-system", *words, values=values)
     assert done.returncode == 0, done.stderr
@@ -39,7 +39,7 @@ def render(*words: str | Path, values: Mapping[str, Any] | None = None, release:
 
 def refusal(*words: str | Path, values: Mapping[str, Any] | None = None) -> str:
     """What `helm template` says against these values; fails when it takes them."""
-    done = helm("template", "datapunk-cortex", CHART, *words, values=values)
+    done = helm("template", "cortex", CHART, *words, values=values)
     assert done.returncode != 0, "helm took the values"
     return done.stderr
 

@@ -1,9 +1,14 @@
 {{/* Names, labels and images. */}}
 
-{{/* 46 characters leave room for the longest suffix, and for what a StatefulSet adds to it. */}}
+{{/* "cortex" is the usual release: its objects have the chart's name. 46 characters leave room for the longest suffix,
+and for what a StatefulSet adds to it. */}}
 {{- define "cortex.fullname" -}}
 {{- $name := .Release.Name }}
-{{- if not (contains "cortex" $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end }}
+{{- if eq $name "cortex" }}
+{{- $name = .Chart.Name }}
+{{- else if not (contains "cortex" $name) }}
+{{- $name = printf "%s-%s" $name .Chart.Name }}
+{{- end }}
 {{- .Values.fullnameOverride | default $name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 

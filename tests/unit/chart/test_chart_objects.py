@@ -22,8 +22,9 @@ def env(found: list[Object], container: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("release", "service"),
     [
+        ("cortex", "datapunk-cortex-api"),
         ("datapunk-cortex", "datapunk-cortex-api"),
-        ("cortex", "cortex-api"),
+        ("team-cortex", "team-cortex-api"),
         ("search", "search-datapunk-cortex-api"),
         ("a" * 53, "a" * 46 + "-api"),
     ],
