@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from cortex_testbed import evidence
+from cortex_testbed import evidence, images
 from cortex_testbed.bed import DIRECTORY, Bed, attach
 from cortex_testbed.errors import BedError
 
@@ -29,6 +29,13 @@ def bed() -> Bed:
 def api_server(bed: Bed) -> Path:
     """An admin's kubeconfig of the bed: `namespace` and `kubectl` are on it here."""
     return bed.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def python_image(bed: Bed) -> str:
+    """The name of an image of ours that has Python, on the node."""
+    bed.import_image(images.build("operator"))
+    return images.reference("operator")
 
 
 @pytest.hookimpl(wrapper=True)
