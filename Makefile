@@ -14,7 +14,7 @@ IMAGE_LAYERS := kinds runtime embedding operator gateway search graph
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench clean venv
+.PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench images clean venv
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
