@@ -13,6 +13,8 @@ Resource = CortexIndex | CortexWorkflow
 INDEX_LABEL: Final = "cortex.datapunk.io/index"
 WORKFLOW_LABEL: Final = "cortex.datapunk.io/workflow"
 REVISION_LABEL: Final = "cortex.datapunk.io/revision"
+MANAGED: Final = {"app.kubernetes.io/managed-by": "cortex-operator"}
+"""The label of every object that the operator makes, and of their pods."""
 
 _NAME: Final = "app.kubernetes.io/name"
 _INSTANCE: Final = "app.kubernetes.io/instance"
@@ -43,7 +45,7 @@ class Part:
         return {
             **self.selector,
             "app.kubernetes.io/part-of": "datapunk-cortex",
-            "app.kubernetes.io/managed-by": "cortex-operator",
+            **MANAGED,
             _LABEL_OF_KIND[self.resource.kind]: self.resource.metadata.name,
         }
 

@@ -10,7 +10,7 @@ from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import Event, EventType, Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.engine import Source
-from cortex_operator.manifests.labels import INDEX_LABEL, WORKFLOW_LABEL
+from cortex_operator.manifests.labels import INDEX_LABEL, MANAGED, WORKFLOW_LABEL
 from cortex_operator.reconcile.serving import why_not_serving
 
 OWNED: Final = (
@@ -33,7 +33,7 @@ def sources() -> list[Source[ResourceKey]]:
     return [
         Source(API_VERSION, "CortexIndex", uses.of_index),
         Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
-        *(Source(api_version, kind, of_owned) for api_version, kind in OWNED),
+        *(Source(api_version, kind, of_owned, MANAGED) for api_version, kind in OWNED),
     ]
 
 

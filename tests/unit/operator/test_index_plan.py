@@ -79,6 +79,15 @@ def kinds(planned: Plan) -> list[str]:
 
 SECRET = MissingSecret("default", "cortex-lake", "dsn", False, "postgresql://HOST/DB")
 ABSENT = {"deployment": None, "pods": (), "description": None, "unreachable": "there is no pod to ask"}
+UNPLACED: Object = {
+    "metadata": {"name": "pod-b"},
+    "status": {
+        "phase": "Pending",
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+        ],
+    },
+}
 UNREAD = Description("pod-a", False, missing=(Dependency("Lake", "LakeUnreachable", "no answer; is it up?"),))
 STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
     (
@@ -146,6 +155,29 @@ STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         {"missing_secrets": (SECRET,)},
         {"Ready": ("True", "Ready"), "DependenciesReady": ("False", "SecretNotFound")},
         15,
+    ),
+    (
+        "no node has room and nothing runs",
+        {
+            "deployment": deployed(replicas=1, readyReplicas=0),
+            "pods": (UNPLACED,),
+            "description": None,
+            "unreachable": "no pod answers",
+        },
+        {"Ready": ("False", "Unschedulable"), "Schedulable": ("False", "Unschedulable")},
+        15,
+    ),
+    (
+        "no node has room for the new pod and the old one builds",
+        {"deployment": deployed(replicas=2, updatedReplicas=1), "pods": ({"metadata": {"name": "pod-a"}}, UNPLACED)},
+        {"Ready": ("False", "Unschedulable"), "Reconciling": ("True", "Unschedulable")},
+        2,
+    ),
+    (
+        "the Service does not list the ready pods",
+        {"description": None, "unreachable": "no pod yet", "unlisted": "Service papers-search-headless lists none"},
+        {"Ready": ("False", "NotInEndpoints"), "DataPlaneReachable": ("False", "NoPodAnswers")},
+        2,
     ),
     (
         "the cluster refused an object",

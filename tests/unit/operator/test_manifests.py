@@ -147,6 +147,29 @@ def test_the_container_reads_back_what_was_rendered(monkeypatch: pytest.MonkeyPa
             assert read.indexes["tickets"] == "dns:///tickets-search-headless.research.svc:50052"
 
 
+def test_a_setting_that_changes_rolls_the_pods_and_nothing_secret_stands_in_the_config_map() -> None:
+    def annotations(**spec: Any) -> dict[str, str]:
+        found = index_objects(a_cortex_index(**spec), RELEASE)[-1]["spec"]["template"]["metadata"]["annotations"]
+        return dict(found)
+
+    assert annotations() != annotations(spec__retrieval__topK=3)
+    assert annotations() == annotations(spec__replicas=3, spec__resources={"limits": {"cpu": "8"}})
+    for objects in (full_index(), workflow()):
+        config = of_kind(objects, "ConfigMap")
+        assert config is not None
+        assert not {"CORTEX_LAKE_DSN", "CORTEX_STATE_URL", "CORTEX_POD"} & config["data"].keys()
+        assert not [name for name in config["data"] if name.startswith("CORTEX_PORT_")]
+
+
+@pytest.mark.parametrize(("replicas", "budget"), [(None, False), (0, False), (1, False), (2, True), (9, True)])
+def test_a_budget_keeps_all_pods_but_one_and_never_the_only_one(replicas: int | None, budget: bool) -> None:
+    for objects in (
+        index_objects(a_cortex_index(spec__replicas=replicas), RELEASE),
+        workflow_objects(a_cortex_workflow(spec__replicas=replicas), RELEASE),
+    ):
+        assert (of_kind(objects, "PodDisruptionBudget") is not None) == budget
+
+
 def test_the_operators_own_environment_does_not_leak_into_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     before = (plain_index(), ingest(), workflow())
     for name in ("LOG_LEVEL", "PORT_GRPC", "LAKE_POOL_SIZE", "REVISION", "CATALOGUE_FILE"):

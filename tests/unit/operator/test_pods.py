@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from cortex_kinds.conditions import Reason
 from cortex_operator.cluster import Object
-from cortex_operator.reconcile.pods import culprit
+from cortex_operator.reconcile.pods import culprit, unready
 from cortex_operator.reconcile.rollout import rollout
 from objects import a_deployment
 
@@ -144,3 +144,44 @@ def test_a_rollout_that_ran_out_of_time_has_failed() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     assert rollout(deployed(readyReplicas=0, conditions=[late]), (), NOW).failed
     assert not rollout(deployed(generation=3, readyReplicas=0, conditions=[late]), (), NOW).failed
+
+
+def running(since: datetime, *, ready: bool = False, started: bool = True) -> Object:
+    probes = {
+        "startupProbe": {"grpc": {"port": 50052, "service": "liveness"}},
+        "readinessProbe": {"grpc": {"port": 50052, "service": ""}},
+    }
+    state = {"running": {"startedAt": since.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+    pod = a_pod(containerStatuses=[{"name": "search", "ready": ready, "started": started, "state": state}])
+    return {**pod, "spec": {"containers": [{"name": "search", **probes}]}}
+
+
+def test_a_pod_that_runs_for_long_without_getting_ready_leads_to_its_probe() -> None:
+    since = NOW - timedelta(seconds=61)
+    said = unready([running(since)], NOW)
+    for part in ("papers-search-1", "search", "2026-01-01T11:58:59Z", "readiness probe", "gRPC port 50052"):
+        assert part in said
+    assert "startup probe (gRPC port 50052, service 'liveness')" in unready([running(since, started=False)], NOW)
+    assert unready([running(since)], NOW) == unready([running(since)], NOW + timedelta(minutes=5))
+
+
+def test_a_pod_that_just_started_or_is_ready_is_not_spoken_of() -> None:
+    assert unready([running(NOW - timedelta(seconds=59))], NOW) == ""
+    assert unready([running(NOW - timedelta(hours=1), ready=True)], NOW) == ""
+    assert unready([a_pod(**waiting("ContainerCreating"))], NOW) == ""
+
+
+def test_a_rollout_says_why_it_does_not_get_on() -> None:
+    late = rollout(deployed(readyReplicas=0), (running(NOW - timedelta(minutes=2)),), NOW)
+    assert late.reason is Reason.PODS_STARTING
+    assert "readiness probe" in late.message
+
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: gpus"}
+    none = rollout(deployed(replicas=0, updatedReplicas=0, readyReplicas=0, conditions=[refused]), (), NOW)
+    assert none.reason is Reason.PODS_REFUSED
+    assert "exceeded quota: gpus" in none.message
+
+    crashing = rollout(deployed(readyReplicas=0, conditions=[refused]), (a_pod(**waiting("CrashLoopBackOff")),), NOW)
+    assert crashing.reason is Reason.POD_FAILING
+    unplaced = rollout(deployed(readyReplicas=0), (a_pod(**CASES[4][1]),), NOW)
+    assert unplaced.reason is Reason.UNSCHEDULABLE

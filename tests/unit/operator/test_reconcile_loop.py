@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
-from cortex_operator.cluster import ApplyResult, Invalid, MemoryCluster, Object, ObjectKey, Unavailable
+from cortex_operator.cluster import (
+    ApplyResult,
+    Forbidden,
+    Invalid,
+    MemoryCluster,
+    NotFound,
+    Object,
+    ObjectKey,
+    Unavailable,
+)
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings
@@ -63,6 +72,14 @@ async def test_what_the_cluster_refuses_stalls_the_resource_with_the_clusters_wo
     assert again == 300
 
 
+async def test_a_right_that_is_missing_is_said_in_the_resource() -> None:
+    cluster = Refusing()
+    cluster.error = Forbidden("deployments.apps is forbidden: may not patch in default")
+    await (await reconciler(cluster))(KEY)
+    found = await conditions(cluster)
+    assert found["Ready"] == ("False", "ApplyRefused", "deployments.apps is forbidden: may not patch in default")
+
+
 async def test_a_cluster_that_does_not_answer_is_the_engines_business() -> None:
     cluster = Refusing()
     cluster.error = Unavailable("the API server is away", retry_after=3)
@@ -109,3 +126,80 @@ async def test_a_resource_that_is_gone_or_going_is_left_alone() -> None:
     cluster.writes.clear()
     assert await reconcile(KEY) is None
     assert cluster.writes == []
+
+
+BUDGET = ObjectKey("policy/v1", "PodDisruptionBudget", "default", "papers-search")
+
+
+async def test_the_budget_comes_with_the_second_replica_and_goes_with_it() -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    await cluster.apply(a_cortex_index_manifest(spec__replicas=2))
+    await reconcile(KEY)
+    assert (await cluster.get(BUDGET))["spec"]["maxUnavailable"] == 1
+    await cluster.apply(a_cortex_index_manifest(spec__replicas=1))
+    await reconcile(KEY)
+    with pytest.raises(NotFound):
+        await cluster.get(BUDGET)
+
+
+async def test_a_budget_of_somebody_else_stays() -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    theirs = {"name": BUDGET.name, "namespace": "default"}
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "theirs"}}}
+    await cluster.apply({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": theirs, "spec": spec})
+    await reconcile(KEY)
+    assert (await cluster.get(BUDGET))["spec"] == spec
+
+
+class WithNodes(MemoryCluster):
+    """A cluster whose nodes may be read or not; counts how often they are."""
+
+    allowed = True
+    looks = 0
+
+    async def list(self, api_version: str, kind: str, **options: Any) -> list[Object]:
+        if kind == "Node":
+            self.looks += 1
+            if not self.allowed:
+                raise Forbidden("nodes is forbidden: may not list at the cluster scope")
+        return await super().list(api_version, kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "told"), [(True, ("False", "NoMatchingNode")), (False, ("Unknown", "NodesNotReadable"))]
+)
+async def test_the_nodes_are_read_for_a_gpu_and_if_they_may_not_be_it_is_said(
+    allowed: bool, told: tuple[str, str]
+) -> None:
+    cluster = WithNodes()
+    cluster.allowed = allowed
+    reconcile = await reconciler(cluster)
+    await reconcile(KEY)
+    assert cluster.looks == 0
+    await cluster.apply(a_cortex_index_manifest(spec__gpu={}))
+    await reconcile(KEY)
+    status = (await cluster.get(INDEX))["status"]
+    found = next(c for c in status["conditions"] if c["type"] == "Schedulable")
+    assert (found["status"], found["reason"]) == told
+    assert cluster.looks == 1
+
+
+async def test_ready_pods_that_the_service_does_not_list_are_not_ready_for_anybody() -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    await reconcile(KEY)
+    deployment = await cluster.get(ObjectKey("apps/v1", "Deployment", "default", "papers-search"))
+    meta = {**deployment["spec"]["template"]["metadata"], "name": "papers-search-1", "namespace": "default"}
+    await cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": []}})
+    up = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    await cluster.patch_status(ObjectKey("v1", "Pod", "default", "papers-search-1"), up)
+    counts = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+    await cluster.patch_status(ObjectKey.of(deployment), counts)
+    await reconcile(KEY)
+    found = await conditions(cluster)
+    assert found["Ready"][:2] == ("False", "NotInEndpoints")
+    assert "papers-search-headless" in found["Ready"][2]
+    assert "papers-search-1" in found["Ready"][2]
+    assert found["Schedulable"][:2] == ("True", "PodsScheduled")
