@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cortex_cli.local.launch import write_private
+
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.node import chains, leftovers, network, sysctls
@@ -19,6 +20,7 @@ from cortex_testbed.node.containerd import Containerd
 from cortex_testbed.node.node import Node
 from cortex_testbed.paths import ROOT
 from cortex_testbed.plane import Plane, PlaneOptions
+from cortex_testbed.processes import Processes
 
 DIRECTORY: Final = ROOT / ".build" / "e2e"
 OPTIONS: Final = PlaneOptions(
@@ -48,6 +50,12 @@ class Bed:
         return Kubectl(self.kubeconfig)
 
     @property
+    def dead(self) -> list[str]:
+        """The parts that have ended by themselves."""
+        parts = [Processes(self.directory / name) for name in ("plane", "node")]
+        return [name for part in parts for name in part.names() if part.pid(name) is None]
+
+    @property
     def logs(self) -> list[Path]:
         """Folders and files: of the control plane, of the node with all its pods, of the keeper."""
         return [self.directory / "plane" / "logs", self.directory / "node" / "logs", keeper_log(self.directory)]
@@ -59,11 +67,15 @@ class Bed:
 
 def attach(directory: Path = DIRECTORY) -> Bed:
     """The bed of a folder, which another process started. Raises BedError when it is not up."""
-    kubeconfig = directory / "plane" / "admin.kubeconfig"
-    now = holder()
-    if now is None or now.directory != directory or "ready" not in read_state(directory):
+    if not is_up(directory):
         raise BedError("no bed is up: `make e2e` brings one, as does `python -m cortex_testbed.e2e up`")
-    return Bed(directory, kubeconfig)
+    return Bed(directory, directory / "plane" / "admin.kubeconfig")
+
+
+def is_up(directory: Path) -> bool:
+    """Whether a bed of this folder has come up and has its keeper."""
+    now = holder()
+    return now is not None and now.directory == directory and "ready" in read_state(directory)
 
 
 def start(directory: Path, claim: Claim, say: Callable[[str], None]) -> tuple[Plane, Node]:

@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 from cortex_testbed import bed, binaries
 from cortex_testbed.errors import BedError
 from cortex_testbed.node import packages
-from cortex_testbed.node.claim import Claim, holder
+from cortex_testbed.node.claim import Claim, holder, is_clean
 
 DOWN_SECONDS: Final = 60.0
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -37,9 +37,12 @@ def up(directory: Path) -> bed.Bed:
     """Returns when the node is Ready; at once when it is. Raises BedError."""
     packages.ensure(say)
     binaries.ensure(binaries.NODE, say)
-    now = holder()
-    if now and now.directory == directory and "ready" in bed.read_state(directory):
-        return bed.attach(directory)
+    if bed.is_up(directory):
+        one = bed.attach(directory)
+        if not one.dead:
+            return one
+        say(f"{', '.join(one.dead)} of the bed that is up ended: taking it down, and up again")
+        down(directory)
     directory.mkdir(parents=True, exist_ok=True)
     bed.write_state(directory)
     keeper = _start_keeper(directory)
@@ -62,11 +65,14 @@ def up(directory: Path) -> bed.Bed:
 def down(directory: Path) -> None:
     """Returns when every trace is gone; also of a bed that was killed. Raises BedError."""
     now = holder()
-    if now and now.directory == directory:
-        _end(now.keeper)
-    elif now:
+    if now and now.directory != directory:
         say(f"Not up here; the bed of {now.directory} is, and stays")
         return
+    if is_clean():
+        say("No bed is up, and none has left anything on this machine")
+        return
+    if now:
+        _end(now.keeper)
     claim = Claim()
     left = claim.take()
     bed.clean(left, say)
@@ -80,6 +86,8 @@ def status(directory: Path) -> None:
     """Says how it stands. Raises BedError when it is not up."""
     one = bed.attach(directory)
     say(f"export KUBECONFIG={one.kubeconfig}\nLogs: {' '.join(map(str, one.logs))}")
+    if one.dead:
+        say(f"Ended by itself: {', '.join(one.dead)}")
     say(one.kubectl("get", "nodes,pods", "--all-namespaces", "--output=wide").rstrip())
 
 
@@ -107,8 +115,7 @@ def keep(directory: Path) -> None:
         while True:
             pidfds = [*plane.processes.pidfds(), *node.processes.pidfds()]
             select.select(pidfds, [], [])
-            ended = plane.processes.ended() or node.processes.ended()
-            say(f"{time.ctime()} {ended} ended by itself; the rest goes on, for whoever wants to know why")
+            say(f"{time.ctime()} ended by itself: {', '.join(bed.attach(directory).dead)}; the rest goes on")
             for pidfd in pidfds:
                 os.close(pidfd)
     except BedError as error:

@@ -29,8 +29,8 @@ FOREIGN = "CNI-0123456789abcdef01234567"
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """What looks like the bed's but is another's: a chain of CNI with its rule, a chain like Docker's, a network
-    namespace, a shim (the process)."""
+    """What looks like the bed's but is another's: a chain of CNI with its rule, a chain and a policy like Docker's, a
+    network namespace, a shim (the process)."""
     comment = 'name: "podman" id: "1"'
     rules = [
         ["-N", FOREIGN],
@@ -39,6 +39,7 @@ def foreign(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     ]
     for rule in rules:
         subprocess.run(["iptables", "-t", "nat", *rule], check=True)
+    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
     subprocess.run(["ip", "netns", "add", "cni-foreign"], check=True)
     shim = Path(shutil.copy(shutil.which("sleep") or "", tmp_path / "containerd-shim-runc-v2"))
     process = subprocess.Popen([shim, "1000"])
@@ -46,6 +47,7 @@ def foreign(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.kill()
     process.wait()
     subprocess.run(["ip", "netns", "delete", "cni-foreign"], check=True)
+    subprocess.run(["iptables", "-P", "FORWARD", "ACCEPT"], check=True)
     for rule in (["-D", *rules[1][1:]], ["-X", FOREIGN], ["-X", "DOCKER-TEST"]):
         subprocess.run(["iptables", "-t", "nat", *rule], check=True)
 

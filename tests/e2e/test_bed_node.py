@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import pytest
 from cortex_testbed.bed import Bed
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.node.network import NAME
-from node_pods import PORT, SERVER, SLEEPER, addresses, pod, service, start
+from node_pods import PORT, SERVER, SLEEPER, addresses, eventually, pod, service, start
 
 CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 CALL = f"import socket; print(socket.create_connection(('{{host}}', {PORT}), timeout=5).recv(100).decode())"
@@ -39,6 +38,11 @@ class Neighbours:
         """What a Python program prints in the client."""
         return self.kubectl("exec", "client", *self.here, "--", "python3", "-c", program).strip()
 
+    def resolve(self, name: str) -> tuple[list[str] | str, float]:
+        """The addresses that the client finds, or the error's name; and the seconds that it took."""
+        found, seconds = json.loads(self.run(RESOLVE.format(name=name)))
+        return found, seconds
+
     @property
     def here(self) -> list[str]:
         return [f"--namespace={self.namespace}"]
@@ -58,8 +62,11 @@ def web(bed: Bed, python_image: str) -> Iterator[Neighbours]:
     services = [service("web", name, "web"), service("web-headless", name, "web", headless=True)]
     bed.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
     bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    made = Neighbours(bed.kubectl, name, python_image)
     start(bed.kubectl, name, [*services, *servers, pod("client", name, python_image, SLEEPER)])
-    yield Neighbours(bed.kubectl, name, python_image)
+    eventually(lambda: len(made.resolve("web-headless")[0]) == 2, "both pods are in DNS")
+    eventually(lambda: made.run(CALL.format(host="web")) != "", "kube-proxy knows them, too")
+    yield made
     bed.kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -70,13 +77,13 @@ def test_a_service_is_reached_by_its_name_and_by_its_address(web: Neighbours) ->
 
 
 def test_a_headless_service_resolves_to_all_its_pods(web: Neighbours) -> None:
-    found, _ = json.loads(web.run(RESOLVE.format(name="web-headless")))
+    found, _ = web.resolve("web-headless")
     assert found == sorted([web.addresses["web-0"], web.addresses["web-1"]])
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.example.com"])
 def test_a_name_that_does_not_exist_is_refused_at_once(web: Neighbours, name: str) -> None:
-    said, seconds = json.loads(web.run(RESOLVE.format(name=name)))
+    said, seconds = web.resolve(name)
     assert said == "EAI_NONAME"
     assert seconds < 1
 
@@ -103,10 +110,7 @@ def test_a_deleted_pod_gives_its_address_back(bed: Bed, web: Neighbours) -> None
     noted = bed.directory / "node" / "addresses" / NAME / web.addresses["short"]
     assert noted.exists()
     web.kubectl("delete", "pod", "short", *web.here, "--timeout=30s")
-    deadline = time.monotonic() + 20
-    while noted.exists():
-        assert time.monotonic() < deadline, f"{noted} is still given out"
-        time.sleep(0.1)
+    eventually(lambda: not noted.exists(), f"{noted.name} is given back")
 
 
 def test_requests_for_the_whole_machine_fit(web: Neighbours) -> None:

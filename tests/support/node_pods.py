@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 
 PORT = 8080
@@ -67,6 +69,20 @@ def start(kubectl: Kubectl, namespace: str, objects: Sequence[Mapping[str, Any]]
     """Applies them; returns when all the namespace's pods are ready."""
     kubectl.apply(objects)
     kubectl("wait", "--for=condition=Ready", "pods", "--all", f"--namespace={namespace}", "--timeout=45s")
+
+
+def eventually(check: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Returns once it holds; a BedError on the way means that it does not hold yet."""
+    deadline = time.monotonic() + seconds
+    said = ""
+    while time.monotonic() < deadline:
+        try:
+            if check():
+                return
+        except BedError as error:
+            said = f": {error}"
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {what}{said}")
 
 
 def addresses(kubectl: Kubectl, namespaces: Iterable[str]) -> dict[str, str]:

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from cortex_testbed.errors import BedError
-from cortex_testbed.node.network import NAME
+from cortex_testbed.node.network import NAME, PODS
 
 FAMILIES: Final = ("iptables", "ip6tables")
+ACCEPTING: Final = "CNI-TESTBED"
+_MARK: Final = f'name: \\"{NAME}\\"'
+"""As iptables-save writes what the bridge plugin puts into the comment of its rules."""
 _TARGET: Final = re.compile(r" -[jg] (\S+)")
 
 
@@ -23,16 +26,20 @@ def kubernetes() -> list[str]:
     return sorted({name for name in _chains(saved) if name.startswith("KUBE-")})
 
 
+def accept_pods() -> None:
+    """Lets pods through where the machine's own policy is to drop, as beside Docker; after all other rules. Raises
+    BedError."""
+    jump = f'-m comment --comment "{_MARK}" -j {ACCEPTING}'
+    accepted = [f"-A {ACCEPTING} {side} {PODS} -j ACCEPT" for side in ("-s", "-d")]
+    jumps = [f"-A INPUT {jump}", f"-A FORWARD {jump}"]
+    _restore("iptables", "\n".join(["*filter", f":{ACCEPTING} - [0:0]", *accepted, *jumps, "COMMIT", ""]))
+
+
 def remove() -> None:
     """Takes away the bed's chains and the rules that lead to them. Raises BedError."""
     for family in FAMILIES:
-        wanted = removal(_save(family))
-        if not wanted:
-            continue
-        command = [f"{family}-restore", "--noflush"]
-        done = subprocess.run(command, input=wanted, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BedError(f"the bed's {family} chains cannot be removed: {done.stderr.strip()}")
+        if wanted := removal(_save(family)):
+            _restore(family, wanted)
 
 
 def removal(saved: str) -> str:
@@ -51,7 +58,7 @@ def _table(lines: list[str]) -> str:
 
 
 def _doomed(lines: list[str]) -> list[str]:
-    ours = [line for line in lines if f'name: \\"{NAME}\\"' in line]
+    ours = [line for line in lines if _MARK in line]
     targets = {target[1] for line in ours if (target := _TARGET.search(line))}
     return [
         name
@@ -73,6 +80,13 @@ def _tables(saved: str) -> Iterator[list[str]]:
             yield lines
         else:
             lines.append(line)
+
+
+def _restore(family: str, wanted: str) -> None:
+    command = [f"{family}-restore", "--noflush"]
+    done = subprocess.run(command, input=wanted, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BedError(f"the {family} rules of the bed cannot be changed: {done.stderr.strip()}")
 
 
 def _save(family: str) -> str:

@@ -76,6 +76,14 @@ def holder() -> Holder | None:
         return None
 
 
+def is_clean() -> bool:
+    """Whether there is no bed and none has left traces."""
+    try:
+        return FILE.stat().st_size == 0 and holder() is None
+    except FileNotFoundError:
+        return True
+
+
 def _read(file: IO[str]) -> Holder | None:
     try:
         content = json.load(file)

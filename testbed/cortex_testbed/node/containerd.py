@@ -53,6 +53,7 @@ class Containerd:
         self.directory = directory.absolute()
         self.socket = self.directory / "containerd.sock"
         self._state = self.directory / "state"
+        self._loaded = self.directory / "loaded"
 
     def command(self, cni: Path) -> list[str]:
         """Writes the configuration; what to run. `cni` is the folder of the network's configuration."""
@@ -81,7 +82,10 @@ class Containerd:
         if not archive.is_file():
             raise BedError(f"no image archive at {archive}: build it first")
         said = self.ctr("images", "import", str(archive))
-        return re.findall(r"^unpacking (\S+) \(", said, re.MULTILINE)
+        names = re.findall(r"^unpacking (\S+) \(", said, re.MULTILINE)
+        with self._loaded.open("a") as file:
+            file.writelines(f"{name}\n" for name in names)
+        return names
 
     def forget_containers(self) -> bool:
         """Removes what it remembers of containers that ran before; whether there were any."""
@@ -89,6 +93,15 @@ class Containerd:
         if names:
             self.ctr("containers", "delete", *names)
         return bool(names)
+
+    def forget_unused(self) -> None:
+        """Removes the images that were not imported since this was called before: older builds."""
+        loaded = self._loaded.read_text().split() if self._loaded.exists() else []
+        lines = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
+        kept = {digest for name, _, digest, *_ in lines if name in loaded}
+        if unused := [name for name, _, digest, *_ in lines if digest not in kept]:
+            self.ctr("images", "delete", *unused)
+        self._loaded.unlink(missing_ok=True)
 
     def kill_shims(self) -> None:
         """kill -9 of the shims of this containerd alone, and of every runc that works for them."""

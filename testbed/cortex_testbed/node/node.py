@@ -14,7 +14,7 @@ from typing import Final
 from cortex_testbed import binaries
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
-from cortex_testbed.node import cgroups, kubelet, network, pause
+from cortex_testbed.node import cgroups, chains, kubelet, network, pause
 from cortex_testbed.node.containerd import Containerd
 from cortex_testbed.plane import Plane
 from cortex_testbed.processes import Processes
@@ -40,6 +40,7 @@ class Node:
         if len(bytes(longest)) > LONGEST_SOCKET:
             raise BedError(f"{self.directory} is too deep: {longest} is too long for a socket; use a shorter path")
         network.add_address()
+        chains.accept_pods()
         cgroups.make()
         for name, port in kubelet.PORTS.items():
             _check_port(name, port)
@@ -65,6 +66,7 @@ class Node:
             # Its memory of them was read when it started.
             self.processes.stop("containerd")
             self._run_containerd(cni)
+        self.containerd.forget_unused()
         archive = self.directory / "pause.tar"
         pause.write(archive)
         self.containerd.load(archive)
