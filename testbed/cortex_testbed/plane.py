@@ -22,7 +22,7 @@ from cortex_testbed.certificates import Authority, Pair
 from cortex_testbed.errors import BedError
 from cortex_testbed.processes import Processes
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 90.0
 PORT_ATTEMPTS: Final = 5
 CONTEXT: Final = "cortex-test"
 _STOP_ORDER: Final = (("kube-scheduler", 1), ("kube-controller-manager", 1), ("kube-apiserver", 1), ("etcd", 3))

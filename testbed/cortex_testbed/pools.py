@@ -36,7 +36,7 @@ def start(kubeconfig: Path, directory: Path) -> Processes:
     processes.start("kwok", [kwok, *settings, "--manage-all-nodes=false", selector, *addresses])
     kubectl = Kubectl(kubeconfig)
     kubectl.apply(nodes())
-    kubectl("wait", "--for=condition=Ready", "--timeout=30s", "nodes", f"--selector={POOL_LABEL}")
+    kubectl("wait", "--for=condition=Ready", "--timeout=60s", "nodes", f"--selector={POOL_LABEL}", timeout=70)
     return processes
 
 
