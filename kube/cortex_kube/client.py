@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -115,10 +115,17 @@ class Api:
             return await self._pages(path, dict(query or {}))
 
     async def watch(
-        self, path: str, *, query: Mapping[str, str] | None = None, resource_version: str, timeout: float = 290
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        resource_version: str,
+        timeout: float = 290,
+        opened: Callable[[], None] | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Changes since a version: raw `{"type", "object"}`, also BOOKMARK. The server ends it after `timeout` s.
-        Raises Gone when the version is too old, Unavailable also when nothing at all comes for `timeout` and 10 s."""
+        """Changes since a version: raw `{"type", "object"}`, also BOOKMARK. The server ends it after `timeout` s. Calls
+        `opened` once the server has granted it. Raises Gone when the version is too old, Unavailable also when nothing
+        at all comes for `timeout` and 10 s."""
         asked = {
             **(query or {}),
             "watch": "true",
@@ -128,6 +135,8 @@ class Api:
         }
         limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=timeout + _GRACE_SECONDS)
         async with self._exchange("GET", path, asked, None, "application/json", limit) as response:
+            if opened is not None:
+                opened()
             async for line in _lines(response.content.iter_any()):
                 yield _event(line, f"GET {path}")
 

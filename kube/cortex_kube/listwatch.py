@@ -64,8 +64,8 @@ async def _watch(
 ) -> str:
     """The version to watch from next."""
     begun, before = time.monotonic(), version
-    with trouble.ending():
-        watch = api.watch(path, query=query, resource_version=version, timeout=_WATCH_SECONDS)
+    with trouble.ending() as opened:
+        watch = api.watch(path, query=query, resource_version=version, timeout=_WATCH_SECONDS, opened=opened)
         async with aclosing(watch) as events:
             async for event in events:
                 version = event["object"]["metadata"]["resourceVersion"]
@@ -91,13 +91,16 @@ class _Trouble:
             self._tell(error)
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Over, once this block has lasted: who may list need not be allowed to watch."""
-        timer = asyncio.get_running_loop().call_later(_SETTLED_SECONDS, self._over)
+    def ending(self) -> Iterator[Callable[[], None]]:
+        """Over, once the block has lasted since what it gives was called: to be let to list is not to be let to
+        watch, and a watch may end at once."""
+        timers: list[asyncio.TimerHandle] = []
+        loop = asyncio.get_running_loop()
         try:
-            yield
+            yield lambda: timers.append(loop.call_later(_SETTLED_SECONDS, self._over))
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
 
     def patience(self, error: Exception | None = None) -> float:
         """Seconds until the next try, never less than the server asked for."""

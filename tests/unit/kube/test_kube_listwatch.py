@@ -26,6 +26,7 @@ class Store:
         self.lists = self.watches = 0
         self.refusal: tuple[int, str] | None = None
         self.refuse_watch: tuple[int, str] | None = None
+        self.cutting = False
         self._changed = asyncio.Event()
         self._cut = asyncio.Event()
         server.answer = self._answer
@@ -76,7 +77,7 @@ class Store:
         if at < self.oldest:
             await self._write(reply, "ERROR", {"code": 410, "message": "too old"})
             return reply
-        while not cut.is_set():
+        while not cut.is_set() and not self.cutting:
             changed = self._changed
             for version, type_, name in self.events:
                 if version > at:
@@ -121,7 +122,7 @@ class Follower:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listwatch, "_FIRST_SECONDS", 0.02)
     monkeypatch.setattr(listwatch, "_MOST_SECONDS", 0.05)
-    monkeypatch.setattr(listwatch, "_SETTLED_SECONDS", 0.1)
+    monkeypatch.setattr(listwatch, "_SETTLED_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -221,6 +222,14 @@ async def test_to_list_is_not_to_watch(store: Store, follower: Follower) -> None
     store.refuse_watch = (403, "may not watch")
     await until(lambda: follower.lists > 5)
     assert follower.troubles == ["Forbidden"]
+
+
+async def test_watches_that_end_at_once_are_trouble(store: Store, follower: Follower) -> None:
+    store.cutting = True
+    await until(lambda: follower.lists > 5)
+    assert follower.troubles == ["Unavailable"]
+    store.cutting = False
+    await until(lambda: follower.troubles == ["Unavailable", None])
 
 
 async def test_a_defect_of_the_one_who_listens_loses_nothing(store: Store, follower: Follower) -> None:
