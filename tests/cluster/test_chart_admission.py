@@ -105,7 +105,7 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
         may("patch", "apps", "deployments", "default"),
         may("delete", "batch", "jobs", "default"),
         may("get", "", "secrets", "default"),
-        may("watch", "", "nodes"),
+        may("list", "", "nodes"),
     ]
     denied = [
         may("patch", GROUP, "cortexindexes", "default"),

@@ -6,7 +6,7 @@
   verbs: [get, list, watch]
 - apiGroups: [cortex.datapunk.io]
   resources: [cortexindexes/status, cortexworkflows/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 # An owner's finalizers: where the API server asks for it before an ownerReference may block a deletion.
 - apiGroups: [cortex.datapunk.io]
   resources: [cortexindexes/finalizers, cortexworkflows/finalizers]
@@ -25,17 +25,17 @@
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, list, watch]
+  verbs: [list]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
 {{- if not .Values.watchNamespaces }}
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [get, list, watch]
+  verbs: [list]
 {{- end }}
 {{- end }}
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cortex_operator.preflight import RIGHTS
+from cortex_operator.settings import OperatorSettings
 from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
 
@@ -57,6 +59,21 @@ def test_the_gateway_knows_each_of_its_settings() -> None:
     found = objects(render("--values", TRIAL, values={"workloads": {"otlpEndpoint": "http://collector:4317"}}))
 
     assert env(found, "gateway").keys() - known == set()
+
+
+def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
+    workloads = {f"{kind}Resources": resources for kind in ("search", "graph", "ingest")}
+    values = {**NAMESPACED, "workloads": {**workloads, "otlpEndpoint": "http://c:1", "drainSeconds": 2.5}}
+    given = env(objects(render(values=values)), "operator")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else "from-the-pod")
+    settings = OperatorSettings()
+
+    assert given.keys() == {env_name(field) for field in settings.model_fields_set}
+    assert settings.watch_namespaces == ("team-a", "team-b")
+    for kind in (settings.search_resources, settings.graph_resources, settings.ingest_resources):
+        assert kind.model_dump() == resources
 
 
 def test_settings_reach_their_readers() -> None:
@@ -127,11 +144,34 @@ def test_a_namespaced_release_asks_for_nothing_in_the_cluster() -> None:
     assert "nodes" not in set(chain.from_iterable(rule["resources"] for o in roles for rule in o["rules"]))
 
 
-def test_both_kinds_of_release_give_the_same_rights_but_for_nodes() -> None:
-    cluster = {o["metadata"]["name"]: o["rules"] for o in objects(render()) if o["kind"] == "ClusterRole"}
-    role = {o["metadata"]["name"]: o["rules"] for o in objects(render(values=NAMESPACED)) if o["kind"] == "Role"}
+def granted(found: list[Object], kind: str, name: str) -> set[tuple[str, str, str]]:
+    """(group, resource, verb) of a role."""
+    return {
+        (group, resource, verb)
+        for o in found
+        if o["kind"] == kind and o["metadata"]["name"] == f"cortex-system:datapunk-cortex-{name}"
+        for rule in o["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
-    for name, rules in role.items():
-        assert [rule for rule in cluster[name] if rule["resources"] != ["nodes"]] == rules
-    everything = [verb for rules in (*cluster.values(), *role.values()) for rule in rules for verb in rule["verbs"]]
-    assert "*" not in everything
+
+@pytest.mark.parametrize(("kind", "values"), [("ClusterRole", {}), ("Role", NAMESPACED)])
+def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, values: dict[str, Any]) -> None:
+    asked = {(group, resource, verb) for group, resource, verbs in RIGHTS for verb in verbs}
+    # Where the API server checks who may block an owner's deletion; and nodes, which it can do without.
+    kinds = ("cortexindexes", "cortexworkflows")
+    owners = {("cortex.datapunk.io", f"{plural}/finalizers", "update") for plural in kinds}
+    nodes = {("", "nodes", "list")} if kind == "ClusterRole" else set()
+
+    assert granted(objects(render(values=values)), kind, "operator") == asked | owners | nodes
+
+
+def test_the_gateway_only_looks() -> None:
+    resources = (("cortex.datapunk.io", "cortexindexes"), ("cortex.datapunk.io", "cortexworkflows"))
+    looked_at = (*resources, ("discovery.k8s.io", "endpointslices"))
+
+    assert granted(objects(render()), "ClusterRole", "api") == {
+        (*resource, verb) for resource in looked_at for verb in ("get", "list", "watch")
+    }
