@@ -17,7 +17,7 @@ IMAGE_LAYERS := kinds runtime embedding operator gateway search graph
 .PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench images clean venv
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Start everything on this machine, index real documents, ask questions. KEEP=1 leaves it up.
 	@$(BIN)/python -m cortex_cli.demo
@@ -70,7 +70,7 @@ lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that 
 	    echo "$${pair#*:}" | $(LOCK) --constraint requirements/dev.txt --no-deps -; } >requirements/$${pair%:*}.txt; done
 
 clean: ## End the cluster; remove .venv, build outputs and caches. Local data in .cortex stays: `cortex down` first, then remove it.
-	@[ ! -x $(BIN)/python ] || $(TESTBED) down
+	@[ ! -x $(BIN)/python ] || { $(TESTBED) down && PYTHONPATH=testbed $(BIN)/python -m cortex_testbed.e2e down; }
 	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .build/uv/bin/uv: requirements/lock.txt
