@@ -141,8 +141,14 @@ def valid(item: dict[str, Any]) -> Resource | None:
     """The resource; None when it is not valid, which is logged."""
     try:
         model = _MODELS[item["kind"]].model_validate(item)
-    except (ValidationError, KeyError, TypeError) as error:
-        _log.error("a resource of the catalogue is not valid: %s", error)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors())
+        metadata = item.get("metadata") or {}
+        name = f"{item['kind']} {metadata.get('namespace', 'default')}/{metadata.get('name', '')}"
+        _log.error("%s is left out, it is not valid: %s", name, wrong)
+        return None
+    except (KeyError, TypeError) as error:
+        _log.error("a resource of the catalogue is not valid: %r", error)
         return None
     return Resource(item["kind"], model.metadata.namespace, model.metadata.name, item, model)
 
