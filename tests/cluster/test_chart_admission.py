@@ -162,7 +162,7 @@ def test_who_may_view_or_edit_in_a_namespace_may_do_so_with_the_two_kinds(
     assert found == wanted
 
 
-@pytest.mark.parametrize("case", ["default", "trial", "namespaced"])
+@pytest.mark.parametrize("case", ["default", "trial", "production", "namespaced"])
 def test_strict_validation_finds_no_unknown_field(kubectl: Kubectl, namespace: str, case: str) -> None:
     golden = (Path(__file__).parents[1] / f"unit/chart/golden/{case}.yaml").read_text()
     for name in ("cortex-system", "team-a", "team-b", "default"):

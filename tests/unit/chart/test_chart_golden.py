@@ -10,17 +10,17 @@ import pytest
 from helm_chart import CHART, TRIAL, helm, render
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMESPACED = "watchNamespaces={team-a,team-b},resourceNamespaces={team-a},lake.dsn=postgresql://u:p@db/lake"
 CASES = {
     "default": [],
     "trial": ["--values", TRIAL, "--set", "resourceNamespaces={default}"],
-    "namespaced": ["--set", f"{NAMESPACED},state.url=redis://cache:6379/0,imagePullSecrets[0].name=pull"],
+    "production": ["--values", CHART / "values-production.yaml"],
+    "namespaced": ["--values", CHART / "values-namespaced.yaml"],
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_rendered_chart(case: str) -> None:
-    """The CRDs are generated and compared elsewhere (test_chart_crds.py)."""
+    """Without the CRDs, which are generated and compared elsewhere (test_chart_crds.py)."""
     words = ["--set", "crds.enabled=false", *CASES[case]]
     text = re.sub(r"[ \t]+$", "", render(*words), flags=re.MULTILINE)
     golden = GOLDEN / f"{case}.yaml"
