@@ -123,16 +123,16 @@ def state_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def run_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run's cluster: "url" is the path of its kubeconfig, "pools" whether it has the fake nodes."""
     return _shared("cluster", ["-m", "cortex_testbed.keeper"], request.config, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def api_server(cluster: dict[str, Any]) -> Path:
+def api_server(run_cluster: dict[str, Any]) -> Path:
     """An admin's kubeconfig of the run's cluster, which serves our kinds and runs pods on fake nodes. A control plane
     of our own, or kind, or KUBECONFIG's: see testbed/cortex_testbed/choice.py."""
-    return Path(cluster["url"])
+    return Path(run_cluster["url"])
 
 
 @pytest.fixture

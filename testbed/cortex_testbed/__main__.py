@@ -26,6 +26,9 @@ def main() -> int:
     except BedError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Given up; what was started is ended", file=sys.stderr)
+        return 130
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -49,7 +52,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    names = arguments.names or [*choice.choose().needs, "kubeconform", "kind-config"]
+    names = arguments.names or [*dict.fromkeys([*binaries.TESTS, *choice.choose().needs])]
     if unknown := [name for name in names if name not in binaries.BINARIES]:
         raise BedError(f"{unknown[0]} is not known: use one of {', '.join(binaries.BINARIES)}")
     print(f"{', '.join(names)}: in {os.path.relpath(binaries.ensure(names))}")

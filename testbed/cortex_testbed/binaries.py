@@ -69,6 +69,8 @@ BINARIES: Final = {
 }
 PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 """A control plane with fake nodes."""
+TESTS: Final = (*PLANE, "helm", "kubeconform", "kind-config")
+"""What the tests of `make test` run."""
 NODE: Final = (*PLANE, "kubelet", "kube-proxy", "coredns", "helm")
 """The same with a real node."""
 

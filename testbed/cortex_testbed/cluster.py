@@ -76,14 +76,14 @@ class UserCluster:
             return state
 
     def down(self) -> bool:
-        """Ends it and all that a killed run left of it; whether anything was up. Raises BedError."""
+        """Ends it and all that a killed run left of it; whether there was anything. Raises BedError."""
         with self._alone():
-            state = self.state()
-            if state:
+            found = bool(self._told())
+            if state := self.state():
                 with contextlib.suppress(ProcessLookupError):
                     end(state.keeper, STOP_SECONDS)
             self._clean()
-            return state is not None
+            return found
 
     def _start(self) -> State:
         command = [sys.executable, "-m", "cortex_testbed.keeper", str(self._directory)]

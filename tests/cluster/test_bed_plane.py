@@ -75,6 +75,7 @@ def test_up_twice_changes_nothing_and_no_end_leaves_anything(own: UserCluster, t
     wait_for_the_end_of(*pids.values(), second.keeper)
     assert own.state() is None
     assert "kube-scheduler ended by itself" in own.fault()
+    assert own.down()
     assert not own.down()
     assert not (tmp_path / "run").exists()
 
