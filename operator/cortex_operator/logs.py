@@ -53,15 +53,22 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Calm(logging.Filter):
-    """Lets kopf tell of a failed request once in a while: each of its watches tells of each try."""
+    """Lets kopf tell of a failed request once in a while, as each of its watches tells of each try; and not of a task
+    that failed, as that comes out of kopf as an error."""
 
     def __init__(self) -> None:
         super().__init__()
         self._told = -_KOPF_SECONDS
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("kopf") or not str(record.msg).startswith("Request attempt"):
+        text = str(record.msg)
+        if not record.name.startswith("kopf"):
             return True
+        if " has failed: " in text:
+            return False
+        return not text.startswith("Request attempt") or self._is_time()
+
+    def _is_time(self) -> bool:
         now = time.monotonic()
         if now - self._told < _KOPF_SECONDS:
             return False

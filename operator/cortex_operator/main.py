@@ -53,11 +53,12 @@ async def _operate(settings: OperatorSettings) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(health.close)
         port = await health.serve(settings.listen_host, settings.port_metrics)
+        log.info("listening on port %d", port, extra={"port": port})
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
         if not await _ends_before(stop, preflight.prepare(api, settings.watch_namespaces, health.wait_for)):
             return
         where = ", ".join(settings.watch_namespaces) or "all namespaces"
-        log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers, "port": port})
+        log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
         await _work(api, settings, health, registry, stop)
         log.info("stopped")
 

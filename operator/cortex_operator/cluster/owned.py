@@ -83,8 +83,11 @@ def _has(item: dict[str, Any], keys: dict[str, Any]) -> bool:
 
 
 def _equal(wanted: Any, live: Any, name: str) -> bool:
-    if wanted is _MISSING or live is _MISSING:
+    if wanted is _MISSING:
         return False
+    if live is _MISSING:
+        # The manager owns it and it is not shown: the built-in kinds leave out false, 0 and what is empty.
+        return not wanted
     if name in _QUANTITIES or name == "sizeLimit":
         return bool(_quantity(wanted) == _quantity(live))
     return bool(wanted == live) and type(wanted) is type(live)

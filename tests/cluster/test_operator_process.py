@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cortex_kube.client import Api
+from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.preflight import RIGHTS
+from cortex_testbed.kubectl import Kubectl
+from fault_proxy import FaultProxy
+from objects import Place, until, until_gone
+from operators import OperatorProcess
+
+COLLECTED = 60.0
+Starts = Callable[..., OperatorProcess]
+
+
+@pytest.fixture
+def start(api_server: Path, tmp_path: Path) -> Iterator[Starts]:
+    """Starts operators, which end with the test."""
+    started: list[OperatorProcess] = []
+
+    def start(*namespaces: str, kubeconfig: Path = api_server, **environment: str) -> OperatorProcess:
+        log = tmp_path / f"operator-{len(started)}.log"
+        started.append(OperatorProcess(kubeconfig, log, *namespaces, **environment))
+        return started[-1]
+
+    yield start
+    for operator in started:
+        operator.kill()
+
+
+@pytest.fixture
+def other_namespace(kubectl: Kubectl) -> Iterator[str]:
+    name = f"test-{secrets.token_hex(6)}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def children(place: Place) -> list[ObjectKey]:
+    return [
+        ObjectKey("apps/v1", "Deployment", place.namespace, "papers-search"),
+        ObjectKey("v1", "Service", place.namespace, "papers-search"),
+        ObjectKey("v1", "Service", place.namespace, "papers-search-headless"),
+        ObjectKey("v1", "ServiceAccount", place.namespace, "papers-search"),
+        ObjectKey("v1", "ConfigMap", place.namespace, "papers-search"),
+        ObjectKey("policy/v1", "PodDisruptionBudget", place.namespace, "papers-search"),
+    ]
+
+
+def owners(obj: Object) -> list[tuple[str, bool]]:
+    return [(owner["uid"], owner["controller"]) for owner in obj["metadata"].get("ownerReferences", ())]
+
+
+def observed(obj: Object) -> bool:
+    return bool(obj["status"]["observedGeneration"] == obj["metadata"]["generation"])
+
+
+async def secrets_and_index(cluster: KubernetesCluster, place: Place, **overrides: Any) -> Object:
+    await cluster.apply(place.secret("cortex-lake", dsn="postgresql://lake.invalid/cortex"))
+    await cluster.apply(place.secret("cortex-state", url="redis://state.invalid"))
+    await cluster.apply(place.index(**overrides), field_manager="author")
+    return await until(cluster, place.papers, observed, 30)
+
+
+async def marks(cluster: KubernetesCluster, place: Place) -> dict[str, Any]:
+    """What changes when the operator writes: our times, generations and the status; controllers' work left out."""
+    found: dict[str, Any] = {}
+    for key in children(place):
+        meta = (await cluster.get(key))["metadata"]
+        ours = [entry["time"] for entry in meta["managedFields"] if entry["manager"] == "cortex-operator"]
+        found[str(key)] = (meta["uid"], meta.get("generation"), ours)
+    index = await cluster.get(place.papers)
+    return {**found, "status": index["status"]}
+
+
+def rights(namespace: str) -> list[Object]:
+    """A Role with what the operator says that it needs, for a ServiceAccount `operator`."""
+    meta = {"name": "operator", "namespace": namespace}
+    rules = [{"apiGroups": [group], "resources": [name], "verbs": [*verbs]} for group, name, verbs in RIGHTS]
+    api = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": "operator"},
+            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
+        },
+    ]
+
+
+def as_operator(kubectl: Kubectl, namespace: str, tmp_path: Path) -> Path:
+    """A kubeconfig of the ServiceAccount `operator`."""
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    token = kubectl("create", "token", "operator", f"--namespace={namespace}").strip()
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    path = tmp_path / "operator.kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+async def test_an_index_gets_its_objects_which_are_repaired_and_go_with_it(
+    api_server: Path, namespace: str, start: Starts
+) -> None:
+    place = Place(namespace)
+    operator = start(namespace)
+    operator.until_ready()
+    async with await Api.connect(kubeconfig=api_server) as api:
+        cluster = KubernetesCluster(api)
+        index = await secrets_and_index(cluster, place, spec__replicas=2)
+        for key in children(place):
+            child = await until(cluster, key, lambda _: True, 30)
+            assert owners(child) == [(index["metadata"]["uid"], True)], key
+        assert index["status"]["image"] == "registry.invalid/search:1"
+        assert "finalizers" not in index["metadata"]
+        assert "annotations" not in index["metadata"]
+
+        deployment, service = children(place)[:2]
+        await cluster.apply(_replicas(place, 7), field_manager="somebody")
+        await until(cluster, deployment, lambda o: o["spec"]["replicas"] == 2)
+        before = await cluster.get(service)
+        await cluster.delete(service)
+        await until(cluster, service, lambda o: o["metadata"]["uid"] != before["metadata"]["uid"])
+
+        changed = place.index(spec__replicas=1)
+        await cluster.apply(changed, field_manager="author")
+        await until(cluster, deployment, lambda o: o["spec"]["replicas"] == 1)
+        await until_gone(cluster, children(place)[-1])  # one replica has no PodDisruptionBudget
+        index = await until(cluster, place.papers, lambda o: observed(o) and o["metadata"]["generation"] == 2)
+
+        await cluster.delete(place.papers)
+        for key in children(place):
+            await until_gone(cluster, key, COLLECTED)
+    assert operator.stop() == 0
+    assert operator.messages("stopped") == ["stopped"]
+    assert [line for line in operator.lines if line.get("level") in ("ERROR", "WARNING")] == []
+
+
+async def test_an_operator_that_was_killed_finds_everything_and_writes_nothing(
+    api_server: Path, namespace: str, start: Starts, tmp_path: Path
+) -> None:
+    place = Place(namespace)
+    async with FaultProxy(tmp_path).before(api_server) as proxy, await Api.connect(kubeconfig=api_server) as api:
+        cluster = KubernetesCluster(api)
+        first = start(namespace)
+        await secrets_and_index(cluster, place, spec__replicas=2)
+        deployment = children(place)[0]
+        ready = await until(cluster, deployment, lambda o: o.get("status", {}).get("readyReplicas") == 2, 60)
+        await until(cluster, place.papers, lambda o: o["status"]["readyReplicas"] == 2, 30)
+        assert ready["metadata"]["generation"] == 1
+        first.kill()
+        before = await marks(cluster, place)
+
+        second = start(namespace, kubeconfig=proxy.kubeconfig)
+        await passes(second, 1)
+        await cluster.apply(_noted(place, "once"), field_manager="somebody")
+        await passes(second, 2)
+        assert [asked for asked in proxy.asked if asked.writes] == []
+        assert await marks(cluster, place) == before
+
+
+async def test_with_rights_in_one_namespace_alone_it_works_there_and_nowhere_else(
+    api_server: Path, kubectl: Kubectl, namespace: str, other_namespace: str, start: Starts, tmp_path: Path
+) -> None:
+    here, there = Place(namespace), Place(other_namespace)
+    kubectl.apply(rights(namespace))
+    async with await Api.connect(kubeconfig=api_server) as api:
+        cluster = KubernetesCluster(api)
+        await cluster.apply(there.index(), field_manager="author")
+        operator = start(namespace, kubeconfig=as_operator(kubectl, namespace, tmp_path))
+        await asyncio.to_thread(operator.until_ready)
+        await secrets_and_index(cluster, here)
+        await until(cluster, children(here)[0], lambda _: True)
+        assert (await cluster.get(there.papers))["status"] == {"observedGeneration": -1}
+    assert operator.stop() == 0
+    assert operator.messages("forbidden") == []
+
+
+async def test_rights_that_are_missing_are_named_in_one_line(
+    kubectl: Kubectl, namespace: str, start: Starts, tmp_path: Path
+) -> None:
+    kubectl.apply(rights(namespace)[:1])
+    operator = start(namespace, kubeconfig=as_operator(kubectl, namespace, tmp_path))
+    assert operator.ends() == 3
+    errors = [line["message"] for line in operator.lines if line.get("level") == "ERROR"]
+    assert len(errors) == 1
+    assert f"get/list/watch/create/patch/delete deployments.apps in namespace {namespace}" in errors[0]
+    assert "RBAC" in errors[0]
+    assert "watchNamespaces" in errors[0]
+
+
+async def passes(operator: OperatorProcess, count: int) -> None:
+    """Returns when so many passes have ended."""
+    await asyncio.to_thread(operator.until_measured, "cortex_operator_passes_total", count)
+
+
+def _replicas(place: Place, replicas: int) -> Object:
+    meta = {"name": "papers-search", "namespace": place.namespace}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas}}
+
+
+def _noted(place: Place, note: str) -> Object:
+    """The index as somebody annotates it."""
+    meta = {"name": "papers", "namespace": place.namespace, "annotations": {"team.example/note": note}}
+    return {"apiVersion": place.papers.api_version, "kind": "CortexIndex", "metadata": meta}

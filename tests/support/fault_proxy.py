@@ -1,0 +1,121 @@
+"""A proxy before a real API server: counts what is asked, and answers with faults when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import ClientSession, ClientTimeout, web
+from cortex_kube import config
+
+_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that came."""
+
+    method: str
+    path: str
+    query: str
+
+    @property
+    def watches(self) -> bool:
+        return "watch=true" in self.query
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET" and "/apis/authorization.k8s.io/" not in self.path
+
+
+Fault = Callable[[Asked], int]
+"""The status to answer a request with instead of passing it on; 0: it is passed on."""
+
+
+class FaultProxy:
+    """`kubeconfig` leads to it; `asked` is what came so far."""
+
+    def __init__(self, directory: Path) -> None:
+        self.kubeconfig = directory / "proxy.kubeconfig"
+        self.asked: list[Asked] = []
+        self.fault: Fault = lambda _: 0
+        self._streams: set[web.StreamResponse] = set()
+
+    @asynccontextmanager
+    async def before(self, kubeconfig: Path) -> AsyncIterator[FaultProxy]:
+        """Runs before the cluster of `kubeconfig`, as its user."""
+        behind = await config.load(kubeconfig, None)
+        context = ssl.create_default_context(cafile=behind.ssl_ca_cert)
+        context.load_cert_chain(behind.cert_file, behind.key_file)
+        app = web.Application(client_max_size=10 * 1024 * 1024)
+        async with ClientSession(behind.host, timeout=ClientTimeout(total=None)) as session:
+
+            async def answer(request: web.Request) -> web.StreamResponse:
+                return await self._answer(request, session, context)
+
+            app.router.add_route("*", "/{path:.*}", answer)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.kubeconfig.write_text(_kubeconfig(runner.addresses[0][1]))
+            try:
+                yield self
+            finally:
+                await runner.cleanup()
+
+    def break_streams(self) -> None:
+        """Ends all watches, as an API server that goes away does."""
+        for stream in self._streams:
+            stream.force_close()
+            if stream._req is not None and stream._req.transport is not None:
+                stream._req.transport.abort()
+
+    async def _answer(
+        self, request: web.Request, session: ClientSession, context: ssl.SSLContext
+    ) -> web.StreamResponse:
+        asked = Asked(request.method, request.path, request.query_string)
+        self.asked.append(asked)
+        if status := self.fault(asked):
+            told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "a fault"}
+            return web.json_response({**told, "reason": "Fault"}, status=status)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        body = await request.read()
+        async with session.request(
+            request.method,
+            request.rel_url,
+            headers=headers,
+            data=body or None,
+            ssl=context,
+            skip_auto_headers=("Content-Type", "Accept-Encoding"),
+        ) as got:
+            kept = {name: value for name, value in got.headers.items() if name.lower() not in _HOP}
+            response = web.StreamResponse(status=got.status, headers=kept)
+            self._streams.add(response)
+            try:
+                await response.prepare(request)
+                async for data in got.content.iter_any():
+                    await response.write(data)
+                await response.write_eof()
+            except (ConnectionError, asyncio.CancelledError):
+                pass
+            finally:
+                self._streams.discard(response)
+            return response
+
+
+def _kubeconfig(port: int) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "proxy", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "nobody", "user": {}}],
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+            "current-context": "proxy",
+        }
+    )

@@ -1,0 +1,103 @@
+"""The operator as a process of its own, for tests: started, read, asked, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+IMAGES = {"CORTEX_SEARCH_IMAGE": "registry.invalid/search:1", "CORTEX_GRAPH_IMAGE": "registry.invalid/graph:1"}
+SMALL = json.dumps({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}})
+SMALL_PODS = {f"CORTEX_{kind}_RESOURCES": SMALL for kind in ("SEARCH", "GRAPH", "INGEST")}
+
+
+class OperatorProcess:
+    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all)."""
+
+    def __init__(self, kubeconfig: Path, log: Path, *namespaces: str, **environment: str) -> None:
+        self._log = log
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "KUBERNETES_"))}
+        env |= {"KUBECONFIG": str(kubeconfig), **IMAGES, **SMALL_PODS, "CORTEX_PORT_METRICS": "0"}
+        env |= {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_WATCH_NAMESPACES": json.dumps(namespaces), **environment}
+        with log.open("wb") as out:
+            command = [sys.executable, "-m", "cortex_operator"]
+            self._process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far; what is not JSON as {"message": line}."""
+        return [_parsed(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def messages(self, text: str) -> list[str]:
+        """The messages that contain `text`."""
+        return [line["message"] for line in self.lines if text in line["message"]]
+
+    def until(self, text: str, seconds: float = 30.0) -> dict[str, Any]:
+        """The first line whose message contains `text`, as soon as it is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = [line for line in self.lines if text in line["message"]]
+            if found:
+                return found[0]
+            assert self._process.poll() is None, f"it ended with {self._process.returncode}: {self._log.read_text()}"
+            time.sleep(0.02)
+        raise AssertionError(f"{text!r} was not logged in {seconds} s: {self._log.read_text()}")
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of its HTTP port."""
+        port = self.until("listening on port")["port"]
+        try:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            raise AssertionError(f"{path}: {error}: {self._log.read_text()}") from None
+
+    def until_ready(self, seconds: float = 30.0) -> None:
+        """Returns when /readyz says so."""
+        end = time.monotonic() + seconds
+        while (answer := self.ask("/readyz"))[0] != 200:
+            assert time.monotonic() < end, f"not ready in {seconds} s: {answer[1]} {self._log.read_text()}"
+            time.sleep(0.02)
+
+    def measure(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = self.ask("/metrics")[1].splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def until_measured(self, name: str, least: float, seconds: float = 30.0) -> None:
+        """Returns when the sum of a metric is at least that."""
+        end = time.monotonic() + seconds
+        while (found := self.measure(name)) < least:
+            assert time.monotonic() < end, f"{name} is {found} after {seconds} s: {self._log.read_text()}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self, seconds: float = 15.0) -> int:
+        """SIGTERM; the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(seconds)
+
+    def ends(self, seconds: float = 30.0) -> int:
+        """The exit code, once it ends by itself."""
+        return self._process.wait(seconds)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {"message": line.strip()}
+    return found if isinstance(found, dict) else {"message": line.strip()}
