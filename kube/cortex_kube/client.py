@@ -181,7 +181,8 @@ class Api:
     async def _headers(self, method: str, path: str, content_type: str) -> dict[str, str]:
         headers = {"User-Agent": self._agent, "Accept": "application/json", "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
-        return headers
+        # A token's file may end in a line break.
+        return {name: value.strip() for name, value in headers.items()}
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

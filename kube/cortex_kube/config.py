@@ -6,13 +6,14 @@ plugins expire. Client certificates are loaded once.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
 from typing import Any, Final, cast
 
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import kube_config
+from kubernetes.aio.config import ConfigException, kube_config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from cortex_kube.errors import ConfigError
@@ -65,6 +66,7 @@ class _Kubeconfig:
     def __init__(self, files: str, context: str | None) -> None:
         self._files, self._context = files, context
         self._loader: Any = None
+        self._lock = asyncio.Lock()
         self._read = 0.0
 
     async def load(self) -> Configuration:
@@ -89,6 +91,14 @@ class _Kubeconfig:
             raise ValueError(f"the plugin {user['exec']['command']} gave no credentials (run it to see why)")
 
     async def _refresh(self, made: Configuration) -> None:
+        """Before each request. Raises ConfigException."""
+        async with self._lock:
+            try:
+                await self._renew(made)
+            except Exception as error:
+                raise ConfigException(f"the kubeconfig {self._files} gives no credentials: {_line(error)}") from error
+
+    async def _renew(self, made: Configuration) -> None:
         user: Any = self._loader._user or {}
         if "exec" in user and hasattr(self._loader, "exec_plugin_expiry"):
             # Runs the plugin only when what it gave is about to expire.

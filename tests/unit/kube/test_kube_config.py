@@ -132,13 +132,16 @@ async def test_a_token_file_is_read_again(
     stack: AsyncExitStack, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = tmp_path / "token"
-    token.write_text("one")
+    token.write_text("one\n")
     file = kubeconfig(tmp_path / "config", server.url, {"tokenFile": str(token)})
     api = await stack.enter_async_context(await Api.connect(kubeconfig=file))
     token.write_text("two")
     assert await bearer(api, server) == "Bearer one"
     monkeypatch.setattr(config, "_RELOAD_SECONDS", 0.0)
     assert await bearer(api, server) == "Bearer two"
+    token.unlink()
+    with pytest.raises(Unavailable, match=r"gives no credentials.*token"):
+        await api.request("GET", "/x")
 
 
 @pytest.fixture
