@@ -24,6 +24,7 @@ KINDS: Final = {
     ("v1", "Secret"): ("secrets", "secret"),
     ("v1", "ConfigMap"): ("configmaps", "configmap", "cm"),
     ("v1", "ServiceAccount"): ("serviceaccounts", "serviceaccount", "sa"),
+    ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", "poddisruptionbudget", "pdb"),
 }
 CATEGORIES: Final = {"cortex": ("cxi", "cxw"), "all": ("cxi", "cxw", "deploy", "job", "pod", "svc")}
 Object = dict[str, Any]

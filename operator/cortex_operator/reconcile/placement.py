@@ -28,7 +28,7 @@ class Nodes:
 
 def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
     """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for."""
-    placed = [pod for pod in pods if is_placed(pod)]
+    placed = [pod for pod in pods if not is_terminating(pod) and is_placed(pod)]
     return spec.gpu is not None and len(placed) < spec.desired_replicas
 
 
@@ -38,7 +38,7 @@ def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding
     missing = lacking(spec.gpu, nodes.items) if spec.gpu is not None and nodes.seen else ""
     refused = next((pod for pod in living if not is_placed(pod) and _verdict(pod).get("status") == "False"), None)
     if refused is not None:
-        return _refused(refused, spec.gpu, missing)
+        return _refused(refused, spec.gpu, missing, nodes.unreadable)
     if not living and spec.desired_replicas == 0:
         return true(_TYPE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: there is nothing to place")
     if len(living) >= spec.desired_replicas and all(map(is_placed, living)):
@@ -69,12 +69,15 @@ def _placed(gpu: GPU | None, pods: Sequence[Object]) -> str:
     return said
 
 
-def _refused(pod: Object, gpu: GPU | None, missing: str) -> Finding:
-    said, name = _verdict(pod), pod["metadata"]["name"]
-    words = f"the scheduler says of pod {name}: {said.get('message') or 'nothing'}; it asks for {_asked(pod, gpu)}"
+def _refused(pod: Object, gpu: GPU | None, missing: str, unreadable: str) -> Finding:
+    said = _verdict(pod)
+    # The scheduler's words come last: they can be long, and a message is cut at its end.
+    words = [f"pod {pod['metadata']['name']} asks for {_asked(pod, gpu)}"]
+    words += [f"what the nodes have cannot be said: {unreadable}"] if unreadable else []
+    words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
     if missing:
-        return false(_TYPE, Reason.NO_MATCHING_NODE, f"{missing}; {words}")
-    return false(_TYPE, said.get("reason") or Reason.UNSCHEDULABLE, words)
+        return false(_TYPE, Reason.NO_MATCHING_NODE, "; ".join([missing, *words]))
+    return false(_TYPE, said.get("reason") or Reason.UNSCHEDULABLE, "; ".join(words))
 
 
 def _asked(pod: Object, gpu: GPU | None) -> str:

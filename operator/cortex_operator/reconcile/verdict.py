@@ -95,9 +95,11 @@ def asked_finding(observed: Observed) -> Finding:
     return true(ConditionType.DEPENDENCIES_READY, Reason.DEPENDENCIES_FOUND, "everything that it needs answers")
 
 
-def waits_for_node(observed: Observed, verdict: Verdict) -> bool:
-    """Whether nothing moves before the scheduler finds a node; that shows at the pod, which is watched."""
-    return verdict.reason in (Reason.UNSCHEDULABLE, Reason.NO_MATCHING_NODE) and lake_of(observed) is None
+def waits_for_others(observed: Observed, verdict: Verdict) -> bool:
+    """Whether nothing moves before the scheduler finds a node or a quota gives way; that shows at the pods and the
+    Deployment, which are watched."""
+    held = (Reason.UNSCHEDULABLE, Reason.NO_MATCHING_NODE, Reason.PODS_REFUSED)
+    return verdict.reason in held and lake_of(observed) is None
 
 
 def dataplane_finding(observed: Observed) -> Finding:

@@ -33,6 +33,8 @@ CHILDREN = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
     ("v1", "ServiceAccount"),
+    ("v1", "ConfigMap"),
+    ("policy/v1", "PodDisruptionBudget"),
     ("batch/v1", "Job"),
     ("v1", "Pod"),
     ("discovery.k8s.io/v1", "EndpointSlice"),
@@ -138,10 +140,12 @@ async def test_what_is_taken_away_or_changed_by_others_is_repaired(running: Runn
     await running.secrets()
     await running.cluster.apply(a_cortex_index_manifest())
     await until(running.cluster, INDEX, is_ready)
-    headless = ObjectKey("v1", "Service", "default", "papers-search-headless")
-    before = await running.cluster.get(headless)
-    await running.cluster.delete(headless)
-    await until(running.cluster, headless, lambda o: o["metadata"]["uid"] != before["metadata"]["uid"])
+    for kind, name in (("Service", "papers-search-headless"), ("ConfigMap", "papers-search")):
+        key = ObjectKey("v1", kind, "default", name)
+        before = (await running.cluster.get(key))["metadata"]["uid"]
+        await running.cluster.delete(key)
+        again = await until(running.cluster, key, lambda _: True)
+        assert again["metadata"]["uid"] != before
 
     deployment = ObjectKey("apps/v1", "Deployment", "default", "papers-search")
     theirs = {

@@ -101,7 +101,7 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         [UNPLACED],
         UNREADABLE,
         ("False", "Unschedulable"),
-        [SAID],
+        [SAID, "what the nodes have cannot be said: the operator may not list Nodes"],
     ),
     (
         "the nodes may not be read and there is no pod",
@@ -217,3 +217,5 @@ def test_the_nodes_are_looked_at_only_while_a_pod_waits_for_a_gpu() -> None:
     assert not wants_nodes(a_spec({}), [on_a_node()])
     assert not wants_nodes(a_spec({}, replicas=0), [])
     assert not wants_nodes(a_spec(), [UNPLACED])
+    going = on_a_node()
+    assert wants_nodes(a_spec({}), [{**going, "metadata": {**going["metadata"], "deletionTimestamp": "now"}}, UNPLACED])

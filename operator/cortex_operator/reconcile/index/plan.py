@@ -9,7 +9,7 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_node
+from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
 
 def plan(world: World, observed: ObservedIndex) -> Plan:
@@ -40,7 +40,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
 
 def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
     timing, description = world.timing, lake_of(observed)
-    if observed.missing_secrets or waits_for_node(observed, verdict):
+    if observed.missing_secrets or waits_for_others(observed, verdict):
         return timing.missing
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving

@@ -6,7 +6,7 @@ from cortex_kinds.revision import revision_id, workflow_definition
 
 from cortex_operator.manifests import workflow_objects
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_node
+from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
 
@@ -35,7 +35,7 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
     timing = world.timing
     if observed.mistakes:
         return timing.idle
-    if observed.missing_secrets or waits_for_node(observed, verdict):
+    if observed.missing_secrets or waits_for_others(observed, verdict):
         return timing.missing
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
         return timing.moving
