@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -75,7 +74,12 @@ def attach(directory: Path = DIRECTORY) -> Bed:
 def is_up(directory: Path) -> bool:
     """Whether a bed of this folder has come up and has its keeper."""
     now = holder()
-    return now is not None and now.directory == directory and "ready" in read_state(directory)
+    if now is None or now.directory != directory:
+        return False
+    try:
+        return _mark(directory).read_text() == str(now.keeper)
+    except OSError:
+        return False
 
 
 def start(directory: Path, claim: Claim, say: Callable[[str], None]) -> tuple[Plane, Node]:
@@ -104,18 +108,9 @@ def clean(left: Holder | None, say: Callable[[str], None]) -> None:
     leftovers.remove(left.directory / "node", left.settings)
 
 
-def read_state(directory: Path) -> dict[str, str]:
-    """{"ready": ...} when it is up, {"error": why it is not}, or nothing."""
-    try:
-        content: dict[str, str] = json.loads(_state(directory).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content
-
-
-def write_state(directory: Path, **content: str) -> None:
-    """Says how it stands to whoever started the keeper."""
-    write_private(_state(directory), json.dumps(content))
+def mark_up(directory: Path) -> None:
+    """For the keeper, when the bed is up."""
+    write_private(_mark(directory), str(os.getpid()))
 
 
 def keeper_log(directory: Path) -> Path:
@@ -123,8 +118,8 @@ def keeper_log(directory: Path) -> Path:
     return directory / "keeper.log"
 
 
-def _state(directory: Path) -> Path:
-    return directory / "bed.json"
+def _mark(directory: Path) -> Path:
+    return directory / "up"
 
 
 def _refuse_another_kubernetes() -> None:

@@ -16,21 +16,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 from cortex_testbed import bed, binaries
+from cortex_testbed.bed_keeper import ERROR, end_in_order, say
 from cortex_testbed.errors import BedError
 from cortex_testbed.node import packages
 from cortex_testbed.node.claim import Claim, holder, is_clean
 
 DOWN_SECONDS: Final = 60.0
-STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-def say(line: str) -> None:
-    """A line for whoever waits."""
-    print(line, flush=True)
 
 
 def up(directory: Path) -> bed.Bed:
@@ -43,23 +37,32 @@ def up(directory: Path) -> bed.Bed:
             return one
         say(f"{', '.join(one.dead)} of the bed that is up ended: taking it down, and up again")
         down(directory)
+    elif (now := holder()) and now.directory == directory:
+        raise BedError(f"the bed is just starting or ending (process {now.keeper}): try again when that is done")
     directory.mkdir(parents=True, exist_ok=True)
-    bed.write_state(directory)
-    keeper = _start_keeper(directory)
+    _follow(_start_keeper(directory), directory)
+    return bed.attach(directory)
+
+
+def _follow(keeper: subprocess.Popen[str], directory: Path) -> None:
+    """Passes on what the keeper says until the bed is up. Raises BedError with what it says when it is not."""
+    reasons = []
     try:
         assert keeper.stdout is not None
         for line in keeper.stdout:  # ends when the keeper has no more to say: it is up, or gone
-            say(line.rstrip("\n"))
+            if line.startswith(ERROR):
+                reasons.append(line.removeprefix(ERROR).rstrip("\n"))
+            else:
+                say(line.rstrip("\n"))
     except BaseException:
         keeper.terminate()
         keeper.wait(DOWN_SECONDS)
         raise
-    state = bed.read_state(directory)
-    if "ready" not in state:
-        log = bed.keeper_log(directory)
-        raise BedError(state.get("error") or f"the keeper ended ({keeper.wait()}): see {log}")
+    if reasons:
+        raise BedError("\n".join(reasons))
+    if not bed.is_up(directory):
+        raise BedError(f"the keeper ended ({keeper.wait()}): see {bed.keeper_log(directory)}")
     keeper.returncode = 0  # it outlives this process
-    return bed.attach(directory)
 
 
 def down(directory: Path) -> None:
@@ -78,7 +81,6 @@ def down(directory: Path) -> None:
     bed.clean(left, say)
     claim.write(None)
     claim.release()
-    bed.write_state(directory)
     say("Down: nothing of the bed is left on this machine")
 
 
@@ -105,37 +107,8 @@ def run(directory: Path, command: Sequence[str]) -> int:
             down(directory)
 
 
-def keep(directory: Path) -> None:
-    """The keeper: starts all, stays for as long as the bed, takes all away. Its output ends when the bed is up."""
-    claim = Claim()
-    try:
-        plane, node = bed.start(directory, claim, say)
-        bed.write_state(directory, ready="yes")
-        os.dup2(2, 1)
-        while True:
-            pidfds = [*plane.processes.pidfds(), *node.processes.pidfds()]
-            select.select(pidfds, [], [])
-            say(f"{time.ctime()} ended by itself: {', '.join(bed.attach(directory).dead)}; the rest goes on")
-            for pidfd in pidfds:
-                os.close(pidfd)
-    except BedError as error:
-        bed.write_state(directory, error=str(error))
-    finally:
-        _leave(claim)
-
-
-def _leave(claim: Claim) -> None:
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
-    now = holder()
-    if now and now.keeper == os.getpid():
-        bed.clean(now, say)
-        claim.write(None)
-    claim.release()
-
-
 def _start_keeper(directory: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cortex_testbed.e2e", "--directory", str(directory), "keep"]
+    command = [sys.executable, "-m", "cortex_testbed.bed_keeper", str(directory)]
     with bed.keeper_log(directory).open("w") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
@@ -154,15 +127,11 @@ def _end(keeper: int) -> None:
         raise BedError(f"the keeper, process {keeper}, does not end within {DOWN_SECONDS:.0f} s: see its log")
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m cortex_testbed.e2e", description=__doc__)
     parser.add_argument("--directory", type=lambda path: Path(path).absolute(), default=bed.DIRECTORY)
     actions = parser.add_subparsers(dest="action", required=True, metavar="up|down|status|run")
-    for name in ("up", "down", "status", "keep"):
+    for name in ("up", "down", "status"):
         actions.add_parser(name)
     actions.add_parser("run").add_argument("command", nargs=argparse.REMAINDER)
     return parser.parse_args(words)
@@ -171,8 +140,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """The exit status."""
     arguments = _arguments(words)
-    for number in STOPS:
-        signal.signal(number, _stop)
+    end_in_order()
     try:
         match arguments.action:
             case "up":
@@ -183,8 +151,6 @@ def main(words: Sequence[str]) -> int:
                 status(arguments.directory)
             case "run":
                 return run(arguments.directory, arguments.command)
-            case "keep":
-                keep(arguments.directory)
     except BedError as error:
         print(f"e2e: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cortex_cli.local import ports
+
 from cortex_testbed import binaries
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
@@ -132,6 +134,4 @@ def _check_port(name: str, port: int) -> None:
         try:
             probe.bind((network.ADDRESS, port))
         except OSError as error:
-            raise BedError(
-                f"port {port}, which {name} needs, is taken ({error.strerror}): end what holds it"
-            ) from error
+            raise BedError(f"port {port}, which {name} needs, is taken by {ports.holder(port)}: end it") from error
