@@ -6,13 +6,14 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
-from helm_chart import CHART, TRIAL, helm, objects
+from helm_chart import TRIAL, helm, installed, objects
 
 Install = Callable[..., None]
 GROUP = "cortex.datapunk.io"
@@ -22,12 +23,8 @@ GROUP = "cortex.datapunk.io"
 def install(api_server: Path, namespace: str) -> Iterator[Install]:
     """Installs a release in the test's namespace, whose CRDs are there already; uninstalls it afterwards."""
 
-    def run(verb: str, *words: str | Path, values: dict[str, Any] | None = None) -> None:
-        done = helm(verb, "cortex", *words, f"--namespace={namespace}", values=values, kubeconfig=api_server)
-        assert done.returncode == 0, done.stderr
-
-    yield lambda *words, **values: run("install", CHART, "--set=crds.enabled=false", *words, values=values)
-    run("uninstall")
+    with ExitStack() as releases:
+        yield lambda *words, **values: releases.enter_context(installed(api_server, namespace, *words, values=values))
 
 
 def review(kubectl: Kubectl, user: str, asked: list[dict[str, str]]) -> list[bool]:

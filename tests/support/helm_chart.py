@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,3 +61,19 @@ def containers(found: Iterable[Object]) -> dict[str, Object]:
     """Every container of the release's own pods, by its name."""
     pods = [o["spec"]["template"]["spec"] for o in found if o["kind"] in ("Deployment", "StatefulSet")]
     return {container["name"]: container for pod in pods for container in pod["containers"]}
+
+
+@contextmanager
+def installed(
+    kubeconfig: Path, namespace: str, *words: str | Path, values: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """A release "cortex" in the namespace while the context is open; the CRDs are there already."""
+    where = f"--namespace={namespace}"
+    done = helm(
+        "install", "cortex", CHART, where, "--set=crds.enabled=false", *words, values=values, kubeconfig=kubeconfig
+    )
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        helm("uninstall", "cortex", where, kubeconfig=kubeconfig)
