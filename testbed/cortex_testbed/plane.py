@@ -9,7 +9,6 @@ import ipaddress
 import shutil
 import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,32 +16,19 @@ import yaml
 from cortex_cli.local.launch import write_private
 from cortex_cli.local.ports import LOOPBACK, free_port, holder, is_free
 
-from cortex_testbed import binaries
+from cortex_testbed import binaries, components
 from cortex_testbed.certificates import Authority, Pair
+from cortex_testbed.components import Keys, PlaneOptions, Ports
 from cortex_testbed.errors import BedError
 from cortex_testbed.processes import Processes
+
+__all__ = ["Plane", "PlaneOptions"]
 
 READY_SECONDS: Final = 90.0
 PORT_ATTEMPTS: Final = 5
 CONTEXT: Final = "cortex-test"
 _STOP_ORDER: Final = (("kube-scheduler", 1), ("kube-controller-manager", 1), ("kube-apiserver", 1), ("etcd", 3))
 """With seconds of grace. The API server would wait a minute for open watches, and it cannot do without etcd."""
-
-
-@dataclass(frozen=True)
-class PlaneOptions:
-    """What differs between a bare control plane (the defaults: loopback only, no root) and one with a real node."""
-
-    bind_address: str = LOOPBACK
-    advertise_address: str | None = None
-    """Where pods reach the API server, published as the Service `kubernetes`; None: nowhere."""
-    secure_port: int = 0
-    """0: a free one."""
-    extra_sans: tuple[str, ...] = ()
-    """Of the server's certificate, as DNS:NAME or IP:ADDRESS."""
-    service_cidr: str = "10.96.0.0/16"
-    cluster_cidr: str | None = None
-    """Of the pods; each node gets a part of it. None: nodes get none."""
 
 
 class Plane:
@@ -55,7 +41,6 @@ class Plane:
         self.port = 0
         self.kubeconfig = self.directory / "admin.kubeconfig"
         """Of a member of system:masters; complete in itself, it can be copied."""
-        self._etcd_port = 0
 
     @property
     def server(self) -> str:
@@ -64,7 +49,7 @@ class Plane:
 
     @property
     def ca(self) -> Pair:
-        """Of the cluster's certificate authority."""
+        """Of the cluster's certificate authority, once it was started."""
         return self.authority.ca
 
     def start(self) -> None:
@@ -72,9 +57,8 @@ class Plane:
         the folder is ended and forgotten. Raises BedError."""
         bin_dir = binaries.ensure()
         self.stop()
-        for name in ("etcd", "pki", "logs"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._forget("pki")
         self._make_certificates()
         for attempt in range(PORT_ATTEMPTS):
             try:
@@ -107,107 +91,58 @@ class Plane:
         write_private(path, yaml.safe_dump(content, sort_keys=False))
         return path
 
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+
     def _make_certificates(self) -> None:
         self.authority = Authority(self.directory / "pki")
         service = ipaddress.ip_network(self.options.service_cidr)[1]
         names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
         sans = [*(f"DNS:{name}" for name in names), f"IP:{LOOPBACK}", f"IP:{service}", *self.options.extra_sans]
-        self._server = self.authority.issue("kube-apiserver", "/CN=kube-apiserver", sans)
-        self._tokens = self.authority.signing_key("service-accounts")
+        self._keys = Keys(
+            ca=self.authority.ca,
+            server=self.authority.issue("kube-apiserver", "/CN=kube-apiserver", sans),
+            admin=self.authority.pair("admin"),
+            tokens=self.authority.signing_key("service-accounts"),
+        )
 
     def _start(self, bin_dir: Path) -> None:
-        self._choose_ports()
+        self._forget("etcd", "logs")
+        ports = self._choose_ports()
+        self.port = ports.apiserver
         self.user("admin", "/O=system:masters/CN=admin")
-        self.processes.start("etcd", [bin_dir / "etcd", *self._etcd_flags()])
-        self.processes.start("kube-apiserver", [bin_dir / "kube-apiserver", *self._apiserver_flags()])
+        etcd = components.etcd(self.directory / "etcd", ports, self._keys)
+        self.processes.start("etcd", [bin_dir / "etcd", *etcd])
+        server = components.apiserver(self.options, ports, self._keys)
+        self.processes.start("kube-apiserver", [bin_dir / "kube-apiserver", *server])
         deadline = time.monotonic() + READY_SECONDS
         self._wait("/readyz", deadline)
-        for name, flags in (("controller-manager", self._manager_flags()), ("scheduler", [])):
-            kubeconfig = self.user(f"kube-{name}", f"/CN=system:kube-{name}")
-            common = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0"]
-            self.processes.start(f"kube-{name}", [bin_dir / f"kube-{name}", *common, *flags])
+        self._start_client(bin_dir, "controller-manager", components.controller_manager(self.options, self._keys))
+        self._start_client(bin_dir, "scheduler", [])
         self._wait("/api/v1/namespaces/default/serviceaccounts/default", deadline)
 
-    def _choose_ports(self) -> None:
+    def _start_client(self, bin_dir: Path, role: str, flags: list[str]) -> None:
+        name = f"kube-{role}"
+        kubeconfig = self.user(name, f"/CN=system:{name}")
+        common = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0"]
+        self.processes.start(name, [bin_dir / name, *common, *flags])
+
+    def _choose_ports(self) -> Ports:
         wanted = self.options.secure_port
         if wanted and not is_free(wanted):
             raise BedError(f"port {wanted} is taken by {holder(wanted)}: end it, or choose another port")
-        self.port = wanted or free_port()
-        self._etcd_port = free_port(frozenset([self.port]))
-        self._peer_port = free_port(frozenset([self.port, self._etcd_port]))
+        taken: list[int] = [wanted or free_port()]
+        while len(taken) < 3:
+            taken.append(free_port(frozenset(taken)))
+        return Ports(*taken)
 
     def _lost_a_port(self) -> bool:
         return any("address already in use" in self.processes.tail(name, 50) for name in ("etcd", "kube-apiserver"))
 
-    def _etcd_flags(self) -> list[str]:
-        client, peer = (f"https://{LOOPBACK}:{port}" for port in (self._etcd_port, self._peer_port))
-        tls = [
-            flag
-            for prefix in ("", "peer-")
-            for flag in (
-                f"--{prefix}cert-file={self._server.certificate}",
-                f"--{prefix}key-file={self._server.key}",
-                f"--{prefix}trusted-ca-file={self.ca.certificate}",
-                f"--{prefix}client-cert-auth",
-            )
-        ]
-        return [
-            f"--data-dir={self.directory / 'etcd'}",
-            f"--listen-client-urls={client}",
-            f"--advertise-client-urls={client}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=default={peer}",
-            "--unsafe-no-fsync",
-            *tls,
-        ]
-
-    def _apiserver_flags(self) -> list[str]:
-        server, ca, admin = self._server, self.ca.certificate, self.authority.pair("admin")
-        advertise = self.options.advertise_address
-        return [
-            f"--etcd-servers=https://{LOOPBACK}:{self._etcd_port}",
-            f"--etcd-cafile={ca}",
-            f"--etcd-certfile={server.certificate}",
-            f"--etcd-keyfile={server.key}",
-            f"--bind-address={self.options.bind_address}",
-            f"--secure-port={self.port}",
-            f"--advertise-address={advertise or LOOPBACK}",
-            f"--endpoint-reconciler-type={'lease' if advertise else 'none'}",
-            f"--service-cluster-ip-range={self.options.service_cidr}",
-            f"--tls-cert-file={server.certificate}",
-            f"--tls-private-key-file={server.key}",
-            f"--client-ca-file={ca}",
-            f"--kubelet-client-certificate={admin.certificate}",
-            f"--kubelet-client-key={admin.key}",
-            "--kubelet-preferred-address-types=InternalIP",
-            f"--service-account-key-file={self._tokens.certificate}",
-            f"--service-account-signing-key-file={self._tokens.key}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
-            "--allow-privileged=true",
-        ]
-
-    def _manager_flags(self) -> list[str]:
-        pods = self.options.cluster_cidr
-        node_cidrs = ["--allocate-node-cidrs", f"--cluster-cidr={pods}"] if pods else []
-        return [
-            f"--service-cluster-ip-range={self.options.service_cidr}",
-            f"--service-account-private-key-file={self._tokens.key}",
-            f"--root-ca-file={self.ca.certificate}",
-            f"--cluster-signing-cert-file={self.ca.certificate}",
-            f"--cluster-signing-key-file={self.ca.key}",
-            "--use-service-account-credentials",
-            "--kube-api-qps=200",
-            "--kube-api-burst=400",
-            *node_cidrs,
-        ]
-
     def _wait(self, path: str, deadline: float) -> None:
         tls = ssl.create_default_context(cafile=str(self.ca.certificate))
-        admin = self.authority.pair("admin")
-        tls.load_cert_chain(admin.certificate, admin.key)
+        tls.load_cert_chain(self._keys.admin.certificate, self._keys.admin.key)
         while not _answers(self.port, path, tls):
             if ended := self.processes.ended():
                 raise BedError(f"{ended} ended ({self.processes.log(ended)}):\n{self.processes.tail(ended)}")
