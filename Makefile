@@ -10,7 +10,7 @@ TESTBED := PYTHONPATH=testbed $(BIN)/python -m cortex_testbed
 
 LOCK = .build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-annotate --no-header
-IMAGE_LAYERS := kinds runtime embedding operator gateway search graph
+IMAGE_LAYERS := kinds kube runtime embedding operator gateway search graph
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +25,12 @@ ROLES: Final = ("operator", "gateway", "search", "graph", "lake", "state")
 REGISTRY: Final = "localhost"
 DIRECTORY: Final = ROOT / ".build" / "images"
 LARGEST: Final = 10
+_WHOLES: Final = ("/", "/opt/cortex", "/opt/cortex/lib")
 
 
+@cache
 def tag() -> str:
-    """The tag of all roles: a digest of what they are made of."""
+    """The tag of all roles: a digest of what they are made of, the same as long as this process lives."""
     return images_inputs.digest(images_base.digest())
 
 
@@ -37,29 +40,26 @@ def reference(role: str, registry: str = REGISTRY, tag_: str = "") -> str:
 
 
 def build(*roles: str, tag_: str = "", say: Callable[[str], None] = print) -> Path:
-    """A docker archive of the roles' images (of all without `roles`), named by `reference`, for `ctr images import`.
+    """A docker archive for `ctr images import` of at least the roles' images (all without `roles`), as `reference` says.
 
     Made with buildah as root; nothing is done when it is there already, so a `tag_` of your own must be a digest too.
     `say` gets a line with seconds for each step. Raises BedError."""
     wanted, tag_ = _known(roles), tag_ or tag()
-    archive = DIRECTORY / f"{'-'.join(wanted) if roles else 'all'}-{tag_}.tar"
+    names = {role: reference(role, tag_=tag_) for role in wanted}
+    all_of_them = DIRECTORY / f"all-{tag_}.tar"
+    archive = DIRECTORY / f"{'-'.join(wanted)}-{tag_}.tar" if roles else all_of_them
     with _alone():
+        if all_of_them.exists():
+            return all_of_them
         if not archive.exists():
-            tool = images_tools.Buildah(DIRECTORY)
-            names = {role: reference(role, tag_=tag_) for role in wanted}
-            _build(tool, names, say)
-            begin = time.monotonic()
-            _forget_older(archive)
-            images_archive.write(tool, list(names.values()), archive)
-            say(f"{archive.name}: {archive.stat().st_size // 2**20} MiB in {time.monotonic() - begin:.0f} s")
+            _make(names, archive, say)
     return archive
 
 
 def report(tool: images_tools.Tool, image: str) -> str:
     """The image's size and its largest folders, in MiB."""
     sizes = [(int(kib), path) for kib, path in (line.split("\t") for line in tool.du(image).splitlines())]
-    parts = {path: kib for kib, path in sizes if path.count("/") > 1 and not path.endswith(("/lib", "/site-packages"))}
-    del parts["/opt/cortex"]
+    parts = {path: kib for kib, path in sizes if path not in _WHOLES and not path.endswith("/site-packages")}
     largest = sorted(parts.items(), key=lambda part: -part[1])[:LARGEST]
     whole = next(kib for kib, path in sizes if path == "/")
     lines = [f"  {kib / 1024:6.1f}  {Path(path).name}" for path, kib in largest]
@@ -70,6 +70,15 @@ def _known(roles: Sequence[str]) -> Sequence[str]:
     if unknown := [role for role in roles if role not in ROLES]:
         raise BedError(f"there is no image {', '.join(unknown)}: use {', '.join(ROLES)}")
     return [role for role in ROLES if role in roles] or ROLES
+
+
+def _make(names: Mapping[str, str], archive: Path, say: Callable[[str], None]) -> None:
+    tool = images_tools.Buildah(DIRECTORY)
+    _build(tool, {role: name for role, name in names.items() if not tool.has(name)}, say)
+    begin = time.monotonic()
+    _forget_older(archive)
+    images_archive.write(tool, list(names.values()), archive)
+    say(f"{archive.name}: {archive.stat().st_size // 2**20} MiB in {time.monotonic() - begin:.0f} s")
 
 
 def _build(tool: images_tools.Tool, names: Mapping[str, str], say: Callable[[str], None]) -> None:

@@ -16,9 +16,9 @@ CONTEXT: Final = ("crds", "images", "kube", "operator", "proto", "requirements",
 """Folders that .dockerignore lets through."""
 _IGNORED: Final = (".pyc", ".pyi", ".proto")
 _NOT_FOR_IMAGES: Final = ("requirements/dev.txt", "requirements/lock.txt")
-_PIP_SETTINGS: Final = frozenset(
-    ["index-url", "extra-index-url", "find-links", "trusted-host", "cert", "proxy"]
-    + ["timeout", "default-timeout", "retries"]
+_PIP_SETTINGS: Final = (
+    *("index-url", "extra-index-url", "find-links", "trusted-host", "cert"),
+    *("proxy", "timeout", "default-timeout", "retries"),
 )
 CERTIFICATES: Final = "/run/secrets/ca.crt"
 """Where a build finds those that pip is to trust."""

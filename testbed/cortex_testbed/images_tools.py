@@ -15,7 +15,11 @@ from cortex_testbed.paths import ROOT
 
 CONTAINERFILE: Final = "images/Containerfile"
 ANSWER_SECONDS: Final = 10.0
-_DU: Final = "du -xk -d0 / 2>/dev/null; du -k -d1 /opt/cortex /opt/cortex/lib/python3*/site-packages 2>/dev/null"
+_DU: Final = """
+du -xk -d0 /
+du -k -d1 /opt/cortex
+du -k -d1 /opt/cortex/lib/python3*/site-packages 2>/dev/null || true
+"""
 _LAST_LINES: Final = 15
 
 
@@ -28,7 +32,7 @@ class Tool(Protocol):
         """One role's image, by this name."""
 
     def du(self, image: str) -> str:
-        """Lines `KiB PATH` of the image's folders."""
+        """Lines `KiB<tab>PATH` of the image's folders."""
 
 
 class Daemon:
@@ -84,11 +88,14 @@ class Buildah:
 
     def run(self, *words: str, told: str = "buildah failed") -> str:
         """What it printed."""
-        storage = [f"--root={self._directory / 'storage'}", f"--runroot={self._directory / 'run'}"]
         scratch = self._directory / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
-        command = ["unshare", "--mount", "buildah", *storage, *words]
-        return run(command, told, TMPDIR=str(scratch), STORAGE_DRIVER="overlay")
+        return run(["unshare", "--mount", *self.command(*words)], told, TMPDIR=str(scratch))
+
+    def command(self, *words: str) -> list[str]:
+        """buildah on this storage."""
+        storage = [f"--root={self._directory / 'storage'}", f"--runroot={self._directory / 'run'}"]
+        return ["buildah", *storage, "--storage-driver=overlay", *words]
 
     def _base(self) -> str:
         image = f"localhost/cortex-base:{images_base.digest()}"
