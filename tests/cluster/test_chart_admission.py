@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
+from cortex_testbed.paths import BIN
 from helm_chart import TRIAL, helm, installed, objects
 
 Install = Callable[..., None]
@@ -157,6 +161,23 @@ def test_who_may_view_or_edit_in_a_namespace_may_do_so_with_the_two_kinds(
         time.sleep(0.1)  # a controller adds the rules to the built-in roles
 
     assert found == wanted
+
+
+def test_the_printed_commands_make_the_secrets_that_the_chart_makes(
+    api_server: Path, kubectl: Kubectl, namespace: str, install: Install
+) -> None:
+    where = f"--namespace={namespace}"
+    install("--values", TRIAL, resourceNamespaces=[namespace])
+    made = {name: kubectl.get("secret", name, where)["data"] for name in ("cortex-lake", "cortex-state")}
+    kubectl("delete", "secret", *made, where)
+    notes = helm("get", "notes", "cortex", where, kubeconfig=api_server).stdout
+    commands = re.findall(r"^ +kubectl -n NAMESPACE create secret (?:.*\\\n)*.*", notes, re.MULTILINE)
+
+    env = {**os.environ, "KUBECONFIG": str(api_server), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    for command in commands:
+        subprocess.run(["bash", "-euc", command.replace("NAMESPACE", namespace)], env=env, check=True)
+
+    assert {name: kubectl.get("secret", name, where)["data"] for name in made} == made
 
 
 @pytest.mark.parametrize("case", ["default", "trial", "production", "namespaced"])

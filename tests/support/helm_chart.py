@@ -45,6 +45,13 @@ def refusal(*words: str | Path, values: Mapping[str, Any] | None = None) -> str:
     return done.stderr
 
 
+def notes(*words: str | Path, values: Mapping[str, Any] | None = None) -> str:
+    """What `helm install` prints for people."""
+    done = helm("install", "cortex", CHART, "--namespace", "cortex-system", "--dry-run=client", *words, values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("NOTES:\n")[2]
+
+
 def objects(text: str) -> list[Object]:
     """The objects of a rendered chart."""
     return [item for item in yaml.safe_load_all(text) if item]
