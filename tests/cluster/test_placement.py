@@ -10,6 +10,7 @@ import pytest
 from builders import a_cortex_index_manifest
 from cortex_kinds.index import CortexIndex
 from cortex_operator.manifests import ReleaseSettings, index_objects
+from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.pools import POOL_LABEL
 
@@ -47,11 +48,9 @@ def test_pods_get_the_nodes_that_have_what_they_ask_for_and_no_others(
 ) -> None:
     assert expected < pools.keys()
     *others, deployment = index_objects(_stored_index(kubectl, namespace, gpu), RELEASE)
-    kubectl.apply(others, f"--namespace={namespace}")
-    kubectl.apply([_pinned(deployment, pool) for pool in sorted(pools)], f"--namespace={namespace}")
+    kubectl.apply([*others, *(_pinned(deployment, pool) for pool in sorted(pools))], f"--namespace={namespace}")
     placed = _placed(kubectl, namespace, expected)
     assert {pool: node for pool, node in placed.items() if node and node not in pools[pool]} == {}
-    kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--wait=false")
 
 
 def test_an_update_needs_no_gpu_more_than_the_pods_have(
@@ -66,6 +65,24 @@ def test_an_update_needs_no_gpu_more_than_the_pods_have(
     (pod,) = kubectl.get("pods", f"--namespace={namespace}")["items"]
     assert pod["spec"]["nodeName"] in pools["mi300x"]
     kubectl("delete", "cortexindex/papers", f"--namespace={namespace}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"gpu": {"vendor": "AMD", "memory": "80G"}}, "name products"),
+        ({"gpu": {"vendor": "AMD", "partition": {"profile": "1g.10gb"}}}, "partition is for vendor NVIDIA only"),
+        ({"gpu": {"memory": "10G", "partition": {"profile": "1g.10gb"}}}, "the profile says how much memory there is"),
+        ({"gpu": {"vendor": "Intel"}}, 'supported values: "NVIDIA", "AMD"'),
+        ({"resources": {"limits": {"nvidia.com/gpu": "1"}}}, "GPUs are asked for by spec.gpu"),
+        ({"resources": {"requests": {"amd.com/gpu": "1"}}}, "GPUs are asked for by spec.gpu"),
+    ],
+)
+def test_the_api_server_refuses_what_cannot_work_in_our_words(
+    kubectl: Kubectl, namespace: str, spec: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BedError, match=words):
+        kubectl.apply([a_cortex_index_manifest(metadata__namespace=namespace, spec=spec)], f"--namespace={namespace}")
 
 
 def _stored_index(kubectl: Kubectl, namespace: str, gpu: dict[str, Any] | None) -> CortexIndex:

@@ -157,6 +157,22 @@ async def test_pods_that_a_quota_refuses_are_named_with_the_clusters_words(passe
     assert "exceeded quota: none" in ready["message"]
 
 
+async def test_a_gpu_that_comes_and_goes_changes_how_the_deployment_is_updated(passes: Passes) -> None:
+    """An API server refuses a strategy Recreate that still has the fields of a rolling update."""
+    deployment = ObjectKey("apps/v1", "Deployment", passes.namespace, "papers-search")
+    lake, found = Lake(), []
+    for gpu, replicas in ((None, 1), ({"vendor": "AMD"}, 1), ({"vendor": "AMD"}, 2), (None, 2)):
+        await passes.apply(spec={"replicas": replicas, **({"gpu": gpu} if gpu else {})})
+        await passes.until(is_so("Ready", "True", "Ready"), lake)
+        found.append((await passes.cluster.get(deployment))["spec"]["strategy"])
+    assert found == [
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        {"type": "Recreate"},
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+    ]
+
+
 async def test_one_of_two_pods_may_be_evicted_and_the_budget_goes_with_the_second(
     passes: Passes, kubectl: Kubectl
 ) -> None:
