@@ -47,7 +47,7 @@ class Container:
         extra_limits: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """The container as it stands in a pod template. `config_map`: which one holds the plain settings; without it
-        they stand in the container itself."""
+        they stand in the container itself. `extra_limits`: beside those of the resources."""
         probes = _probes(self.ports["grpc"]) if "grpc" in self.ports else {}
         return {
             "name": self.name,
