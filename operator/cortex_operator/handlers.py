@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import aiohttp
@@ -64,7 +65,7 @@ class KopfFeed:
         thread = _Thread(registry, settings, self._namespaces, lambda: loop.call_soon_threadsafe(self._running, True))
         thread.start()
         try:
-            return await asyncio.shield(thread.ended)
+            return await thread.failed
         finally:
             await thread.end()
 
@@ -81,7 +82,8 @@ class _Thread:
     ) -> None:
         self._registry, self._settings, self._namespaces, self._ready = registry, settings, namespaces, ready
         self._home = asyncio.get_running_loop()
-        self.ended: asyncio.Future[BaseException] = self._home.create_future()
+        self.failed: asyncio.Future[BaseException] = self._home.create_future()
+        self._closed = asyncio.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -90,41 +92,51 @@ class _Thread:
         threading.Thread(target=self._run, name="kopf", daemon=True).start()
 
     async def end(self) -> None:
-        if self._loop is not None and self._stop is not None and not self.ended.done():
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
-        await asyncio.wait([self.ended], timeout=_END_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), _END_SECONDS)
 
     def _run(self) -> None:
-        error: BaseException = RuntimeError("kopf ended by itself")
         try:
             asyncio.run(self._operate())
         except BaseException as failure:
-            error = failure
-        if not self._home.is_closed():
-            self._home.call_soon_threadsafe(self._set, error)
+            self._at_home(self._fail, failure)
+        self._at_home(self._fail, RuntimeError("kopf ended by itself"))
+        self._at_home(self._closed.set)
 
-    def _set(self, error: BaseException) -> None:
-        if not self.ended.done():
-            self.ended.set_result(error)
+    def _at_home(self, call: Callable[..., object], *arguments: object) -> None:
+        if not self._home.is_closed():
+            self._home.call_soon_threadsafe(call, *arguments)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
 
     async def _operate(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        # kopf's own callbacks fail when its watches are cancelled while they connect.
+        self._loop.set_exception_handler(lambda _, context: log.debug("kopf: %s", context["message"]))
         ready = asyncio.Event()
-        telling = asyncio.create_task(self._tell(ready))
-        try:
-            await kopf.operator(
-                registry=self._registry,
-                settings=self._settings,
-                standalone=True,
-                clusterwide=not self._namespaces,
-                namespaces=self._namespaces,
-                stop_flag=self._stop,
-                ready_flag=ready,
-            )
-        finally:
-            telling.cancel()
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry,
+            settings=self._settings,
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            ready_flag=ready,
+        )
+        telling = asyncio.create_task(self._tell_ready(ready))
+        stopping = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            # Told before the others are ended: they may take their time.
+            self._at_home(self._fail, task.exception() or RuntimeError(f"{task.get_name()} ended"))
+        for task in (*tasks, telling, stopping):
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_END_SECONDS / 2)
 
-    async def _tell(self, ready: asyncio.Event) -> None:
+    async def _tell_ready(self, ready: asyncio.Event) -> None:
         await ready.wait()
         self._ready()
 
@@ -140,7 +152,7 @@ def _settings(sources: Sequence[Source[ResourceKey]]) -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10.0
     settings.watching.inactivity_timeout = 70.0
     settings.watching.chunk_size = 500
-    settings.process.ultimate_exiting_timeout = 20.0
+    settings.process.ultimate_exiting_timeout = None
     for source in sources:
         if source.labels:
             selector = ",".join(f"{name}={value}" for name, value in source.labels.items())

@@ -45,6 +45,7 @@ class FaultProxy:
         self.asked: list[Asked] = []
         self.fault: Fault = lambda _: 0
         self._streams: set[web.StreamResponse] = set()
+        self._more = asyncio.Condition()
 
     @asynccontextmanager
     async def before(self, kubeconfig: Path) -> AsyncIterator[FaultProxy]:
@@ -68,6 +69,12 @@ class FaultProxy:
             finally:
                 await runner.cleanup()
 
+    async def until_asked(self, times: int, which: Callable[[Asked], object], seconds: float = 20.0) -> None:
+        """Returns when so many more requests of that sort have come."""
+        before = len(self.asked)
+        async with asyncio.timeout(seconds), self._more:
+            await self._more.wait_for(lambda: sum(1 for asked in self.asked[before:] if which(asked)) >= times)
+
     def break_streams(self) -> None:
         """Ends all watches, as an API server that goes away does."""
         for stream in self._streams:
@@ -79,7 +86,9 @@ class FaultProxy:
         self, request: web.Request, session: ClientSession, context: ssl.SSLContext
     ) -> web.StreamResponse:
         asked = Asked(request.method, request.path, request.query_string)
-        self.asked.append(asked)
+        async with self._more:
+            self.asked.append(asked)
+            self._more.notify_all()
         if status := self.fault(asked):
             told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "a fault"}
             return web.json_response({**told, "reason": "Fault"}, status=status)
