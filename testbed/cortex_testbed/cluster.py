@@ -18,7 +18,7 @@ from cortex_cli.local.processes import start_time
 
 from cortex_testbed import binaries, choice
 from cortex_testbed.errors import BedError
-from cortex_testbed.keeper import CLUSTERS, told
+from cortex_testbed.keeper import CLUSTERS, report_file
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.paths import RUN
 from cortex_testbed.processes import Processes, end
@@ -78,12 +78,10 @@ class UserCluster:
     def down(self) -> bool:
         """Ends it and all that a killed run left of it; whether there was anything. Raises BedError."""
         with self._alone():
-            found = bool(self._told())
-            if state := self.state():
-                with contextlib.suppress(ProcessLookupError):
-                    end(state.keeper, STOP_SECONDS)
+            told = self._told()
+            end(told.get("keeper", 0), told.get("start_time", 0), STOP_SECONDS)
             self._clean()
-            return found
+            return bool(told)
 
     def _start(self) -> State:
         command = [sys.executable, "-m", "cortex_testbed.keeper", str(self._directory)]
@@ -109,11 +107,11 @@ class UserCluster:
         if kind in CLUSTERS:
             CLUSTERS[kind](self._directory).stop()
         shutil.rmtree(self._directory, ignore_errors=True)
-        told(self._directory).unlink(missing_ok=True)
+        report_file(self._directory).unlink(missing_ok=True)
 
     def _told(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(told(self._directory).read_text())
+            content: dict[str, Any] = json.loads(report_file(self._directory).read_text())
         except (OSError, ValueError):
             return {}
         return content

@@ -33,7 +33,7 @@ STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CLUSTERS: Final = {choice.PLANE: Plane, choice.KIND: Kind, choice.EXISTING: Existing}
 
 
-def told(directory: Path) -> Path:
+def report_file(directory: Path) -> Path:
     """The file that says how it stands."""
     return directory.with_name(directory.name + ".json")
 
@@ -54,7 +54,7 @@ def main(directory: Path, owner: int | None) -> None:
 
 def report(directory: Path, **content: object) -> None:
     """Replaces what the file says."""
-    write_private(told(directory), json.dumps(content))
+    write_private(report_file(directory), json.dumps(content))
 
 
 def _keep(chosen: choice.Choice, cluster: Plane | Kind | Existing, owner: int | None) -> None:

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cortex_cli.local.launch import write_private
@@ -73,12 +73,8 @@ class Processes:
 
     def pid(self, name: str) -> int | None:
         """The process id, when it still is this process."""
-        try:
-            record = json.loads(self._record(name).read_text())
-        except (OSError, ValueError):
-            return None
-        alive = record["start_time"] is not None and start_time(record["pid"]) == record["start_time"]
-        return int(record["pid"]) if alive else None
+        pid, started = self._recorded(name)
+        return pid if pid and started and start_time(pid) == started else None
 
     def names(self) -> list[str]:
         """All that have a record, alive or not."""
@@ -86,26 +82,41 @@ class Processes:
 
     def stop(self, name: str, grace_seconds: float = 5.0) -> None:
         """SIGTERM, then SIGKILL; also of one that an earlier run started. Nothing when it is gone."""
-        pid = self.pid(name)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                end(pid, grace_seconds)
-        if started := self._started.pop(name, None):
-            started.wait()
+        end(*self._recorded(name), grace_seconds)
+        if child := self._started.pop(name, None):
+            child.wait()
         self._record(name).unlink(missing_ok=True)
+
+    def _recorded(self, name: str) -> tuple[int, int]:
+        """Process id and start time; zeros when there is no record."""
+        try:
+            record = json.loads(self._record(name).read_text())
+        except (OSError, ValueError):
+            return 0, 0
+        return record["pid"], record["start_time"] or 0
 
     def _record(self, name: str) -> Path:
         return self.directory / "processes" / f"{name}.json"
 
 
-def end(pid: int, grace_seconds: float) -> None:
-    """SIGTERM, then SIGKILL; returns when it has ended. Raises ProcessLookupError."""
-    pidfd = os.pidfd_open(pid)
-    try:
+def end(pid: int, started: int, grace_seconds: float) -> None:
+    """SIGTERM, then SIGKILL; returns when it has ended. Nothing when the number is no process, or a later one's."""
+    if not pid:
+        return
+    with contextlib.suppress(ProcessLookupError), _opened(pid) as pidfd:
+        if start_time(pid) != started:
+            return
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if not _has_ended(pidfd, grace_seconds):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             _has_ended(pidfd, 10)
+
+
+@contextlib.contextmanager
+def _opened(pid: int) -> Iterator[int]:
+    pidfd = os.pidfd_open(pid)
+    try:
+        yield pidfd
     finally:
         os.close(pidfd)
 

@@ -67,8 +67,7 @@ def test_all_die_with_their_owner(tmp_path: Path) -> None:
         f"Processes(Path({str(tmp_path)!r})).start('stubborn', {STUBBORN!r}); time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
-    log = Processes(tmp_path).log("stubborn")
-    wait_for(log, "ready")
+    wait_for(tmp_path / "processes" / "stubborn.json", "pid")
     pid = Processes(tmp_path).pid("stubborn")
     assert pid is not None
     gone = os.pidfd_open(pid)
