@@ -54,7 +54,7 @@ def notes(*words: str | Path, values: Mapping[str, Any] | None = None) -> str:
 
 def objects(text: str) -> list[Object]:
     """The objects of a rendered chart."""
-    return [item for item in yaml.safe_load_all(text) if item]
+    return [item for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
 
 
 def pick(found: Iterable[Object], kind: str, name: str, namespace: str = "cortex-system") -> Object:
