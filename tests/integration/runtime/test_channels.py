@@ -193,6 +193,24 @@ async def test_a_call_goes_to_the_pod_that_takes_the_place_of_a_dead_one(place: 
     assert await call == "b"
 
 
+async def test_changes_that_are_not_the_pods_do_not_use_up_the_second_try(place: Place, haystack: Any) -> None:
+    for name in "ab":
+        await place.start(name)
+    place.ready("a")
+    assert await asked(haystack) == "a"
+    await place.pods["a"][1].stop()
+    call = asyncio.create_task(asked(haystack, timeout=10))
+    for message in ("one", "two"):
+        condition = {
+            "type": "Ready", "status": "False", "reason": "x", "message": message, "lastTransitionTime": "x",
+        }  # fmt: skip
+        await asyncio.wait({call}, timeout=0.5)
+        place.ready("a", condition=condition)
+    await asyncio.wait({call}, timeout=0.5)
+    place.ready("b")
+    assert await call == "b"
+
+
 async def test_errors_come_back_as_they_were_raised(place: Place, haystack: Any) -> None:
     await place.start("a")
     place.ready("a")

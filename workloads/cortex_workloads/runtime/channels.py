@@ -36,7 +36,9 @@ _KINDS: Final = {f"-search{_HEADLESS}": INDEX, f"-graph{_HEADLESS}": WORKFLOW}
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod, and for one in the place of a lost one."""
 _BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
-# Safe for every method: what writes is repeatable by its ids.
+_LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+# Safe for every method: what writes is repeatable by its ids. A server that stops drops calls that have just come in,
+# and their clients hear CANCELLED.
 _RETRIES: Final[dict[str, Any]] = {
     "methodConfig": [
         {
@@ -46,7 +48,7 @@ _RETRIES: Final[dict[str, Any]] = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": [code.name for code in _LOST],
             },
         }
     ],
@@ -307,7 +309,7 @@ def _by_server(error: grpc.aio.AioRpcError) -> bool:
 
 
 def _lost(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() is grpc.StatusCode.UNAVAILABLE and not _by_server(error)
+    return error.code() in _LOST and not _by_server(error)
 
 
 def _left(timeout: float | None, started: float) -> float | None:
