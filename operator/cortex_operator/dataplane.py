@@ -44,6 +44,9 @@ class ResourceKey:
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
 
 class DataPlane(Protocol):
     """Asks and commands the pods of a resource."""
