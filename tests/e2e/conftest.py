@@ -34,8 +34,8 @@ def api_server(bed: Bed) -> Path:
 @pytest.fixture(scope="session")
 def python_image(bed: Bed) -> str:
     """The name of an image of ours that has Python, on the node."""
-    bed.import_image(images.build("operator"))
-    return images.reference("operator")
+    names = bed.import_image(images.build("operator"))
+    return next(name for name in names if "-operator:" in name)
 
 
 @pytest.hookimpl(wrapper=True)

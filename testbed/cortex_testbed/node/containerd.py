@@ -14,6 +14,7 @@ from typing import Final
 
 from cortex_testbed.errors import BedError
 from cortex_testbed.node import packages, pause
+from cortex_testbed.node.archives import Archives
 
 READY_SECONDS: Final = 20.0
 _SHIM: Final = "containerd-shim-runc-v2"
@@ -53,7 +54,7 @@ class Containerd:
         self.directory = directory.absolute()
         self.socket = self.directory / "containerd.sock"
         self._state = self.directory / "state"
-        self._loaded = self.directory / "loaded"
+        self._archives = Archives(self.directory)
 
     def command(self, cni: Path) -> list[str]:
         """Writes the configuration; what to run. `cni` is the folder of the network's configuration."""
@@ -78,13 +79,14 @@ class Containerd:
                 time.sleep(0.05)
 
     def load(self, archive: Path) -> list[str]:
-        """Imports a docker-archive or OCI archive; the names of its images. Raises BedError."""
+        """Imports a docker-archive or OCI archive, unless its images are there; their names. Raises BedError."""
         if not archive.is_file():
             raise BedError(f"no image archive at {archive}: build it first")
-        said = self.ctr("images", "import", str(archive))
-        names = re.findall(r"^unpacking (\S+) \(", said, re.MULTILINE)
-        with self._loaded.open("a") as file:
-            file.writelines(f"{name}\n" for name in names)
+        names = self._archives.names(archive)
+        if not names or not set(names) <= set(self.ctr("images", "list", "--quiet").split()):
+            said = self.ctr("images", "import", str(archive))
+            names = re.findall(r"^unpacking (\S+) \(", said, re.MULTILINE)
+        self._archives.add(archive, names)
         return names
 
     def forget_containers(self) -> bool:
@@ -95,13 +97,12 @@ class Containerd:
         return bool(names)
 
     def forget_unused(self) -> None:
-        """Removes the images that were not imported since this was called before: older builds."""
-        loaded = self._loaded.read_text().split() if self._loaded.exists() else []
+        """At the node's start: removes the images that were not imported since its start before."""
+        wanted = self._archives.turn()
         lines = [line.split() for line in self.ctr("images", "list").splitlines()[1:]]
-        kept = {digest for name, _, digest, *_ in lines if name in loaded}
+        kept = {digest for name, _, digest, *_ in lines if name in wanted}
         if unused := [name for name, _, digest, *_ in lines if digest not in kept]:
             self.ctr("images", "delete", *unused)
-        self._loaded.unlink(missing_ok=True)
 
     def kill_shims(self) -> None:
         """kill -9 of the shims of this containerd alone, and of every runc that works for them."""
