@@ -41,6 +41,7 @@ class Node:
         longest = self._kubelet / "pod-resources" / "kubelet.sock"
         if len(bytes(longest)) > LONGEST_SOCKET:
             raise BedError(f"{self.directory} is too deep: {longest} is too long for a socket; use a shorter path")
+        shutil.rmtree(self.directory / "logs", ignore_errors=True)
         network.add_address()
         chains.accept_pods()
         cgroups.make()
