@@ -172,10 +172,10 @@ async def test_no_pod_is_unavailable_with_the_conditions_words(place: Place, hay
 async def test_a_pod_that_is_gone_from_its_address_is_unavailable(
     place: Place, haystack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cortex_workloads.runtime.channels._WAIT_SECONDS", 0.1)
     await place.start("a")
     place.ready("a")
     assert await asked(haystack) == "a"
+    monkeypatch.setattr("cortex_workloads.runtime.channels._WAIT_SECONDS", 0.1)
     await place.pods["a"][1].stop()
     with pytest.raises(Unavailable, match="CortexIndex default/papers does not answer"):
         await asked(haystack, timeout=10)
