@@ -40,7 +40,7 @@ def reference(role: str, registry: str = REGISTRY, tag_: str = "") -> str:
 
 
 def build(*roles: str, tag_: str = "", say: Callable[[str], None] = print) -> Path:
-    """A docker archive for `ctr images import` of at least the roles' images (all without `roles`), as `reference` says.
+    """A docker archive for `ctr images import` with the roles' images at least (all without `roles`), see `reference`.
 
     Made with buildah as root; nothing is done when it is there already, so a `tag_` of your own must be a digest too.
     `say` gets a line with seconds for each step. Raises BedError."""
@@ -92,7 +92,7 @@ def _build(tool: images_tools.Tool, names: Mapping[str, str], say: Callable[[str
 
 def _forget_older(archive: Path) -> None:
     kind = archive.name.rpartition("-")[0]
-    for old in archive.parent.glob(f"{kind}-*.tar"):
+    for old in archive.parent.glob(f"{kind}-*.*"):
         if old.name.rpartition("-")[0] == kind:
             old.unlink()
 
