@@ -66,7 +66,7 @@ class Buildah:
     def build(self, role: str, image: str, secrets: Mapping[str, Path]) -> None:
         """See Tool."""
         # chroot isolation and a limit of 1024 files also work where resource limits cannot be raised.
-        words = ["build", "--layers", "--pull=never", "--isolation=chroot", "--ulimit=nofile=1024:1024"]
+        words = ["build", "--layers", "--force-rm", "--pull=never", "--isolation=chroot", "--ulimit=nofile=1024:1024"]
         words += ["--network=host", f"--build-arg=BASE={self._base()}"]
         self.run(*words, *_build_words(role, image, secrets), told=f"{role} cannot be built with buildah")
 
