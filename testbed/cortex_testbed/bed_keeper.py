@@ -46,9 +46,8 @@ def keep(directory: Path) -> None:
         while True:
             pidfds = [*plane.processes.pidfds(), *node.processes.pidfds()]
             select.select(pidfds, [], [])
-            say(
-                f"{time.ctime()} ended by itself: {', '.join(bed.Bed(directory, plane.kubeconfig).dead)}; the rest goes on"
-            )
+            dead = ", ".join(bed.Bed(directory, plane.kubeconfig).dead)
+            say(f"{time.ctime()} ended by itself: {dead}; the rest goes on")
             for pidfd in pidfds:
                 os.close(pidfd)
     except BedError as error:

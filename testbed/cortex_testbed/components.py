@@ -24,6 +24,8 @@ class PlaneOptions:
     service_cidr: str = "10.96.0.0/16"
     cluster_cidr: str | None = None
     """Of the pods; each node gets a part of it. None: nodes get none."""
+    our_kinds: bool = False
+    """Install our CRDs before the controllers start: the garbage collector looks for new kinds every 30 s only."""
 
 
 @dataclass(frozen=True)

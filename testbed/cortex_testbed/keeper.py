@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -22,6 +23,7 @@ from cortex_cli.local.launch import write_private
 from cortex_cli.local.processes import start_time
 
 from cortex_testbed import binaries, choice, crds, pools
+from cortex_testbed.components import PlaneOptions
 from cortex_testbed.errors import BedError
 from cortex_testbed.existing import Existing
 from cortex_testbed.kind import Kind
@@ -30,7 +32,11 @@ from cortex_testbed.plane import Plane
 from cortex_testbed.processes import Processes, end_with_parent
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-CLUSTERS: Final = {choice.PLANE: Plane, choice.KIND: Kind, choice.EXISTING: Existing}
+CLUSTERS: Final[dict[str, Callable[[Path], Plane | Kind | Existing]]] = {
+    choice.PLANE: lambda directory: Plane(directory, PlaneOptions(our_kinds=True)),
+    choice.KIND: Kind,
+    choice.EXISTING: Existing,
+}
 
 
 def report_file(directory: Path) -> Path:
@@ -63,7 +69,8 @@ def _keep(chosen: choice.Choice, cluster: Plane | Kind | Existing, owner: int | 
     watched = [os.pidfd_open(owner)] if owner else []
     try:
         cluster.start()
-        crds.install(Kubectl(cluster.kubeconfig))
+        if not isinstance(cluster, Plane):
+            crds.install(Kubectl(cluster.kubeconfig))
         if not isinstance(cluster, Existing):
             kwok = pools.start(cluster.kubeconfig, kwok.directory)
         mine = [kwok, *([cluster.processes] if isinstance(cluster, Plane) else [])]

@@ -16,10 +16,11 @@ import yaml
 from cortex_cli.local.launch import write_private
 from cortex_cli.local.ports import LOOPBACK, free_port, holder, is_free
 
-from cortex_testbed import binaries, components
+from cortex_testbed import binaries, components, crds
 from cortex_testbed.certificates import Authority, Pair
 from cortex_testbed.components import Keys, PlaneOptions, Ports
 from cortex_testbed.errors import BedError
+from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.processes import Processes
 
 __all__ = ["Plane", "PlaneOptions"]
@@ -118,6 +119,8 @@ class Plane:
         self.processes.start("kube-apiserver", [bin_dir / "kube-apiserver", *server])
         deadline = time.monotonic() + READY_SECONDS
         self._wait("/readyz", deadline)
+        if self.options.our_kinds:
+            crds.install(Kubectl(self.kubeconfig))
         self._start_client(bin_dir, "controller-manager", components.controller_manager(self.options, self._keys))
         self._start_client(bin_dir, "scheduler", [])
         self._wait("/api/v1/namespaces/default/serviceaccounts/default", deadline)
