@@ -48,8 +48,10 @@ cluster-down: $(STAMP) ## End it.
 	@$(TESTBED) down
 
 e2e: $(STAMP) ## End to end on a real node, this machine (root). KEEP=1 leaves it up.
-	@PYTHONPATH=testbed tools/timed e2e $(BIN)/python -m cortex_testbed.e2e run \
-	  $(BIN)/pytest -q -o faulthandler_timeout=600 $(E2E_TESTS)
+	@tools/timed node env $(TESTBED) binaries --node
+	@PYTHONPATH=testbed $(BIN)/python -m cortex_testbed.e2e run bash -euc ' \
+	  tools/timed images $(BIN)/python -c "from cortex_testbed import images; images.build()"; \
+	  tools/timed e2e $(BIN)/pytest -q -o faulthandler_timeout=600 $(E2E_TESTS)'
 
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py

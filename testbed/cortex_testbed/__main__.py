@@ -19,6 +19,7 @@ def main() -> int:
     commands.add_parser("down", help="end it")
     commands.add_parser("status", help="what is up; exit code 1: nothing")
     build = commands.add_parser("binaries", help="build what is missing; without a name: all that `make test` needs")
+    build.add_argument("--node", action="store_true", help="what `make e2e` needs")
     build.add_argument("names", nargs="*", metavar="name", help=", ".join(binaries.BINARIES))
     arguments = parser.parse_args()
     try:
@@ -52,7 +53,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    names = arguments.names or [*dict.fromkeys([*binaries.TESTS, *choice.choose().needs])]
+    names = arguments.names or (binaries.NODE if arguments.node else [*choice.choose().needs, *binaries.CHECKS])
     if unknown := [name for name in names if name not in binaries.BINARIES]:
         raise BedError(f"{unknown[0]} is not known: use one of {', '.join(binaries.BINARIES)}")
     print(f"{', '.join(names)}: in {os.path.relpath(binaries.ensure(names))}")

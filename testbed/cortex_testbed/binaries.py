@@ -63,14 +63,13 @@ BINARIES: Final = {
     "kwok": Binary("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
     "helm": Binary("helm.sh/helm/v4/cmd/helm", "v4.3.1"),
     "coredns": Binary("github.com/coredns/coredns", "v1.15.0"),
-    "kubeconform": Binary("github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0"),
     "kind": Binary("sigs.k8s.io/kind", "v0.31.0"),
     "kind-config": Binary(".", "v0.31.0", "kind"),
 }
 PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 """A control plane with fake nodes."""
-TESTS: Final = (*PLANE, "helm", "kubeconform", "kind-config")
-"""What the tests of `make test` run."""
+CHECKS: Final = ("helm", "kind-config")
+"""What the tests of `make test` run beside a cluster."""
 NODE: Final = (*PLANE, "kubelet", "kube-proxy", "coredns", "helm")
 """The same with a real node."""
 
