@@ -12,6 +12,8 @@ from cortex_kinds import conditions
 from cortex_kinds.crd import KINDS, Kind, crd
 from cortex_kinds.structural import plain
 
+AS_IN_A_POD = ("affinity",)
+"""Fields whose inner ones are Kubernetes's own, and described there."""
 NOTE = "<!-- Made by `make generate`; change the models, not this page. -->\n"
 
 
@@ -44,6 +46,8 @@ def _fields(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dic
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield path, field, name in schema.get("required", ())
+        if name in AS_IN_A_POD:
+            continue
         yield from _fields(field, f"{path}.")
         yield from _fields(field.get("items", {}), f"{path}[].")
 
@@ -68,7 +72,7 @@ def _shape(field: dict[str, Any]) -> str:
     if "additionalProperties" in field:
         value = field["additionalProperties"]
         return "map of strings or whole numbers" if "type" not in value else f"map of {value['type']}s"
-    return str(field["type"])
+    return str(field.get("type", "string or whole number"))
 
 
 def _text(field: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.gpu import GPU
+from cortex_kinds.placement import Placement
+from cortex_kinds.update import Update
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
 """What a container can ask for: `cpu`, `memory`, `ephemeral-storage`."""
@@ -63,6 +65,10 @@ class CommonSpec(Model):
     """Requests and limits of the serving container; unset: the defaults of the service."""
     gpu: GPU | None = None
     """GPUs of each serving pod; unset: none. Ingest Jobs take none."""
+    update: Update = Update()
+    """How a change of the pods reaches those that serve."""
+    placement: Placement = Placement()
+    """Where pods may run."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from cortex_kinds.common import CommonSpec
-
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.placement import queue_labels
+from cortex_operator.manifests.update import update_strategy
 
 
 def deployment(part: Part, name: str, template: dict[str, Any]) -> dict[str, Any]:
-    """A Deployment that never has fewer ready pods than asked while it is updated; with GPUs one that never needs
-    more of them than its pods have."""
+    """A Deployment of the part's pods."""
     spec = part.resource.spec
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": part.metadata(name),
+        "metadata": part.metadata(name, **queue_labels(spec.placement)),
         "spec": {
             "replicas": spec.desired_replicas,
             "revisionHistoryLimit": 3,
             # The startup probe allows ten minutes; only then has a rollout failed.
             "progressDeadlineSeconds": 900,
             "selector": {"matchLabels": part.selector},
-            "strategy": _strategy(spec),
+            "strategy": update_strategy(spec),
             "template": template,
         },
     }
-
-
-def _strategy(spec: CommonSpec) -> dict[str, Any]:
-    if spec.gpu is None:
-        return _rolling(surge=1, unavailable=0)
-    return _rolling(surge=0, unavailable=1) if spec.desired_replicas > 1 else {"type": "Recreate"}
-
-
-def _rolling(surge: int, unavailable: int) -> dict[str, Any]:
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}

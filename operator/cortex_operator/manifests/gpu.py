@@ -33,22 +33,18 @@ def gpu_limits(gpu: GPU | None) -> dict[str, str]:
     return {gpu_resource(gpu): str(gpu.count)} if gpu is not None else {}
 
 
-def gpu_requirements(gpu: GPU) -> list[Requirement]:
+def gpu_requirements(gpu: GPU | None) -> list[Requirement]:
     """What the labels of the node must say."""
-    return [*_of_product(gpu), *_of_memory(gpu)]
+    return [*_of_product(gpu), *_of_memory(gpu)] if gpu is not None else []
 
 
-def gpu_scheduling(gpu: GPU | None) -> dict[str, Any]:
-    """`affinity` and `tolerations` of the pod."""
+def gpu_tolerations(gpu: GPU | None) -> list[dict[str, Any]]:
+    """The taints of nodes with such GPUs."""
     if gpu is None:
-        return {}
-    required = gpu_requirements(gpu)
-    terms = {"nodeSelectorTerms": [{"matchExpressions": required}]}
-    node_affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        return []
     # Nodes cut by MIG keep the taint of the whole GPU.
     taints = dict.fromkeys((gpu_resource(gpu), _RESOURCE[gpu.vendor]))
-    tolerations = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints]
-    return {**({"affinity": node_affinity} if required else {}), "tolerations": tolerations}
+    return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints]
 
 
 def _of_product(gpu: GPU) -> list[Requirement]:

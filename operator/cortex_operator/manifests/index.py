@@ -14,6 +14,7 @@ from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.job import job
 from cortex_operator.manifests.labels import REVISION_LABEL, Part
+from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.serving import Serving, serving_objects
@@ -35,7 +36,14 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
     part = Part(index, "ingest")
     container = _ingest_container(index, revision, release).build(index.spec, release)
     account = names.search_name(index.metadata.name)
-    template = pod_template(part, container, account, release, labels={REVISION_LABEL: revision})
+    template = pod_template(
+        part,
+        container,
+        account,
+        release,
+        labels={REVISION_LABEL: revision},
+        scheduling=job_scheduling(index.spec.placement),
+    )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
 
 

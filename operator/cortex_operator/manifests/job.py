@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cortex_operator.manifests.labels import REVISION_LABEL, Part
+from cortex_operator.manifests.placement import queue_labels
 
 
 def job(part: Part, name: str, revision: str, template: dict[str, Any]) -> dict[str, Any]:
@@ -12,7 +13,7 @@ def job(part: Part, name: str, revision: str, template: dict[str, Any]) -> dict[
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": part.metadata(name, **{REVISION_LABEL: revision}),
+        "metadata": part.metadata(name, **{REVISION_LABEL: revision}, **queue_labels(part.resource.spec.placement)),
         "spec": {
             "backoffLimit": 3,
             "completions": 1,

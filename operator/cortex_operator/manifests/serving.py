@@ -9,8 +9,9 @@ from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, co
 from cortex_operator.manifests.container import Container
 from cortex_operator.manifests.deployment import deployment
 from cortex_operator.manifests.disruption import disruption_budget, needs_budget
-from cortex_operator.manifests.gpu import gpu_limits, gpu_scheduling
+from cortex_operator.manifests.gpu import gpu_limits
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.placement import pod_scheduling, queue_labels
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.service import headless_service, service
@@ -43,15 +44,14 @@ def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[st
 
 
 def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
-    gpu = serving.part.resource.spec.gpu
-    container = serving.container.build(
-        serving.part.resource.spec, release, config_map=serving.name, extra_limits=gpu_limits(gpu)
-    )
+    spec = serving.part.resource.spec
+    container = serving.container.build(spec, release, config_map=serving.name, extra_limits=gpu_limits(spec.gpu))
     return pod_template(
         serving.part,
         container,
         serving.name,
         release,
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
-        scheduling=gpu_scheduling(gpu),
+        labels=queue_labels(spec.placement),
+        scheduling=pod_scheduling(serving.part, spec.gpu),
     )
