@@ -6,10 +6,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole
+from cortex_kinds.base import DNS_LABEL, Model, Name, ResourceQuantity, Whole
 from cortex_kinds.cel import Rule
+from cortex_kinds.environment import Env, EnvSources
 from cortex_kinds.gpu import GPU
+from cortex_kinds.lists import keyed, unique
 from cortex_kinds.placement import Placement
+from cortex_kinds.podmetadata import PodMetadata
+from cortex_kinds.references import ObjectName, SecretRef
+from cortex_kinds.trust import CABundle
 from cortex_kinds.update import Update
 
 ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
@@ -31,13 +36,6 @@ class Resources(Model):
     """Reserved for each pod: `{cpu: 2, memory: 4Gi}`. A fraction is a string: `"2.5"` or `2500m`."""
     limits: Annotated[dict[ResourceName, ResourceQuantity], Field(max_length=16)] = Field(default_factory=dict)
     """The most that each pod gets, written as in `requests`."""
-
-
-class SecretRef(Model):
-    """A Secret of the resource's own namespace."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
-    """The Secret's name."""
 
 
 class StateAccess(Model):
@@ -69,6 +67,20 @@ class CommonSpec(Model):
     """How a change of the pods reaches those that serve."""
     placement: Placement = Placement()
     """Where pods may run."""
+    template: PodMetadata = PodMetadata()
+    """Labels and annotations of the pods."""
+    service_account_name: ObjectName | None = None
+    """A ServiceAccount of the resource's namespace for the pods; unset: one of their own, without rights. Its token is
+    not mounted."""
+    image_pull_secrets: Annotated[list[SecretRef], keyed("name", most=16), unique("name")] | None = None
+    """Secrets of the resource's namespace for the registry that the image comes from."""
+    env: Env | None = None
+    """Variables of the containers beside those of the operator."""
+    env_from: EnvSources | None = None
+    """Variables from Secrets and ConfigMaps; those of `env` and of the operator win."""
+    ca_bundle: CABundle | None = None
+    """Whom the pods trust when they connect by TLS: to the Lake (`sslmode=verify-full`), to the shared state
+    (`rediss://`), to the receiver of traces. Unset: the image's own authorities."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()

@@ -81,6 +81,10 @@ class Reason(StrEnum):
     """A Secret that the spec names is not in the namespace; the message says the command that makes it."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a secret
     """A Secret is there but lacks the key that is read."""
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    """A ConfigMap that the spec names is not in the namespace; the message says the command that makes it."""
+    CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
+    """A ConfigMap is there but lacks the key that is read."""
     INDEX_NOT_FOUND = "IndexNotFound"
     """A CortexIndex that the workflow names is not in the namespace."""
     INDEX_NOT_READY = "IndexNotReady"

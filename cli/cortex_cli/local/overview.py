@@ -17,8 +17,8 @@ from cortex_cli.local.servers import ServerKeeper
 from cortex_cli.local.templates import named_ports
 
 USERS_TURN: Final = frozenset(
-    {Reason.INDEX_NOT_FOUND, Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.INVALID_SPEC,
-     Reason.APPLY_REFUSED, Reason.GRAPH_INVALID}
+    {Reason.INDEX_NOT_FOUND, Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.CONFIG_MAP_NOT_FOUND,
+     Reason.CONFIG_MAP_KEY_MISSING, Reason.INVALID_SPEC, Reason.APPLY_REFUSED, Reason.GRAPH_INVALID}
 )  # fmt: skip
 """Reasons that only a change of what was applied takes away."""
 

@@ -57,15 +57,25 @@ async def _place(volume: Object, namespace: str, own: Path, root: Path, lookup: 
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     for field, kind, key in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
         if field in volume:
-            await _fill(place, kind, namespace, volume[field][key], bool(volume[field].get("optional")), lookup)
+            await _fill(place, kind, namespace, volume[field][key], volume[field], lookup)
     return place
 
 
-async def _fill(place: Path, kind: str, namespace: str, name: str, optional: bool, lookup: Lookup) -> None:
+async def _fill(place: Path, kind: str, namespace: str, name: str, source: Object, lookup: Lookup) -> None:
     obj = await lookup(kind, namespace, name)
-    if obj is None and not optional:
+    if obj is None and not source.get("optional"):
         raise ContainerConfigError(
             f"{kind} {namespace}/{name} is not there; add it: cortex up -f FILE with that {kind}"
         )
-    for file, text in decoded(obj).items() if obj else ():
+    data = decoded(obj) if obj else {}
+    for file, text in (
+        _items(data, source["items"], f"{kind} {namespace}/{name}") if "items" in source else data
+    ).items():
         write_private(place / file, text)
+
+
+def _items(data: dict[str, str], items: list[Object], holder: str) -> dict[str, str]:
+    missing = [item["key"] for item in items if item["key"] not in data]
+    if missing:
+        raise ContainerConfigError(f"{holder} has no key {missing[0]!r}; add it: cortex up -f FILE with it")
+    return {item["path"]: data[item["key"]] for item in items}

@@ -49,7 +49,10 @@ _MERGE_KEYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 }
 KEY_DEFAULTS: Final = {"protocol": "TCP"}
 
-_ATOMIC_MAPS: Final = frozenset({("spec", "selector"), ("valueFrom", "secretKeyRef"), ("valueFrom", "fieldRef")})
+_ATOMIC_MAPS: Final = frozenset(
+    {("spec", "selector"), ("valueFrom", "secretKeyRef"), ("valueFrom", "configMapKeyRef"), ("valueFrom", "fieldRef"),
+     ("valueFrom", "resourceFieldRef"), ("topologySpreadConstraints", "labelSelector")}
+)  # fmt: skip
 
 
 def merge_keys(names: tuple[str, ...]) -> tuple[str, ...] | None:

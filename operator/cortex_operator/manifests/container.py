@@ -10,7 +10,9 @@ from cortex_kinds.base import parse_quantity
 from cortex_kinds.common import CommonSpec, Resources
 from cortex_workloads.runtime.settings import Settings, env_name
 
+from cortex_operator.manifests.environment import env_sources, env_variables
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.trust import trust_mounts
 
 PRE_STOP_SECONDS: Final = 5
 
@@ -49,13 +51,14 @@ class Container:
         """The container as it stands in a pod template. `config_map`: which one holds the plain settings; without it
         they stand in the container itself. `extra_limits`: beside those of the resources."""
         probes = _probes(self.ports["grpc"]) if "grpc" in self.ports else {}
+        sources = env_sources(spec, config_map)
         return {
             "name": self.name,
             "image": spec.image or self.image,
             "imagePullPolicy": release.image_pull_policy,
             "command": ["python", "-m", self.module],
-            **({"envFrom": [{"configMapRef": {"name": config_map}}]} if config_map else {}),
-            "env": self._env({} if config_map else self.plain_env()),
+            **({"envFrom": sources} if sources else {}),
+            "env": [*self._env({} if config_map else self.plain_env()), *env_variables(spec)],
             "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in self.ports.items()],
             "resources": _resources(spec.resources, self.resources, extra_limits or {}),
             "securityContext": {
@@ -65,7 +68,10 @@ class Container:
             },
             # The last lines of the log become the message of a container that failed: the operator shows them.
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the pod's own emptyDir
+            "volumeMounts": [
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
+                *trust_mounts(spec.ca_bundle),
+            ],
             **probes,
         }
 

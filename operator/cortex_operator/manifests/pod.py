@@ -9,6 +9,7 @@ from typing import Any
 from cortex_operator.manifests.container import PRE_STOP_SECONDS
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.trust import trust_volumes
 
 _USER = 65532
 _MARGIN_SECONDS = 5
@@ -25,14 +26,16 @@ def pod_template(
     scheduling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A pod of the part with one container. `scheduling`: fields of the pod that say which nodes it may have."""
-    metadata: dict[str, Any] = {"labels": {**part.labels, **(labels or {})}}
+    spec = part.resource.spec
+    pull_secrets = [secret.to_manifest() for secret in spec.image_pull_secrets or ()]
     return {
-        "metadata": {**metadata, **({"annotations": dict(annotations)} if annotations else {})},
+        "metadata": _metadata(part, labels or {}, annotations or {}),
         "spec": {
             **(scheduling or {}),
             "automountServiceAccountToken": False,
             "containers": [container],
             "enableServiceLinks": False,
+            **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
             "securityContext": {
                 "fsGroup": _USER,
                 "runAsGroup": _USER,
@@ -40,8 +43,16 @@ def pod_template(
                 "runAsUser": _USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "serviceAccountName": service_account,
+            "serviceAccountName": spec.service_account_name or service_account,
             "terminationGracePeriodSeconds": math.ceil(release.drain_seconds) + PRE_STOP_SECONDS + _MARGIN_SECONDS,
-            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *trust_volumes(spec.ca_bundle)],
         },
     }
+
+
+def _metadata(part: Part, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
+    """What is ours wins over what the resource says."""
+    own = part.resource.spec.template
+    both = {**(own.annotations or {}), **annotations}
+    named = {"labels": {**(own.labels or {}), **part.labels, **labels}}
+    return {**named, "annotations": both} if both else named

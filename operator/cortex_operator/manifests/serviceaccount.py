@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from cortex_kinds.common import CommonSpec
+
 from cortex_operator.manifests.labels import Part
+
+
+def needs_service_account(spec: CommonSpec, name: str) -> bool:
+    """Whether the resource's own one is used; also when the resource names just that."""
+    return spec.service_account_name in (None, name)
 
 
 def service_account(part: Part, name: str) -> dict[str, Any]:

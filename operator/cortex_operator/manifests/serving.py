@@ -15,7 +15,7 @@ from cortex_operator.manifests.placement import pod_scheduling, queue_labels
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.service import headless_service, service
-from cortex_operator.manifests.serviceaccount import service_account
+from cortex_operator.manifests.serviceaccount import needs_service_account, service_account
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Serving:
 
 
 def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """ServiceAccount, ConfigMap, Services, PodDisruptionBudget (none for a single pod) and Deployment, in the order in
-    which they are applied."""
+    """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod)
+    and Deployment, in the order in which they are applied."""
     part, name, container = serving.part, serving.name, serving.container
     budget = (disruption_budget(part, name),) if needs_budget(part.resource.spec.desired_replicas) else ()
+    account = (service_account(part, name),) if needs_service_account(part.resource.spec, name) else ()
     return (
-        service_account(part, name),
+        *account,
         config_map(part, name, container.plain_env()),
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),

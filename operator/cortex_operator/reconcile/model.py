@@ -38,29 +38,35 @@ class World:
 
 @dataclass(frozen=True)
 class MissingSecret:
-    """A Secret, or a key of one, that is not there. `example`: a value that shows the form."""
+    """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
 
     namespace: str
     name: str
     key: str
     found: bool
     example: str
+    kind: str = "Secret"
+    """Secret or ConfigMap."""
+    make: str = "secret generic"
+    """What `kubectl create` makes."""
 
     @property
     def message(self) -> str:
         """What is missing, and what makes it: in a cluster a command, on this machine a manifest."""
-        return f"{self._command}; with cortex up: a manifest of kind Secret in the folder of -f"
+        return f"{self._command}; with cortex up: a manifest of kind {self.kind} in the folder of -f"
 
     @property
     def _command(self) -> str:
         if self.found:
+            field = "stringData" if self.kind == "Secret" else "data"
             return (
-                f"Secret {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch secret "
-                f'{self.name} -p \'{{"stringData":{{"{self.key}":"{self.example}"}}}}\''
+                f"{self.kind} {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch "
+                f'{self.kind.lower()} {self.name} -p \'{{"{field}":{{"{self.key}":"{self.example}"}}}}\''
             )
+        literal = f" --from-literal={self.key}='{self.example}'" if self.key else ""
         return (
-            f"Secret {self.name} is not there; create it: kubectl -n {self.namespace} create secret generic "
-            f"{self.name} --from-literal={self.key}='{self.example}'"
+            f"{self.kind} {self.name} is not there; create it: kubectl -n {self.namespace} create {self.make} "
+            f"{self.name}{literal}"
         )
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from cortex_kinds.common import CommonSpec
 
 from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.labels import Part
-from cortex_operator.reconcile.model import MissingSecret
+from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
 
@@ -32,27 +29,6 @@ async def find_deployment(cluster: Cluster, namespace: str, name: str) -> Object
 async def find_pods(cluster: Cluster, part: Part) -> tuple[Object, ...]:
     """The part's pods."""
     return tuple(await cluster.list("v1", "Pod", namespace=part.resource.metadata.namespace, labels=part.selector))
-
-
-async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
-    """The Secrets of the spec that are not there, or lack the key that is read."""
-    wanted = (
-        (spec.lake.secret_ref.name, "dsn", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
-        (spec.state.secret_ref.name, "url", "redis://HOST:6379/0"),
-    )
-    missing = []
-    for name, key, example in wanted:
-        secret = await find(cluster, ObjectKey("v1", "Secret", namespace, name))
-        if secret is None or not _holds(secret, key):
-            missing.append(MissingSecret(namespace, name, key, secret is not None, example))
-    return tuple(missing)
-
-
-def _holds(secret: Object, key: str) -> bool:
-    try:
-        return bool(base64.b64decode((secret.get("data") or {}).get(key, ""), validate=True))
-    except (binascii.Error, ValueError):
-        return False
 
 
 async def ask(dataplane: DataPlane, key: ResourceKey, pods: tuple[Object, ...]) -> tuple[Description | None, str]:
@@ -92,10 +68,15 @@ async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...
 
 
 async def find_leftovers(cluster: Cluster, part: Part, name: str) -> tuple[tuple[ObjectKey, str], ...]:
-    """The PodDisruptionBudget of more replicas than there are to be now, with its uid; not one of somebody else's."""
-    if needs_budget(part.resource.spec.desired_replicas):
-        return ()
-    key = ObjectKey("policy/v1", "PodDisruptionBudget", part.resource.metadata.namespace, name)
-    meta = ((await find(cluster, key)) or {}).get("metadata", {})
-    ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
-    return ((key, meta["uid"]),) if ours else ()
+    """Objects of an earlier spec, with their uid: the PodDisruptionBudget of more replicas, the ServiceAccount that the
+    resource does without now; not those of somebody else."""
+    spec, namespace = part.resource.spec, part.resource.metadata.namespace
+    unneeded = [] if needs_budget(spec.desired_replicas) else [("policy/v1", "PodDisruptionBudget")]
+    unneeded += [] if needs_service_account(spec, name) else [("v1", "ServiceAccount")]
+    keys = [ObjectKey(api_version, kind, namespace, name) for api_version, kind in unneeded]
+    metas = [((await find(cluster, key)) or {}).get("metadata", {}) for key in keys]
+    return tuple((key, meta["uid"]) for key, meta in zip(keys, metas, strict=True) if _is_owned(meta, part))
+
+
+def _is_owned(meta: Object, part: Part) -> bool:
+    return any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.conditions import ConditionType, Reason
 from cortex_kinds.gpu import GPU
+from cortex_kinds.placement import Placement
 
 from cortex_operator.cluster import Object
 from cortex_operator.reconcile.finding import Finding, false, true, unknown
@@ -42,7 +43,7 @@ def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding
     if not living and spec.desired_replicas == 0:
         return true(_TYPE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: there is nothing to place")
     if len(living) >= spec.desired_replicas and all(map(is_placed, living)):
-        return true(_TYPE, Reason.PODS_SCHEDULED, _placed(spec.gpu, living))
+        return true(_TYPE, Reason.PODS_SCHEDULED, _placed(spec, living))
     if missing:
         return false(_TYPE, Reason.NO_MATCHING_NODE, missing)
     if nodes.unreadable:
@@ -62,11 +63,24 @@ def _verdict(pod: Object) -> dict[str, str]:
     return condition(pod, "PodScheduled")
 
 
-def _placed(gpu: GPU | None, pods: Sequence[Object]) -> str:
+def _placed(spec: CommonSpec, pods: Sequence[Object]) -> str:
     said = f"all {len(pods)} pods are placed"
-    if gpu is not None and not any((pod.get("spec") or {}).get("nodeName") for pod in pods):
-        return f"{said}; there are no nodes here, so spec.gpu is kept but not enforced"
-    return said
+    kept = [] if any((pod.get("spec") or {}).get("nodeName") for pod in pods) else _of_a_cluster(spec)
+    if not kept:
+        return said
+    verb = "is" if len(kept) == 1 else "are"
+    return f"{said}; there are no nodes here, so {', '.join(kept)} {verb} kept but not enforced"
+
+
+def _of_a_cluster(spec: CommonSpec) -> list[str]:
+    """Fields that only a cluster with nodes, registries and ServiceAccounts can carry out."""
+    asked = {
+        "spec.gpu": spec.gpu is not None,
+        "spec.placement": spec.placement != Placement(),
+        "spec.serviceAccountName": spec.service_account_name is not None,
+        "spec.imagePullSecrets": bool(spec.image_pull_secrets),
+    }
+    return [field for field, given in asked.items() if given]
 
 
 def _refused(pod: Object, gpu: GPU | None, missing: str, unreadable: str) -> Finding:

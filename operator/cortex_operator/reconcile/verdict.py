@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.common import CommonStatus, Condition, RevisionStatus
 from cortex_kinds.conditions import ConditionStatus, ConditionType, Reason, get_condition, set_condition, truncate
@@ -17,6 +17,13 @@ from cortex_operator.reconcile.model import Observed
 from cortex_operator.reconcile.rollout import Rollout
 
 REVISIONS = 16
+_MISSING: Final = {
+    ("Secret", False): Reason.SECRET_NOT_FOUND,
+    ("Secret", True): Reason.SECRET_KEY_MISSING,
+    ("ConfigMap", False): Reason.CONFIG_MAP_NOT_FOUND,
+    ("ConfigMap", True): Reason.CONFIG_MAP_KEY_MISSING,
+}
+"""By the kind and whether the object is there."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,11 @@ def conditions(before: CommonStatus, findings: Iterable[Finding], generation: in
 
 
 def secrets_finding(observed: Observed) -> Finding | None:
-    """DependenciesReady=False when a Secret is missing."""
+    """DependenciesReady=False when a Secret or ConfigMap is missing."""
     if not observed.missing_secrets:
         return None
-    reason = Reason.SECRET_NOT_FOUND
-    if all(secret.found for secret in observed.missing_secrets):
-        reason = Reason.SECRET_KEY_MISSING
+    worst = next((one for one in observed.missing_secrets if not one.found), observed.missing_secrets[0])
+    reason = _MISSING[worst.kind, worst.found]
     message = "; ".join(secret.message for secret in observed.missing_secrets)
     return false(ConditionType.DEPENDENCIES_READY, reason, message)
 

@@ -376,12 +376,13 @@ async def test_volumes_are_directories_and_paths_lead_there(local: Local) -> Non
     await local.cluster.apply(config)
     job = _job("reader", 0)
     pod = job["spec"]["template"]["spec"]
-    pod["volumes"] = [{"name": "words", "configMap": {"name": "words"}}, {"name": "cache", "emptyDir": {}}]
+    words = {"name": "words", "items": [{"key": "greeting", "path": "said"}]}
+    pod["volumes"] = [{"name": "words", "configMap": words}, {"name": "cache", "emptyDir": {}}]
     code = "import os; print(open(os.environ['FILE']).read()); open(os.environ['CACHE'] + '/x', 'w')"
     pod["containers"][0] |= {
         "command": [sys.executable, "-c", code],
         "volumeMounts": [{"name": "words", "mountPath": "/etc/words"}, {"name": "cache", "mountPath": "/cache"}],
-        "env": [{"name": "FILE", "value": "/etc/words/greeting"}, {"name": "CACHE", "value": "/cache"}],
+        "env": [{"name": "FILE", "value": "/etc/words/said"}, {"name": "CACHE", "value": "/cache"}],
     }
     await local.cluster.apply(job)
 

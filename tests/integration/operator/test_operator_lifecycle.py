@@ -16,7 +16,7 @@ from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.operator import run_operator
 from cortex_operator.reconcile import Timing
 from doubles import ControllersDouble, CountingCluster, LakeDouble, PodDouble, cancelled
-from objects import a_secret, until, until_gone
+from objects import a_config_map, a_secret, until, until_gone
 
 INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
 WORKFLOW = ObjectKey(API_VERSION, "CortexWorkflow", "default", "helpdesk")
@@ -186,6 +186,33 @@ async def test_a_missing_secret_is_named_with_its_command_and_nothing_starts(run
     assert await running.children() == []
     await running.secrets()
     await until(running.cluster, INDEX, is_ready)
+
+
+async def test_a_missing_config_map_is_named_and_its_coming_is_enough(running: Running) -> None:
+    await running.secrets()
+    source = {"configMapRef": {"name": "settings"}}
+    await running.cluster.apply(a_cortex_index_manifest(spec__envFrom=[source]))
+    index = await until(
+        running.cluster, INDEX, lambda o: condition(o, "DependenciesReady") == ("False", "ConfigMapNotFound")
+    )
+    assert "create configmap settings" in next(
+        c["message"] for c in index["status"]["conditions"] if c["type"] == "DependenciesReady"
+    )
+    assert await running.children() == []
+    await running.cluster.apply(a_config_map("settings", HTTPS_PROXY="http://proxy.invalid"))
+    await until(running.cluster, INDEX, is_ready)
+
+
+async def test_the_own_service_account_goes_when_another_is_named_and_comes_back(running: Running) -> None:
+    await running.secrets()
+    own = ObjectKey("v1", "ServiceAccount", "default", "papers-search")
+    await running.cluster.apply(a_cortex_index_manifest(spec__serviceAccountName="team"))
+    await until(running.cluster, INDEX, is_ready)
+    assert "ServiceAccount papers-search" not in await running.children()
+    await running.cluster.apply(a_cortex_index_manifest())
+    await until(running.cluster, own, lambda _: True)
+    await running.cluster.apply(a_cortex_index_manifest(spec__serviceAccountName="team"))
+    await until_gone(running.cluster, own)
 
 
 async def test_nothing_is_written_once_everything_is_as_it_should_be(running: Running) -> None:

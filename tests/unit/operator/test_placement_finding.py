@@ -206,6 +206,15 @@ def test_without_nodes_a_pod_that_runs_is_placed_and_it_is_said_that_the_gpu_is_
     assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
 
 
+def test_without_nodes_it_is_said_which_fields_are_not_enforced() -> None:
+    spec = a_cortex_index(spec__placement={"nodeSelector": {"a": "b"}}, spec__serviceAccountName="team").spec
+    running = a_pod(phase="Running")
+    message = placement(spec, [running], Nodes()).message
+    assert message.endswith("so spec.placement, spec.serviceAccountName are kept but not enforced")
+    assert "not enforced" not in placement(spec, [on_a_node()], Nodes()).message
+    assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
+
+
 def test_a_pod_that_is_going_does_not_count() -> None:
     going = {**UNPLACED, "metadata": {"name": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
     assert placement(a_spec(), [going, on_a_node()], Nodes()).holds

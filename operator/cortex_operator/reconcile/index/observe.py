@@ -16,11 +16,11 @@ from cortex_operator.reconcile.observe import (
     ask,
     find_deployment,
     find_leftovers,
-    find_missing_secrets,
     find_nodes,
     find_pods,
     find_unlisted,
 )
+from cortex_operator.reconcile.references import find_missing_secrets
 
 
 @dataclass(frozen=True, kw_only=True)

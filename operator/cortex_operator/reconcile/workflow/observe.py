@@ -19,11 +19,11 @@ from cortex_operator.reconcile.observe import (
     find,
     find_deployment,
     find_leftovers,
-    find_missing_secrets,
     find_nodes,
     find_pods,
     find_unlisted,
 )
+from cortex_operator.reconcile.references import find_missing_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
