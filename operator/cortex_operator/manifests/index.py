@@ -34,13 +34,13 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
     """The Job that embeds what waits for a revision of the index, then ends. Its settings stand in the Job itself: a
     Job cannot be changed, so they are those that it began with. It takes no GPU."""
     part = Part(index, "ingest")
-    container = _ingest_container(index, revision, release).build(index.spec, release)
+    container = _ingest_container(index, revision, release)
     account = names.search_name(index.metadata.name)
     template = pod_template(
         part,
-        container,
+        container.build(index.spec, release),
         account,
-        release,
+        container.settings.ending_seconds,
         labels={REVISION_LABEL: revision},
         scheduling=job_scheduling(index.spec.placement),
     )

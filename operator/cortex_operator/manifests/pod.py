@@ -8,7 +8,6 @@ from typing import Any
 
 from cortex_operator.manifests.container import PRE_STOP_SECONDS
 from cortex_operator.manifests.labels import Part
-from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.trust import trust_volumes
 
 _USER = 65532
@@ -19,13 +18,14 @@ def pod_template(
     part: Part,
     container: dict[str, Any],
     service_account: str,
-    release: ReleaseSettings,
+    ending_seconds: float,
     *,
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     scheduling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A pod of the part with one container. `scheduling`: fields of the pod that say which nodes it may have."""
+    """A pod of the part with one container, which takes `ending_seconds` to end after SIGTERM. `scheduling`: fields of
+    the pod that say which nodes it may have."""
     spec = part.resource.spec
     pull_secrets = [secret.to_manifest() for secret in spec.image_pull_secrets or ()]
     return {
@@ -44,7 +44,7 @@ def pod_template(
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "serviceAccountName": spec.service_account_name or service_account,
-            "terminationGracePeriodSeconds": math.ceil(release.drain_seconds) + PRE_STOP_SECONDS + _MARGIN_SECONDS,
+            "terminationGracePeriodSeconds": math.ceil(ending_seconds) + PRE_STOP_SECONDS + _MARGIN_SECONDS,
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *trust_volumes(spec.ca_bundle)],
         },
     }

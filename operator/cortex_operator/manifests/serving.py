@@ -51,7 +51,7 @@ def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
         serving.part,
         container,
         serving.name,
-        release,
+        serving.container.settings.ending_seconds,
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
         labels=queue_labels(spec.placement),
         scheduling=pod_scheduling(serving.part, spec.gpu),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from cortex_kinds.workflow import CortexWorkflow
+from cortex_kinds.base import parse_duration
+from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowSpec, Durability
 from cortex_workloads.runtime.settings import GraphSettings
 
 from cortex_operator.manifests import names
@@ -13,6 +14,8 @@ from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.serving import Serving, serving_objects
 
+MOST_RUN_DRAIN_SECONDS: Final = 300.0
+"""A node that is to be emptied does not wait for ever."""
 _PORTS = {"grpc": names.GRAPH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
@@ -34,6 +37,7 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Cont
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        run_drain_seconds=_run_drain_seconds(workflow.spec),
     )
     return Container(
         "graph",
@@ -44,3 +48,11 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Cont
         release.graph_resources,
         secrets_of(workflow.spec),
     )
+
+
+def _run_drain_seconds(spec: CortexWorkflowSpec) -> float:
+    """A run without checkpoints would begin again in another pod, so its own has the time that it may take; others go
+    on where they are."""
+    if spec.execution.durability is not Durability.EXIT:
+        return 0.0
+    return min(parse_duration(spec.limits.duration).total_seconds(), MOST_RUN_DRAIN_SECONDS)

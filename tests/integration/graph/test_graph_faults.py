@@ -122,6 +122,26 @@ async def test_a_pod_that_ends_gives_its_runs_to_another(harness: Any, define: D
     assert queries(index) == ["first", "second", "second"]
 
 
+async def test_a_pod_that_ends_lets_its_runs_end_while_it_has_time_and_takes_no_new_ones(
+    harness: Any, define: Define, index: Any
+) -> None:
+    first = await harness.start(drain_seconds=0.2, run_drain_seconds=60)
+    await harness.ready(harness.pods[0])
+    await first.ensure(define(TWO_SEARCHES))
+    index.hold("second")
+    running = asyncio.create_task(first.run({}))
+    await asyncio.wait_for(index.held.wait(), 20)
+    ending = asyncio.create_task(harness.pods[0].__aexit__(None, None, None))
+    while not harness.pods[0].runner.draining:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable):
+        await first.run({})
+    index.release()
+    assert set(MessageToDict(last(await running).output)) == {"a", "b"}
+    await asyncio.wait_for(ending, 20)
+    assert queries(index) == ["first", "second"]
+
+
 @pytest.mark.usefixtures("short_leases")
 async def test_a_run_is_given_up_when_its_pods_die_again_and_again(
     client: Any, harness: Any, define: Define, index: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -181,3 +182,16 @@ def test_an_ingest_job_embeds_with_the_cpus_of_its_limit() -> None:
     release = ReleaseSettings("s", "g", ingest_resources=Resources(limits={"cpu": "2500m"}))
     env = ingest_job(a_cortex_index(), "0" * 10, release)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "CORTEX_EMBEDDING_THREADS", "value": "2"} in env
+
+
+@pytest.mark.parametrize(
+    ("durability", "duration", "runs"),
+    [("Async", "4m", 0), ("Sync", "4m", 0), ("Exit", "4m", 240), ("Exit", "500ms", 0.5), ("Exit", "2h", 300)],
+)
+def test_a_pod_has_time_to_end_runs_that_would_begin_again(durability: str, duration: str, runs: float) -> None:
+    built = workflow_objects(
+        a_cortex_workflow(spec__execution={"durability": durability}, spec__limits={"duration": duration}), RELEASE
+    )
+    seconds = built[-1]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert seconds == math.ceil(RELEASE.drain_seconds + runs) + 10
+    assert float(environment(built).get("CORTEX_RUN_DRAIN_SECONDS", 0)) == runs

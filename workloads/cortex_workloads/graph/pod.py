@@ -62,7 +62,8 @@ class Pod:
         tools = Tools(searcher, self.model.encoder)
         self.library = Library(self.lake, self._resource, tools)
         self.runner = Runner(self.lake, self.store, self.library, progress)
-        self._stack.push_async_callback(self.runner.drain, self._settings.drain_seconds / 2)
+        quarter = self._settings.drain_seconds / 4
+        self._stack.push_async_callback(self.runner.drain, self._settings.run_drain_seconds + quarter, quarter)
         attachment = Attachment(self.store, self.runner, progress)
         service = GraphService(self._resource, self.store, self.library, self.runner, attachment)
         control = Control(

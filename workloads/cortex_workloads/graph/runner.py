@@ -93,13 +93,14 @@ class Runner:
         live.task = asyncio.create_task(self._carry_out(live), name=f"run {run.id}")
         return live
 
-    async def drain(self, seconds: float) -> None:
-        """Lets runs end for a while, then stops them after their super-step and gives their leases back."""
+    async def drain(self, ending: float, stopping: float) -> None:
+        """Lets runs end for `ending` seconds, then stops them after their super-step, for which they have `stopping`
+        seconds, and gives their leases back."""
         self.draining = True
-        await self._wait(seconds / 2)
+        await self._wait(ending)
         for live in self._live.values():
             live.control.request_drain("the pod is ending")
-        await self._wait(seconds / 2)
+        await self._wait(stopping)
         # First: it must not take a run over after this pod has given its own back.
         await tasks.end(self._sweeper)
         left = list(self._live)

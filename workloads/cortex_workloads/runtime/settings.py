@@ -38,6 +38,11 @@ class Settings(BaseSettings):
     state_url: SecretStr = SecretStr("")
     """redis:// or rediss:// URL of the shared state."""
 
+    @property
+    def ending_seconds(self) -> float:
+        """After SIGTERM: how long the process takes to end, at most."""
+        return self.drain_seconds
+
     def to_env(self) -> dict[str, str]:
         """What was set and differs from the default, as environment variables. Secrets are left out: they are
         references in a pod, never values."""
@@ -103,6 +108,13 @@ class GraphSettings(WorkloadSettings):
     """gRPC: GraphService."""
     indexes: dict[str, str] = Field(default_factory=dict)
     """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`."""
+    run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
+
+    @property
+    def ending_seconds(self) -> float:
+        """After SIGTERM: how long the process takes to end, at most."""
+        return self.drain_seconds + self.run_drain_seconds
 
 
 class GatewaySettings(Settings):
