@@ -199,7 +199,7 @@ async def test_keys_that_nobody_takes_are_told() -> None:
 
 
 async def said(words: Callable[[], str]) -> str:
-    while not (found := words()):
+    while not (found := words()):  # noqa: ASYNC110 - nothing tells of what is stuck
         await asyncio.sleep(0.005)
     return found
 

@@ -112,6 +112,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         300,
     ),
     (
+        "the cluster refused an object",
+        {"refused": "deployments.apps is forbidden"},
+        {"Ready": ("False", "ApplyRefused"), "Stalled": ("True", "ApplyRefused")},
+        15,
+    ),
+    (
         "a pod refuses the revision",
         {"description": described(), "revision_refused": "pod pod-a refuses revision: no node x"},
         {"Ready": ("False", "RevisionFailed"), "Stalled": ("True", "RevisionFailed")},
