@@ -14,6 +14,7 @@ from cortex_operator.cluster import Object
 from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.nodes import asked_labels, lacking
 from cortex_operator.reconcile.pods import condition, is_terminating
+from cortex_operator.reconcile.words import every
 
 _TYPE = ConditionType.SCHEDULABLE
 
@@ -64,7 +65,7 @@ def _verdict(pod: Object) -> dict[str, str]:
 
 
 def _placed(spec: CommonSpec, pods: Sequence[Object]) -> str:
-    said = f"all {len(pods)} pods are placed"
+    said = f"{every(len(pods), 'pod is', 'pods are')} placed"
     kept = [] if any((pod.get("spec") or {}).get("nodeName") for pod in pods) else _of_a_cluster(spec)
     if not kept:
         return said
