@@ -44,6 +44,8 @@ class FaultProxy:
         self.kubeconfig = directory / "proxy.kubeconfig"
         self.asked: list[Asked] = []
         self.fault: Fault = lambda _: 0
+        self.too_old: Callable[[Asked], bool] = lambda _: False
+        """Watches that are told in their stream that their version is too old (410): their client must list anew."""
         self._streams: set[web.StreamResponse] = set()
         self._more = asyncio.Condition()
 
@@ -97,6 +99,9 @@ class FaultProxy:
         if status := self.fault(asked):
             told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "a fault"}
             return web.json_response({**told, "reason": "Fault"}, status=status)
+        if self.too_old(asked):
+            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}
+            return web.json_response({"type": "ERROR", "object": gone})
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         body = await request.read()
         async with session.request(
