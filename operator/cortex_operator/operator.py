@@ -10,7 +10,7 @@ from typing import Final
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster
+from cortex_operator.cluster import Cache, Cluster, Selection
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
@@ -47,7 +47,8 @@ def make_engine(
 
 def make_cache() -> Cache:
     """A cache of what the engine is told of."""
-    return Cache({(source.api_version, source.kind): source.listed_by for source in sources()})
+    watched = map(_selected, sources())
+    return Cache({(each.api_version, each.kind): Selection(each.labels, each.listed_by) for each in watched})
 
 
 async def run_operator(

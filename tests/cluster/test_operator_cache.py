@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cortex_kube.client import Api
-from cortex_operator.cluster import Cache, Conflict, Event, EventType, NotFound, Object, ObjectKey
+from cortex_operator.cluster import Cache, Conflict, Event, EventType, NotFound, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.reconcile import sources
 from fault_proxy import Asked, FaultProxy
@@ -50,7 +50,7 @@ async def proxy(api_server: Path, tmp_path: Path) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 async def behind(proxy: FaultProxy, api_server: Path, namespace: str) -> AsyncIterator[Behind]:
-    cache = Cache({CONFIG_MAP: ""})
+    cache = Cache({CONFIG_MAP: Selection()})
     async with await Api.connect(kubeconfig=proxy.kubeconfig) as api, await Api.connect(kubeconfig=api_server) as other:
         real = KubernetesCluster(other, [namespace])
         yield Behind(KubernetesCluster(api, [namespace], cache), cache, real, Place(namespace))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
-from cortex_operator.cluster import Cache, Cluster, MemoryCluster, ObjectKey
+from cortex_operator.cluster import Cache, Cluster, MemoryCluster, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.engine import Engine, Pace, Source, watch_feed
 from objects import Place
@@ -39,7 +39,7 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
 @asynccontextmanager
 async def _cached(api: Api) -> AsyncIterator[Cluster]:
     """One that reads from a cache, which an engine without anything to do feeds."""
-    cache, stop = Cache(dict.fromkeys(CACHED, "")), asyncio.Event()
+    cache, stop = Cache(dict.fromkeys(CACHED, Selection())), asyncio.Event()
     cluster = KubernetesCluster(api, cache=cache)
     sources = [Source[str](*kind, lambda _: ()) for kind in CACHED]
     # Of an object that comes and goes at once this feed tells nothing: that it went is found by looking.

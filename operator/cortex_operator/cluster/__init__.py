@@ -3,7 +3,7 @@
 Shields the engine and the reconcilers from where the objects are: an API server, or this process.
 """
 
-from cortex_operator.cluster.cache import Cache
+from cortex_operator.cluster.cache import Cache, Selection
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
     FIELD_MANAGER,
@@ -36,5 +36,6 @@ __all__ = [
     "NotFound",
     "Object",
     "ObjectKey",
+    "Selection",
     "Unavailable",
 ]

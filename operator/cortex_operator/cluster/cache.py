@@ -19,6 +19,14 @@ Kind = tuple[str, str]
 """apiVersion and kind."""
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which objects of a kind are watched, by their labels, and by which label lists of it are asked for, if any."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    listed_by: str = ""
+
+
 @dataclass(slots=True)
 class _Entry:
     """One object. `index`: its value of the label by which its kind is listed."""
@@ -35,7 +43,7 @@ class _Entry:
 class _Shelf:
     """The objects of one kind, by namespace and name."""
 
-    label: str
+    selection: Selection
     complete: bool = False
     places: dict[str, dict[str, _Entry]] = field(default_factory=dict)
     indexed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -73,18 +81,17 @@ class _Shelf:
                 yield from self.entries(each, labels)
             return
         place = self.places.get(namespace, {})
-        wanted = labels.get(self.label)
+        wanted = labels.get(self.selection.listed_by)
         names = place.keys() if wanted is None else self.indexed.get((namespace, wanted), set())
         for name in sorted(names):
             yield place[name]
 
 
 class Cache:
-    """The objects of some kinds. Belongs to one event loop. `kinds` names for each the label by which lists of it are
-    asked, empty when they are not."""
+    """The objects of some kinds. Belongs to one event loop."""
 
-    def __init__(self, kinds: Mapping[Kind, str]) -> None:
-        self._shelves = {kind: _Shelf(label) for kind, label in kinds.items()}
+    def __init__(self, kinds: Mapping[Kind, Selection]) -> None:
+        self._shelves = {kind: _Shelf(selection) for kind, selection in kinds.items()}
         self.reads: Counter[tuple[str, bool]] = Counter()
         """Reads of a kind, and whether they were answered from here."""
 
@@ -119,9 +126,13 @@ class Cache:
         return entry is None or entry.version != version
 
     def wrote(self, obj: Object) -> None:
-        """Takes in what the API server answered to a write, or to a read that bypassed the cache."""
-        if (obj["apiVersion"], obj["kind"]) in self._shelves:
-            self.hear(Event(EventType.MODIFIED, obj))
+        """Takes in what the API server answered to a write, or to a read that bypassed the cache. Nothing would be
+        heard of an object without the labels of what is watched: to its watchers it is gone."""
+        shelf = self._shelves.get((obj["apiVersion"], obj["kind"]))
+        if shelf is None:
+            return
+        watched = shelf.selection.labels.items() <= (obj["metadata"].get("labels") or {}).items()
+        self.hear(Event(EventType.MODIFIED if watched else EventType.DELETED, obj))
 
     def deleted(self, key: ObjectKey, uid: str) -> None:
         """This process deleted the object: nothing that is heard late brings it back."""
@@ -178,7 +189,9 @@ class Cache:
 
     def _packed(self, shelf: _Shelf, obj: Object) -> _Entry:
         meta = obj["metadata"]
-        return _Entry(meta["uid"], _version(obj), (meta.get("labels") or {}).get(shelf.label, ""), pack(obj))
+        return _Entry(
+            meta["uid"], _version(obj), (meta.get("labels") or {}).get(shelf.selection.listed_by, ""), pack(obj)
+        )
 
     def _shelf(self, key: ObjectKey) -> _Shelf:
         return self._shelves[key.api_version, key.kind]

@@ -19,7 +19,7 @@ from cortex_kube.client import Unavailable as NoAnswer
 from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
 
-from cortex_operator.cluster.admission import admit, check_preconditions, normal_key
+from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, normal_key
 from cortex_operator.cluster.cache import Cache
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
@@ -62,8 +62,9 @@ class KubernetesCluster:
         if self._cache.is_applied(key, digest):
             return ApplyResult.UNCHANGED
         async with self._fresh_when_refused(key):
-            live = await self._find(key)
+            live = await self._find(key) or await self._find_unwatched(key)
             check_preconditions(key, config["metadata"], live)
+            check_controller(key, config, live)
             if live is not None and is_applied(config, live, field_manager):
                 self._cache.applied(key, _version(live), digest)
                 return ApplyResult.UNCHANGED
@@ -154,6 +155,15 @@ class KubernetesCluster:
     async def _find(self, key: ObjectKey) -> Object | None:
         try:
             return await self.get(key)
+        except NotFound:
+            return None
+
+    async def _find_unwatched(self, key: ObjectKey) -> Object | None:
+        """What the cache lacks may be there without the labels of what is watched, as somebody else's."""
+        if not self._cache.follows(key.api_version, key.kind):
+            return None
+        try:
+            return await self._request("GET", key)
         except NotFound:
             return None
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hash
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from cortex_operator.cluster import Cache, Cluster, Event, Object
+from cortex_operator.cluster import Cache, Cluster, Event, Object, Selection
 from cortex_operator.engine.backoff import DEFAULT, Backoffs
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
 from cortex_operator.engine.looks import Looks
@@ -78,7 +78,7 @@ class Engine(Generic[K]):
         self.filled = asyncio.Event()
         self.sources = tuple(sources)
         self._cluster = cluster
-        self._cache = cache or Cache({(source.api_version, source.kind): "" for source in self.sources})
+        self._cache = cache or Cache({(source.api_version, source.kind): Selection() for source in self.sources})
         self._looks = {source: self._look_of(source, pace) for source in self.sources}
         self._reconcile = reconcile
         self._pace = pace
@@ -125,7 +125,7 @@ class Engine(Generic[K]):
             if now - begun > limit:
                 return f"a pass over {key} has run for {now - begun:.0f} s and does not let itself be ended"
         if self.queue.oldest > limit and now - self._ended > limit:
-            return f"no pass has ended for {now - self._ended:.0f} s though {self.queue.depth} keys wait"
+            return f"no pass has ended for {now - self._ended:.0f} s; keys that wait: {self.queue.depth}"
         return ""
 
     def _look_of(self, source: Source[K], pace: Pace) -> Looks:

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from cortex_operator.cluster import Cache, Event, EventType, Object, ObjectKey
+from cortex_operator.cluster import Cache, Event, EventType, Object, ObjectKey, Selection
 from cortex_operator.cluster.cache_metrics import watch_cache
 from cortex_operator.cluster.packed import pack, unpack
 from prometheus_client import CollectorRegistry
@@ -26,7 +26,7 @@ KEY = ObjectKey.of(a_pod())
 @pytest.fixture
 def cache() -> Cache:
     """A cache of Pods, of which all was heard: there were none."""
-    cache = Cache({POD: APP})
+    cache = Cache({POD: Selection(listed_by=APP)})
     assert cache.listed(*POD, cache.versions(*POD), set()) == ()
     return cache
 
@@ -37,7 +37,7 @@ def seen(cache: Cache, key: ObjectKey = KEY) -> Any:
 
 
 def test_a_kind_is_answered_once_all_of_it_was_heard_and_others_never() -> None:
-    cache = Cache({POD: APP})
+    cache = Cache({POD: Selection(listed_by=APP)})
     cache.hear(Event(ADDED, a_pod()))
     assert not cache.follows(*POD)
     cache.listed(*POD, {}, {KEY})
@@ -93,6 +93,14 @@ def test_a_list_of_everything_tells_what_is_gone_and_nothing_that_came_or_change
     assert [(event.type, event.object["metadata"]["uid"]) for event in told] == [(DELETED, "gone")]
     cache.hear(told[0])
     assert [obj["metadata"]["name"] for obj in cache.list(*POD, "n", {})] == ["changes", "new", "stays"]
+
+
+def test_an_object_that_lost_the_labels_of_what_is_watched_is_gone() -> None:
+    cache = Cache({POD: Selection({"tier": "1"})})
+    cache.wrote(a_pod(version=1, tier="1"))
+    assert seen(cache) == ("u", 1)
+    cache.wrote(a_pod(version=2, tier="2"))
+    assert seen(cache) is None
 
 
 def test_lists_are_by_namespace_and_labels_in_the_order_of_names(cache: Cache) -> None:

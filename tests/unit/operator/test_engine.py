@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from cortex_operator.cluster import Cache, Event, EventType, MemoryCluster, Object, ObjectKey, Unavailable
+from cortex_operator.cluster import Cache, Event, EventType, MemoryCluster, Object, ObjectKey, Selection, Unavailable
 from cortex_operator.engine import (
     Backoff,
     Backoffs,
@@ -170,7 +171,7 @@ async def test_no_pass_begins_before_everything_was_looked_at_and_a_look_that_fa
             async for page in super().scan(api_version, kind, labels=labels):
                 yield page
 
-    cluster, cache, known = Shy(), Cache({("v1", "ConfigMap"): ""}), asyncio.Queue[bool]()
+    cluster, cache, known = Shy(), Cache({("v1", "ConfigMap"): Selection()}), asyncio.Queue[bool]()
     await cluster.apply(a_config_map())
 
     async def reconcile(key: str) -> float | None:
@@ -185,7 +186,7 @@ async def test_no_pass_begins_before_everything_was_looked_at_and_a_look_that_fa
 
 
 async def test_an_object_that_comes_back_as_it_is_known_concerns_only_those_of_the_echo() -> None:
-    cluster, cache, done = MemoryCluster(), Cache({("v1", "ConfigMap"): ""}), asyncio.Queue[str]()
+    cluster, cache, done = MemoryCluster(), Cache({("v1", "ConfigMap"): Selection()}), asyncio.Queue[str]()
 
     async def reconcile(key: str) -> float | None:
         done.put_nowait(key)
@@ -203,6 +204,44 @@ async def test_an_object_that_comes_back_as_it_is_known_concerns_only_those_of_t
         engine.tell(source, Event(EventType.MODIFIED, await cluster.get(ObjectKey.of(written))))
         assert await done.get() == "settings"
         assert done.empty()
+
+
+async def test_a_pass_that_does_not_let_itself_be_ended_is_told_until_it_has_ended() -> None:
+    cluster, release = MemoryCluster(), asyncio.Event()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return None
+
+    engine = an_engine(cluster, reconcile, pace=Pace(workers=1, pass_limit=0.02))
+    assert engine.stuck() == ""
+    async with running(engine), asyncio.timeout(10):
+        assert "a pass over settings has run for" in await said(engine.stuck)
+        release.set()
+        await said(lambda: "on" if not engine.stuck() else "")
+
+
+async def test_keys_that_nobody_takes_are_told() -> None:
+    async def reconcile(key: str) -> float | None:
+        return None
+
+    engine = an_engine(MemoryCluster(), reconcile, pace=Pace(pass_limit=0.01))
+    engine.filled.set()
+    engine.queue.add("settings")
+    assert engine.stuck() == ""
+    async with asyncio.timeout(10):
+        told = await said(engine.stuck)
+    assert told.startswith("no pass has ended for")
+    assert told.endswith("keys that wait: 1")
+
+
+async def said(words: Callable[[], str]) -> str:
+    while not (found := words()):  # noqa: ASYNC110 - nothing tells of what is stuck
+        await asyncio.sleep(0.005)
+    return found
 
 
 async def test_stopping_lets_a_pass_that_has_begun_end() -> None:
