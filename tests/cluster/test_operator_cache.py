@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cortex_kube.client import Api
-from cortex_operator.cluster import Cache, Conflict, Event, EventType, NotFound, Object, ObjectKey, Selection
+from cortex_operator.cluster import Cache, Conflict, Event, EventType, Invalid, NotFound, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.reconcile import sources
 from fault_proxy import Asked, FaultProxy
@@ -110,6 +110,19 @@ async def test_what_is_gone_without_being_heard_of_is_not_there_after_a_refusal(
         await behind.cluster.delete(behind.place.settings)
     with pytest.raises(NotFound):
         await behind.known()
+
+
+async def test_what_is_not_watched_as_it_lacks_the_labels_is_not_taken_over(behind: Behind, api_server: Path) -> None:
+    await behind.real.apply(behind.place.config_map(a="1"), field_manager="somebody")
+    cache = Cache({CONFIG_MAP: Selection({"app.kubernetes.io/managed-by": "cortex-operator"})})
+    assert cache.listed(*CONFIG_MAP, {}, set()) == ()
+    taken = behind.place.config_map(a="2")
+    owner = {"apiVersion": "v1", "kind": "Owner", "name": "o", "uid": "u", "controller": True}
+    taken["metadata"]["ownerReferences"] = [owner]
+    async with await Api.connect(kubeconfig=api_server) as api:
+        with pytest.raises(Invalid, match="not made by Cortex"):
+            await KubernetesCluster(api, cache=cache).apply(taken)
+    assert (await behind.real.get(behind.place.settings))["data"] == {"a": "1"}
 
 
 async def test_a_conflict_about_a_version_brings_the_one_that_is_there(behind: Behind) -> None:
