@@ -56,7 +56,7 @@ class FaultProxy:
         context = ssl.create_default_context(cafile=behind.ssl_ca_cert)
         context.load_cert_chain(behind.cert_file, behind.key_file)
         app = web.Application(client_max_size=10 * 1024 * 1024)
-        async with ClientSession(behind.host, timeout=ClientTimeout(total=None)) as session:
+        async with ClientSession(behind.host, timeout=ClientTimeout(total=None), auto_decompress=False) as session:
 
             async def answer(request: web.Request) -> web.StreamResponse:
                 return await self._answer(request, session, context)
