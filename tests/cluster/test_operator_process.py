@@ -147,6 +147,20 @@ async def test_an_index_gets_its_objects_which_are_repaired_and_go_with_it(
     assert [line for line in operator.lines if line.get("level") in ("ERROR", "WARNING")] == []
 
 
+async def test_a_config_map_that_is_not_ours_is_seen_when_it_comes(
+    api_server: Path, namespace: str, start: Starts
+) -> None:
+    place = Place(namespace)
+    start(namespace).until_ready()
+    async with await Api.connect(kubeconfig=api_server) as api:
+        cluster = KubernetesCluster(api)
+        index = await secrets_and_index(cluster, place, spec__envFrom=[{"configMapRef": {"name": "settings"}}])
+        found = {condition["type"]: condition["reason"] for condition in index["status"]["conditions"]}
+        assert found["DependenciesReady"] == "ConfigMapNotFound"
+        await cluster.apply(place.config_map(HTTPS_PROXY="http://proxy.invalid"), field_manager="author")
+        await until(cluster, children(place)[0], lambda _: True, 40)
+
+
 async def test_an_operator_that_was_killed_finds_everything_and_writes_nothing(
     api_server: Path, namespace: str, start: Starts, tmp_path: Path
 ) -> None:

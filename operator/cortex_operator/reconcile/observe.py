@@ -13,10 +13,10 @@ from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
 
 
-async def find(cluster: Cluster, key: ObjectKey) -> Object | None:
-    """The object, or None."""
+async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
+    """The object, or None; `unwatched`: also one that is not ours."""
     try:
-        return await cluster.get(key)
+        return await cluster.get(key, unwatched=unwatched)
     except NotFound:
         return None
 

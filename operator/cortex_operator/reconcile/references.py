@@ -42,7 +42,7 @@ async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpe
     """What the spec names and is not there, in the spec's order; each object is read once."""
     wanted = tuple(dict.fromkeys(references(spec)))
     keys = dict.fromkeys(ObjectKey("v1", reference.kind, namespace, reference.name) for reference in wanted)
-    objects = {(key.kind, key.name): await find(cluster, key) for key in keys}
+    objects = {(key.kind, key.name): await find(cluster, key, unwatched=True) for key in keys}
     missing = (reference.missing_from(namespace, objects[reference.kind, reference.name]) for reference in wanted)
     return tuple(one for one in missing if one is not None)
 

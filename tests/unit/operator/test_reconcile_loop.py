@@ -40,8 +40,8 @@ class Refusing(MemoryCluster):
 class Older(MemoryCluster):
     """A cluster whose stored object does not fit the models of today."""
 
-    async def get(self, key: ObjectKey) -> Object:
-        found = await super().get(key)
+    async def get(self, key: ObjectKey, *, unwatched: bool = False) -> Object:
+        found = await super().get(key, unwatched=unwatched)
         if key == INDEX:
             found["spec"] = {"chunking": {"splitLength": 0}, "colour": "red"}
         return found
