@@ -63,6 +63,12 @@ def observed(obj: Object) -> bool:
     return bool(obj["status"]["observedGeneration"] == obj["metadata"]["generation"])
 
 
+def asked_both(index: Object) -> bool:
+    """Whether nothing moves any more: two pods are ready and listed, and neither answers."""
+    reached = next(c for c in index["status"]["conditions"] if c["type"] == "DataPlaneReachable")
+    return index["status"]["readyReplicas"] == 2 and reached["message"].count(":50059) said") == 2
+
+
 async def secrets_and_index(cluster: KubernetesCluster, place: Place, **overrides: Any) -> Object:
     await cluster.apply(place.secret("cortex-lake", dsn="postgresql://lake.invalid/cortex"))
     await cluster.apply(place.secret("cortex-state", url="redis://state.invalid"))
@@ -171,7 +177,7 @@ async def test_an_operator_that_was_killed_finds_everything_and_writes_nothing(
         await secrets_and_index(cluster, place, spec__replicas=2)
         deployment = children(place)[0]
         ready = await until(cluster, deployment, lambda o: o.get("status", {}).get("readyReplicas") == 2, 60)
-        await until(cluster, place.papers, lambda o: o["status"]["readyReplicas"] == 2, 30)
+        await until(cluster, place.papers, asked_both, 30)
         assert ready["metadata"]["generation"] == 1
         first.kill()
         before = await marks(cluster, place)
