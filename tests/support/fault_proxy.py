@@ -14,6 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from cortex_kube import config
 
 _HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+_OWN = ("/apis/authorization.k8s.io/", "/apis/coordination.k8s.io/")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Asked:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET" and "/apis/authorization.k8s.io/" not in self.path
+        """Whether it changes what people see; not the operator's own Lease."""
+        return self.method != "GET" and not self.path.startswith(_OWN)
 
 
 Fault = Callable[[Asked], int]
@@ -38,12 +40,13 @@ Fault = Callable[[Asked], int]
 
 
 class FaultProxy:
-    """`kubeconfig` leads to it; `asked` is what came so far."""
+    """`kubeconfig` leads to it; `asked` is what came so far. Watches that `silence` names stay open and say nothing."""
 
     def __init__(self, directory: Path) -> None:
         self.kubeconfig = directory / "proxy.kubeconfig"
         self.asked: list[Asked] = []
         self.fault: Fault = lambda _: 0
+        self.silence: Callable[[Asked], bool] = lambda _: False
         self._streams: set[web.StreamResponse] = set()
         self._more = asyncio.Condition()
 
@@ -113,7 +116,8 @@ class FaultProxy:
             try:
                 await response.prepare(request)
                 async for data in got.content.iter_any():
-                    await response.write(data)
+                    if not (asked.watches and self.silence(asked)):
+                        await response.write(data)
                 await response.write_eof()
             except (ConnectionError, asyncio.CancelledError):
                 pass

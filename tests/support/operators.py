@@ -19,12 +19,14 @@ SMALL_PODS = {f"CORTEX_{kind}_RESOURCES": SMALL for kind in ("SEARCH", "GRAPH", 
 
 
 class OperatorProcess:
-    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all)."""
+    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all). The first
+    of them has its Lease."""
 
     def __init__(self, kubeconfig: Path, log: Path, *namespaces: str, **environment: str) -> None:
         self._log = log
         env = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "KUBERNETES_"))}
         env |= {"KUBECONFIG": str(kubeconfig), **IMAGES, **SMALL_PODS, "CORTEX_PORT_METRICS": "0"}
+        env |= {"CORTEX_NAMESPACE": namespaces[0] if namespaces else "default"}
         env |= {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_WATCH_NAMESPACES": json.dumps(namespaces), **environment}
         with log.open("wb") as out:
             command = [sys.executable, "-m", "cortex_operator"]
@@ -68,6 +70,14 @@ class OperatorProcess:
             assert time.monotonic() < end, f"not ready in {seconds} s: {answer[1]} {self._log.read_text()}"
             time.sleep(0.02)
 
+    def until_failing(self, path: str, seconds: float = 30.0) -> str:
+        """Why, as soon as the probe fails."""
+        end = time.monotonic() + seconds
+        while (answer := self.ask(path))[0] == 200:
+            assert time.monotonic() < end, f"{path} did not fail in {seconds} s: {self._log.read_text()}"
+            time.sleep(0.05)
+        return answer[1]
+
     def measure(self, name: str) -> float:
         """The sum of a metric over its labels."""
         lines = self.ask("/metrics")[1].splitlines()
@@ -89,6 +99,10 @@ class OperatorProcess:
         """SIGTERM; the exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
 
     def ends(self, seconds: float = 30.0) -> int:
         """The exit code, once it ends by itself."""

@@ -7,7 +7,7 @@ change nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -32,11 +32,12 @@ _SOON: Final = 1.0
 
 
 class KubernetesCluster:
-    """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. The caller closes
-    `api`."""
+    """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. `fence` is called
+    just before each write and does not return when this process may not write. The caller closes `api`."""
 
-    def __init__(self, api: Api, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, api: Api, namespaces: Sequence[str] = (), fence: Callable[[], object] = lambda: None) -> None:
         self._api = api
+        self._fence = fence
         self._namespaces = tuple(namespaces)
 
     async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
@@ -122,14 +123,19 @@ class KubernetesCluster:
         where = path(key.api_version, key.kind, key.namespace or None, key.name, subresource)
         with translated(key):
             try:
-                return await self._api.request(method, where, **options)
+                return await self._send(method, where, **options)
             except NoAnswer as error:
                 # A connection that the API server closed while it was idle, or a server that asks for a moment: every
                 # request here may be sent twice.
                 if (error.retry_after or 0.0) > _SOON:
                     raise
                 await asyncio.sleep(error.retry_after or 0.0)
-                return await self._api.request(method, where, **options)
+                return await self._send(method, where, **options)
+
+    async def _send(self, method: str, where: str, **options: Any) -> Object:
+        if method != "GET":
+            self._fence()
+        return await self._api.request(method, where, **options)
 
     def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
         if kind in CLUSTER_SCOPED:
