@@ -58,6 +58,15 @@ async def cluster(api_server: Path) -> AsyncIterator[KubernetesCluster]:
         yield KubernetesCluster(api)
 
 
+@pytest.fixture
+async def place(cluster: KubernetesCluster, namespace: str) -> Place:
+    """The test's namespace, with what an index needs to get its objects."""
+    place = Place(namespace)
+    await cluster.apply(place.secret("cortex-lake", dsn="postgresql://lake.invalid/cortex"))
+    await cluster.apply(place.secret("cortex-state", url="redis://state.invalid"))
+    return place
+
+
 async def leads(operator: OperatorProcess, seconds: float = 30.0) -> None:
     """Returns when it leads and sees everything."""
     await asyncio.to_thread(operator.until, "leading: ", seconds)
@@ -98,11 +107,10 @@ async def both(start: Starts, *kubeconfigs: Path, **environment: str) -> tuple[O
 
 
 async def test_sigterm_hands_over_at_once(
-    cluster: KubernetesCluster, kubectl: Kubectl, namespace: str, start: Starts
+    cluster: KubernetesCluster, kubectl: Kubectl, place: Place, start: Starts
 ) -> None:
-    place = Place(namespace)
     first, second = await both(start)
-    assert lease(kubectl, namespace)["holderIdentity"].startswith("operator-0_")
+    assert lease(kubectl, place.namespace)["holderIdentity"].startswith("operator-0_")
     assert await asyncio.to_thread(first.measure, "cortex_operator_leader") == 1
     began = time.monotonic()
     assert await asyncio.to_thread(first.stop) == 0
@@ -111,14 +119,13 @@ async def test_sigterm_hands_over_at_once(
     await leads(second)
     print(f"SIGTERM: leads after {led:.2f} s, sees everything after {time.monotonic() - began:.2f} s")
     assert led < 10, "the Lease was not released: others wait 15 s"
-    assert lease(kubectl, namespace)["leaseTransitions"] >= 1
+    assert lease(kubectl, place.namespace)["leaseTransitions"] >= 1
     await reconciles(cluster, place, 2)
 
 
 async def test_a_killed_leader_is_followed_when_its_lease_has_ended(
-    cluster: KubernetesCluster, namespace: str, start: Starts
+    cluster: KubernetesCluster, place: Place, start: Starts
 ) -> None:
-    place = Place(namespace)
     first, second = await both(start)
     await reconciles(cluster, place, 1)
     began = time.monotonic()
@@ -132,9 +139,8 @@ async def test_a_killed_leader_is_followed_when_its_lease_has_ended(
 
 
 async def test_a_leader_that_was_stopped_ends_when_it_wakes_up_and_writes_nothing(
-    cluster: KubernetesCluster, namespace: str, start: Starts, proxies: list[FaultProxy]
+    cluster: KubernetesCluster, place: Place, start: Starts, proxies: list[FaultProxy]
 ) -> None:
-    place = Place(namespace)
     first, second = await both(start, *(proxy.kubeconfig for proxy in proxies), **QUICK)
     await reconciles(cluster, place, 1)
     first.signal(signal.SIGSTOP)
@@ -150,9 +156,8 @@ async def test_a_leader_that_was_stopped_ends_when_it_wakes_up_and_writes_nothin
 
 
 async def test_an_outage_longer_than_the_term_ends_the_leader_and_another_one_leads(
-    cluster: KubernetesCluster, namespace: str, start: Starts, proxies: list[FaultProxy]
+    cluster: KubernetesCluster, place: Place, start: Starts, proxies: list[FaultProxy]
 ) -> None:
-    place = Place(namespace)
     first, second = await both(start, *(proxy.kubeconfig for proxy in proxies), **QUICK)
 
     def writes_own_lease(asked: Asked) -> bool:
@@ -172,9 +177,8 @@ async def test_an_outage_longer_than_the_term_ends_the_leader_and_another_one_le
 
 
 async def test_a_follower_writes_nothing_and_watches_nothing(
-    cluster: KubernetesCluster, namespace: str, start: Starts, proxies: list[FaultProxy]
+    cluster: KubernetesCluster, place: Place, start: Starts, proxies: list[FaultProxy]
 ) -> None:
-    place = Place(namespace)
     first, _second = await both(start, *(proxy.kubeconfig for proxy in proxies))
     for replicas in (1, 3, 2):
         await reconciles(cluster, place, replicas)
@@ -184,9 +188,9 @@ async def test_a_follower_writes_nothing_and_watches_nothing(
 
 
 async def test_there_is_one_writer_whatever_ends_the_leader(
-    cluster: KubernetesCluster, namespace: str, start: Starts, proxies: list[FaultProxy]
+    cluster: KubernetesCluster, place: Place, start: Starts, proxies: list[FaultProxy]
 ) -> None:
-    place, writers = Place(namespace), list[int]()
+    writers: list[int] = []
 
     def notes(number: int) -> Callable[[Asked], int]:
         def note(asked: Asked) -> int:

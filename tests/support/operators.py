@@ -64,9 +64,9 @@ class OperatorProcess:
             raise AssertionError(f"{path}: {error}: {self._log.read_text()}") from None
 
     def until_ready(self, seconds: float = 30.0) -> None:
-        """Returns when /readyz says so."""
+        """Returns when it leads and sees everything. (A follower is ready too.)"""
         end = time.monotonic() + seconds
-        while (answer := self.ask("/readyz"))[0] != 200:
+        while (answer := self.ask("/readyz")) != (200, "ok\n"):
             assert time.monotonic() < end, f"not ready in {seconds} s: {answer[1]} {self._log.read_text()}"
             time.sleep(0.02)
 
