@@ -56,11 +56,13 @@ class KopfFeed:
     def __init__(self, namespaces: Sequence[str], watches: Watches, lease: Lease) -> None:
         self._namespaces = tuple(namespaces)
         self._watches, self._lease = watches, lease
+        self._thread: _Thread | None = None
 
     async def __call__(self, engine: Engine[ResourceKey]) -> None:
         """Feeds until it is cancelled. Raises WatchLost; an outage of the API server is waited for."""
         while True:
             error = await self._once(engine)
+            await self.close()
             if not _is_outage(error):
                 raise WatchLost(f"a watch ended: {_line(error)}; the operator ends, to begin anew") from error
             log.warning("the API server is away, the watches begin again: %s", _line(error))
@@ -69,13 +71,17 @@ class KopfFeed:
     async def _once(self, engine: Engine[ResourceKey]) -> BaseException:
         """Until kopf ends; why it did."""
         self._watches.begin()
-        thread = _Thread()
-        parts = self._parts(engine, _login(self._watches.trace(thread.refuse)))
-        thread.start(parts)
+        self._thread = thread = _Thread()
+        thread.start(self._parts(engine, _login(self._watches.trace(thread.refuse))))
         try:
             return await thread.failed
         finally:
-            await thread.end()
+            thread.stop()
+
+    async def close(self) -> None:
+        """Waits until kopf has ended, but not for ever."""
+        if self._thread is not None:
+            await self._thread.closed()
 
     def _parts(self, engine: Engine[ResourceKey], login: Any) -> list[_Part]:
         loop = asyncio.get_running_loop()
@@ -113,9 +119,11 @@ class _Thread:
         why = f"the operator may not list and watch {path} (403), grant it (RBAC)"
         self._at_home(self._fail, PermissionError(why))
 
-    async def end(self) -> None:
+    def stop(self) -> None:
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def closed(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), _END_SECONDS)
 

@@ -74,14 +74,8 @@ async def _lead(
     leader = Gauge("cortex_operator_leader", "1 while this operator is the leader, else 0.", registry=registry)
     leader.set_function(election.lease.held)
     health.stuck, health.unready, health.follows = (election.stuck,), lambda: "", election.follows
-    if not await _ends_before(stop, election.win()):
-        return
-    keeping = asyncio.create_task(election.keep())
-    try:
+    if await _ends_before(stop, election.win()):
         await _work(api, settings, health, registry, stop, election)
-    finally:
-        keeping.cancel()
-        await election.resign()
 
 
 async def _work(
@@ -101,9 +95,13 @@ async def _work(
     health.stuck, health.unready = (election.stuck, engine.stuck, watches.stuck), watches.unready
     where = ", ".join(settings.watch_namespaces) or "all namespaces"
     log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
+    feed = KopfFeed(settings.watch_namespaces, watches, election.lease)
     try:
-        await engine.run(stop, KopfFeed(settings.watch_namespaces, watches, election.lease))
+        await engine.run(stop, feed)
     finally:
+        # First: others wait for it, and the watches take their time to end.
+        await election.resign()
+        await feed.close()
         await dataplane.close()
 
 

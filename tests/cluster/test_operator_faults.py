@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from cortex_kube.client import Api
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.reconcile import sources
 from fault_proxy import Asked, FaultProxy
 from objects import Place, until
 from operators import OperatorProcess
@@ -71,7 +70,7 @@ async def test_kinds_of_another_version_are_told_apart_from_none(proxy: FaultPro
 
 async def test_a_watch_that_ends_for_good_ends_the_process_with_one_line(proxy: FaultProxy, start: Starts) -> None:
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     proxy.fault = lambda asked: 404 if asked.watches and "/deployments" in asked.path else 0
     proxy.break_streams()
     assert await asyncio.to_thread(operator.ends) == 1
@@ -122,7 +121,7 @@ async def test_an_outage_of_the_api_server_is_waited_for_and_what_happened_meanw
 ) -> None:
     place = Place(namespace)
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     async with await Api.connect(kubeconfig=api_server) as api:
         cluster = KubernetesCluster(api)
         proxy.fault = lambda _: 503
@@ -138,7 +137,7 @@ async def test_an_outage_of_the_api_server_is_waited_for_and_what_happened_meanw
 
 async def test_a_watch_of_which_the_version_is_refused_ends_the_process(proxy: FaultProxy, start: Starts) -> None:
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     proxy.fault = lambda asked: 410 if asked.watches else 0
     proxy.break_streams()
     assert await asyncio.to_thread(operator.ends) == 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ async def leads(operator: OperatorProcess, seconds: float = 30.0) -> None:
     await asyncio.to_thread(operator.until_ready, seconds)
 
 
+async def takes_over(operator: OperatorProcess, began: datetime, why: str) -> float:
+    """After how many seconds it led, by its log."""
+    line = await asyncio.to_thread(operator.until, "leading: ")
+    led = (datetime.fromisoformat(line["time"]) - began).total_seconds()
+    await leads(operator)
+    print(f"{why}: leads after {led:.2f} s, sees everything after {(datetime.now(UTC) - began).total_seconds():.2f} s")
+    return led
+
+
 async def follows(operator: OperatorProcess) -> None:
     """Returns when it follows, which is ready."""
     await asyncio.to_thread(operator.until, "follower: ")
@@ -112,12 +121,9 @@ async def test_sigterm_hands_over_at_once(
     first, second = await both(start)
     assert lease(kubectl, place.namespace)["holderIdentity"].startswith("operator-0_")
     assert await asyncio.to_thread(first.measure, "cortex_operator_leader") == 1
-    began = time.monotonic()
+    began = datetime.now(UTC)
     assert await asyncio.to_thread(first.stop) == 0
-    await asyncio.to_thread(second.until, "leading: ")
-    led = time.monotonic() - began
-    await leads(second)
-    print(f"SIGTERM: leads after {led:.2f} s, sees everything after {time.monotonic() - began:.2f} s")
+    led = await takes_over(second, began, "SIGTERM")
     assert led < 10, "the Lease was not released: others wait 15 s"
     assert lease(kubectl, place.namespace)["leaseTransitions"] >= 1
     await reconciles(cluster, place, 2)
@@ -128,12 +134,9 @@ async def test_a_killed_leader_is_followed_when_its_lease_has_ended(
 ) -> None:
     first, second = await both(start)
     await reconciles(cluster, place, 1)
-    began = time.monotonic()
+    began = datetime.now(UTC)
     first.kill()
-    await asyncio.to_thread(second.until, "leading: ")
-    led = time.monotonic() - began
-    await leads(second)
-    print(f"kill -9: leads after {led:.2f} s, sees everything after {time.monotonic() - began:.2f} s")
+    led = await takes_over(second, began, "kill -9")
     assert 15 - 15 / 6 - 1 < led < 20
     await reconciles(cluster, place, 3)
 

@@ -78,11 +78,6 @@ class FaultProxy:
         async with asyncio.timeout(seconds), self._more:
             await self._more.wait_for(lambda: sum(1 for asked in self.asked[before:] if which(asked)) >= times)
 
-    async def until_watched(self, kinds: int, seconds: float = 30.0) -> None:
-        """Returns when so many collections are watched."""
-        async with asyncio.timeout(seconds), self._more:
-            await self._more.wait_for(lambda: len({asked.path for asked in self.asked if asked.watches}) >= kinds)
-
     def break_streams(self) -> None:
         """Ends all watches, as an API server that goes away does."""
         for stream in self._streams:

@@ -28,16 +28,18 @@ def _exit() -> NoReturn:
 
 
 class Election:
-    """One contender's part in it: `win`, then `keep` while it works, then `resign`. `exit` ends the process at once."""
+    """One contender's part in it: `win`, then work, then `resign`. `exit` ends the process at once."""
 
     def __init__(self, lease: Lease, terms: Terms, exit: Callable[[], object] = _exit) -> None:
         self.lease, self._terms, self._exit = lease, terms, exit
         self._over = threading.Event()
         self._tried = monotonic()
         self._trouble = ""
+        self._keeping: asyncio.Task[None] | None = None
 
     async def win(self) -> None:
-        """Returns when the Lease is held. Whatever keeps it from being so is logged, and waited for."""
+        """Returns when the Lease is held, which is renewed from then on; when it is lost the process ends. Whatever
+        keeps it from being held is logged, and waited for."""
         said = ""
         while not await self._try():
             if (now := self.follows()) != said:
@@ -46,24 +48,14 @@ class Election:
             await asyncio.sleep(self._terms.look)
         log.info("leading: %s is held by %s", self.lease.key, self.lease.identity)
         threading.Thread(target=self._guard, name="lease", daemon=True).start()
-
-    async def keep(self) -> None:
-        """Renews until it is cancelled. Ends the process when the Lease is lost."""
-        while True:
-            await asyncio.sleep(self._terms.look if self._trouble else self._terms.renewal)
-            try:
-                async with asyncio.timeout(self._terms.renewal * 2):
-                    await self.lease.renew()
-                self._trouble = ""
-            except LeaseLost as error:
-                self._end(str(error))
-            except Exception as error:
-                self._note(error)
-            self._tried = monotonic()
+        self._keeping = asyncio.create_task(self._keep())
 
     async def resign(self) -> None:
-        """Gives the Lease to others, when nothing is written any more."""
+        """Gives the Lease to others; nothing is written any more."""
         self._over.set()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         try:
             async with asyncio.timeout(self._terms.renewal * 2):
                 await self.lease.release()
@@ -101,6 +93,19 @@ class Election:
             self._note(error)
         self._tried = monotonic()
         return self.lease.held()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._terms.look if self._trouble else self._terms.renewal)
+            try:
+                async with asyncio.timeout(self._terms.renewal * 2):
+                    await self.lease.renew()
+                self._trouble = ""
+            except LeaseLost as error:
+                self._end(str(error))
+            except Exception as error:
+                self._note(error)
+            self._tried = monotonic()
 
     def _note(self, error: Exception) -> None:
         said = str(error) or "no answer in time"

@@ -6,8 +6,8 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -237,42 +237,60 @@ async def test_a_lease_that_vanishes_is_not_free_at_once(server: Server, clock: 
     assert await second.acquire()
 
 
-def an_election(server: Server, exits: list[str], duration: int = 1) -> Election:
-    lease = Lease(server, "a", Terms(duration))
-    return Election(lease, Terms(duration), lambda: exits.append(threading.current_thread().name))
+class Exits:
+    """Which threads would have ended the process."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+        self.came = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.came.set()
 
 
-async def test_a_thread_ends_the_process_when_the_event_loop_stands_still(server: Server) -> None:
-    exits: list[str] = []
-    election = an_election(server, exits)
-    await election.win()
-    keeping = asyncio.create_task(election.keep())
-    time.sleep(1.0)  # noqa: ASYNC251 - the event loop stands still for longer than a term
-    assert exits[0] == "lease"
-    keeping.cancel()
+@pytest.fixture
+async def exits() -> Exits:
+    return Exits()
+
+
+@asynccontextmanager
+async def an_election(server: Server, exits: Exits, duration: int) -> AsyncIterator[Election]:
+    election = Election(Lease(server, "a", Terms(duration)), Terms(duration), exits)
+    yield election
     await election.resign()
 
 
-async def test_nothing_is_written_after_the_term_but_the_process_ended(server: Server) -> None:
-    exits: list[str] = []
-    election = an_election(server, exits, 300)
-    election.fence()
-    assert exits == ["MainThread"]
-    await election.win()
-    election.fence()
-    assert exits == ["MainThread"]
-    await election.resign()
-    election.fence()
-    assert exits == ["MainThread"] * 2
+async def test_a_thread_ends_the_process_when_the_event_loop_stands_still(server: Server, exits: Exits) -> None:
+    async with an_election(server, exits, 1) as election:
+        await election.win()
+        time.sleep(1.0)  # noqa: ASYNC251 - the event loop stands still for longer than a term
+        assert exits.threads[0] == "lease"
 
 
-async def test_a_leader_whose_lease_was_taken_ends_before_its_term(server: Server) -> None:
-    exits: list[str] = []
-    election = an_election(server, exits, 6)
-    await election.win()
-    server.record = {"metadata": {"resourceVersion": "other"}, "spec": {"holderIdentity": "b"}}
-    with suppress(TimeoutError):
-        await asyncio.wait_for(election.keep(), 1.5)
-    assert exits[0] == "MainThread"
-    assert election.follows().endswith("is held by b")
-    await election.resign()
+async def test_nothing_is_written_without_the_lease_but_the_process_ended(server: Server, exits: Exits) -> None:
+    async with an_election(server, exits, 300) as election:
+        election.fence()
+        assert exits.threads == ["MainThread"]
+        await election.win()
+        election.fence()
+        assert exits.threads == ["MainThread"]
+    election.fence()
+    assert exits.threads == ["MainThread"] * 2
+
+
+async def test_a_leader_whose_lease_was_taken_ends_before_its_term(server: Server, exits: Exits) -> None:
+    async with an_election(server, exits, 6) as election:
+        await election.win()
+        server.record = {"metadata": {"resourceVersion": "other"}, "spec": {"holderIdentity": "b"}}
+        await asyncio.wait_for(exits.came.wait(), 3)
+        assert exits.threads[0] == "MainThread"
+        assert election.follows().endswith("is held by b")
+
+
+async def test_an_election_that_asks_no_more_is_stuck(server: Server, exits: Exits) -> None:
+    async with an_election(server, exits, 300) as election:
+        await election.win()
+        assert election.stuck() == ""
+        election._tried -= 901
+        assert "has not been asked for for 901 s" in election.stuck()
