@@ -66,7 +66,8 @@ def _shape(field: dict[str, Any]) -> str:
     if "items" in field:
         return f"list of {field['items']['type']}s"
     if "additionalProperties" in field:
-        return f"map of {field['additionalProperties']['type']}s"
+        value = field["additionalProperties"]
+        return "map of strings or whole numbers" if "type" not in value else f"map of {value['type']}s"
     return str(field["type"])
 
 

@@ -20,6 +20,8 @@ DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 IDENTIFIER: Final = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+MOST_WHOLE: Final = 2**53 - 1
+"""The largest whole number that JSON carries safely."""
 DURATION: Final = r"^([1-9][0-9]{0,5}h)?([1-9][0-9]{0,5}m)?([1-9][0-9]{0,5}s)?([1-9][0-9]{0,5}ms)?$"
 
 
@@ -28,6 +30,15 @@ def _number(value: Any) -> Any:
     if isinstance(value, str | bool):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
+
+
+def _quantity(value: Any) -> Any:
+    match value:
+        case str():
+            return value
+        case int() | float() if not isinstance(value, bool) and value == value // 1 and value <= MOST_WHOLE:
+            return str(int(value))
+    raise PydanticCustomError("quantity_type", "Input should be a string or a whole number")
 
 
 Whole: Final = BeforeValidator(_number)
@@ -42,6 +53,17 @@ Expression = Annotated[str, Field(min_length=1, max_length=1024)]
 """A CEL expression over `state`."""
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=QUANTITY)]
 """A Kubernetes quantity: `500m`, `4Gi`."""
+ResourceQuantity = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=32,
+        pattern=QUANTITY,
+        json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 0, "maximum": MOST_WHOLE},
+    ),
+    BeforeValidator(_quantity),
+]
+"""A quantity of a container's resources: as in a pod, a whole number is one too. Kept as a string: 2 is "2"."""
 Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION)]
 """A duration above zero: `500ms`, `10s`, `1h30m`."""
 

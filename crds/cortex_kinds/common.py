@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, Quantity, Whole
+from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.gpu import GPU
 
@@ -25,10 +25,10 @@ class Resources(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (_no_gpu_in("requests"), _no_gpu_in("limits"))
 
-    requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """Reserved for each pod."""
-    limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """The most that each pod gets."""
+    requests: Annotated[dict[ResourceName, ResourceQuantity], Field(max_length=16)] = Field(default_factory=dict)
+    """Reserved for each pod: `{cpu: 2, memory: 4Gi}`. A fraction is a string: `"2.5"` or `2500m`."""
+    limits: Annotated[dict[ResourceName, ResourceQuantity], Field(max_length=16)] = Field(default_factory=dict)
+    """The most that each pod gets, written as in `requests`."""
 
 
 class SecretRef(Model):

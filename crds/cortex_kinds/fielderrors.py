@@ -27,7 +27,7 @@ _PATTERNS: Final = {
 _WANTED: Final = {
     "string_type": "a string", "int_type": "a whole number", "int_from_float": "a whole number",
     "model_type": "a map", "model_attributes_type": "a map", "dict_type": "a map", "list_type": "a list",
-    "bool_type": "true or false",
+    "bool_type": "true or false", "quantity_type": "a string or a whole number",
 }  # fmt: skip
 
 
@@ -48,9 +48,14 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> list[Found]:
             wanted = _PATTERNS.get(str(context["pattern"]), f"text that matches {context['pattern']}")
             return [(path, f"{_short(value)} is not {wanted}", "")]
         case _ if kind in _WANTED:
-            hint = f'write "{value}" in quotes' if kind == "string_type" and isinstance(value, int | float) else ""
-            return [(path, f"wants {_WANTED[kind]}, found {found_type(value)} {_short(value)}".rstrip(), hint)]
+            found = f"found {found_type(value)} {_short(value)}".rstrip()
+            return [(path, f"wants {_WANTED[kind]}, {found}", _quotes_hint(kind, value))]
     return [(path, _bound(kind, value, context) or error["msg"], "")]
+
+
+def _quotes_hint(kind: str, value: Any) -> str:
+    wants_text = kind == "string_type" or (kind == "quantity_type" and not isinstance(value, bool))
+    return f'write "{value}" in quotes' if wants_text and isinstance(value, int | float) else ""
 
 
 def _choice(path: Path, value: Any, expected: str) -> Found:

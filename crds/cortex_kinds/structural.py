@@ -41,7 +41,8 @@ class _Structural:
     def convert(self, source: Schema) -> Schema:
         source = self._resolved(source)
         schema: Schema = {"description": plain(source["description"])} if "description" in source else {}
-        schema["type"] = source["type"]
+        if not source.get("x-kubernetes-int-or-string"):
+            schema["type"] = source["type"]
         schema |= {key: source[key] for key in _KEPT if key in source}
         if "const" in source:
             schema["enum"] = [source["const"]]

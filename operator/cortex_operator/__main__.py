@@ -2,4 +2,5 @@
 
 from cortex_operator.main import main
 
-main()
+if __name__ == "__main__":
+    main()

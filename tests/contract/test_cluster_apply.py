@@ -207,6 +207,19 @@ async def test_a_field_that_the_kind_does_not_have_is_refused_by_name(cluster: C
         await cluster.get(place.papers)
 
 
+@pytest.mark.parametrize("amount", [2, 2.0, 0, "2.5", "500m"])
+async def test_resources_take_whole_numbers_as_a_pod_does(cluster: Cluster, place: Place, amount: object) -> None:
+    await cluster.apply(place.index(spec__resources={"limits": {"cpu": amount}}))
+    stored = (await cluster.get(place.papers))["spec"]["resources"]["limits"]
+    assert stored == {"cpu": amount}
+
+
+@pytest.mark.parametrize("amount", [-1, 2.5, True, "-1", "2x", [2], 2**53, 2**70])
+async def test_resources_take_no_other_number(cluster: Cluster, place: Place, amount: object) -> None:
+    with pytest.raises(Invalid, match="cpu"):
+        await cluster.apply(place.index(spec__resources={"requests": {"cpu": amount}}))
+
+
 async def test_a_cortex_workflow_is_taken_and_its_nodes_are_kept_apart_by_name(cluster: Cluster, place: Place) -> None:
     manifest = place.workflow()
     await cluster.apply(manifest)

@@ -110,8 +110,9 @@ class Kube:
             return ready and not self.condition(kind, name, namespace, "Reconciling")
 
         def why() -> str:
-            found = self.find(kind, name, namespace) or {}
-            return json.dumps(found.get("status", "it is not there"), indent=1)
+            status = (self.find(kind, name, namespace) or {}).get("status", {})
+            said = (f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in status.get("conditions", ()))
+            return "\n  ".join(["it says", *said])
 
         wait_for(f"{kind} {namespace}/{name} Ready", settled, seconds, why)
 

@@ -17,8 +17,9 @@ ALLOWED = {
     "description", "type", "format", "properties", "required", "items", "additionalProperties", "default", "enum",
     "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
     "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
-    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string",
 }  # fmt: skip
+TYPES = ("object", "array", "string", "integer", "boolean", "integer-or-string")
 OWN = {"apiVersion", "kind", "metadata"}
 """What the API server has bounds for itself."""
 
@@ -44,15 +45,20 @@ ALL = [
 ]
 
 
+def kind_of(schema: Schema) -> str:
+    """`integer-or-string` has no type of its own."""
+    return "integer-or-string" if schema.get("x-kubernetes-int-or-string") else schema["type"]
+
+
 def offenders(check: Callable[[Schema], bool], type: str = "") -> list[str]:
-    of_type = [(path, schema) for path, schema in ALL if type in ("", schema["type"])]
+    of_type = [(path, schema) for path, schema in ALL if type in ("", kind_of(schema))]
     assert len(of_type) >= 4
     return [path for path, schema in of_type if not check(schema)]
 
 
 def test_every_schema_is_structural() -> None:
     assert offenders(lambda s: set(s) <= ALLOWED) == []
-    assert offenders(lambda s: s["type"] in ("object", "array", "string", "integer", "boolean")) == []
+    assert offenders(lambda s: kind_of(s) in TYPES) == []
     assert offenders(lambda s: not ("properties" in s and "additionalProperties" in s)) == []
     assert offenders(lambda s: set(s.get("required", ())) <= set(s.get("properties", ()))) == []
 
@@ -72,6 +78,8 @@ def test_every_string_list_number_and_map_is_bounded() -> None:
     assert offenders(lambda s: "maxItems" in s and s["x-kubernetes-list-type"] in ("map", "atomic"), "array") == []
     assert offenders(lambda s: "minimum" in s and s["format"] in ("int32", "int64"), "integer") == []
     assert offenders(closed, "object") == []
+    either = {"minimum", "maximum", "maxLength", "pattern"}
+    assert offenders(lambda s: either <= set(s) and "type" not in s, "integer-or-string") == []
 
 
 def test_keys_of_list_maps_are_required_strings() -> None:

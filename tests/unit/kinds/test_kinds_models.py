@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index, a_cortex_workflow
 from cortex_kinds.base import parse_duration, parse_quantity
+from cortex_kinds.common import Resources
 from cortex_kinds.revision import index_definition, revision_id, workflow_definition
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -41,6 +42,13 @@ def test_what_is_not_a_duration(text: str) -> None:
 @pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("1Ki", 1024), ("1.5G", 1.5e9), ("1Mi", 2**20)])
 def test_quantities(text: str, value: float) -> None:
     assert parse_quantity(text) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(2, "2"), (2.0, "2"), (0, "0"), ("2.50", "2.50"), (2**53 - 1, "9007199254740991")]
+)
+def test_whole_numbers_of_resources_are_kept_as_strings(given: object, kept: str) -> None:
+    assert Resources.model_validate({"limits": {"cpu": given}}).to_manifest()["limits"] == {"cpu": kept}
 
 
 @pytest.mark.parametrize("text", ["", "m", "1 Gi", "-1", "1GB", "1.", ".5", "1e3", "2\n"])

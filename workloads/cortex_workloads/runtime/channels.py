@@ -293,7 +293,9 @@ def unavailable(catalogue: Catalogue | None, name: str, what: str) -> errors.Una
         if ready is not None and ready.status != "True":
             reason, said = ready.reason, f": {ready.reason}: {ready.message}"
     return errors.Unavailable(
-        f"{name} {what}{said}", reason=reason, remedy="try again; `cortex status` shows its state"
+        f"{name} {what}{said}",
+        reason=reason,
+        remedy="try again; its conditions say why: `kubectl describe`, on one machine `cortex status`",
     )
 
 

@@ -36,6 +36,7 @@ from pydantic import ValidationError
 
 from cortex_workloads.runtime import metrics, telemetry
 from cortex_workloads.runtime.calls import CallInterceptor
+from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.settings import Settings, env_name
 
@@ -215,8 +216,8 @@ S = TypeVar("S", bound=Settings)
 
 
 def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
-    """A service's `main`: reads the environment, sets up logs, runs `serve` to its end. Wrong settings and a
-    StartError are one clear line on stderr and exit code 1."""
+    """A service's `main`: reads the environment, sets up logs, runs `serve` to its end. Wrong settings, a
+    StartError and a CortexError are one clear line on stderr and exit code 1."""
     try:
         settings = settings_type()
     except ValidationError as error:
@@ -226,7 +227,7 @@ def run(serve: Callable[[S], Awaitable[None]], settings_type: type[S]) -> None:
 
     try:
         uvloop.run(_main(serve, settings))
-    except StartError as error:
+    except (StartError, CortexError) as error:
         sys.exit(f"{service}: {error}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import CortexError
@@ -13,7 +12,9 @@ from cortex_workloads.search.wiring import Search
 
 
 async def serve(settings: SearchSettings) -> None:
-    """Listens at once, is ready when the Lake and the model are there, works until it is told to end."""
+    """Listens at once, is ready when the Lake and the model are there, works until it is told to end.
+
+    Raises CortexError, never a group of them."""
     refused: CortexError | None = None
     try:
         async with Server(settings, "search") as server:
@@ -27,7 +28,7 @@ async def serve(settings: SearchSettings) -> None:
     except* CortexError as errors:
         refused = next(error for error in errors.exceptions if isinstance(error, CortexError))
     if refused is not None:
-        sys.exit(f"search: {refused}")
+        raise refused
 
 
 async def _until_told(search: Search, server: Server) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from typing import Final
 
 from cortex_workloads.runtime.embedding.embedder import Embedder
-from cortex_workloads.runtime.errors import CortexError, Unavailable
+from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
@@ -29,22 +28,19 @@ _log = logging.getLogger("cortex.ingest")
 
 
 async def ingest(settings: IngestSettings) -> None:
-    """Runs the Job."""
-    try:
-        lake = Lake(settings.lake_dsn.get_secret_value(), 3, name=f"cortex-ingest {settings.pod}")
-        await lake.open()
-        async with ProgressStream(settings.state_url.get_secret_value()) as state:
-            worker = Worker(
-                lake,
-                Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
-                await asyncio.to_thread(Embedder, settings.embedding_threads),
-                state,
-                JOB,
-            )
-            done = await _persistently(lake, worker, settings.revision)
-        await lake.close()
-    except CortexError as error:
-        sys.exit(f"ingest: {error}")
+    """Runs the Job. Raises CortexError."""
+    lake = Lake(settings.lake_dsn.get_secret_value(), 3, name=f"cortex-ingest {settings.pod}")
+    await lake.open()
+    async with ProgressStream(settings.state_url.get_secret_value()) as state:
+        worker = Worker(
+            lake,
+            Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
+            await asyncio.to_thread(Embedder, settings.embedding_threads),
+            state,
+            JOB,
+        )
+        done = await _persistently(lake, worker, settings.revision)
+    await lake.close()
     ended = "nothing waits any more" if done else "the revision is not there any more: superseded"
     _log.info(ended, extra={"revision": settings.revision})
 
