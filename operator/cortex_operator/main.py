@@ -73,7 +73,8 @@ async def _lead(
     election = Election(Lease(store, f"{settings.pod}_{secrets.token_hex(8)}", terms), terms)
     leader = Gauge("cortex_operator_leader", "1 while this operator is the leader, else 0.", registry=registry)
     leader.set_function(election.lease.held)
-    health.stuck, health.unready, health.follows = (election.stuck,), lambda: "", election.follows
+    health.stuck, health.follows = (election.stuck,), election.follows
+    health.unready = lambda: "" if election.follows() else "waiting for the watches"
     if await _ends_before(stop, election.win()):
         await _work(api, settings, health, registry, stop, election)
 

@@ -67,7 +67,7 @@ async def place(cluster: KubernetesCluster, namespace: str) -> Place:
     return place
 
 
-async def leads(operator: OperatorProcess, seconds: float = 30.0) -> None:
+async def leads(operator: OperatorProcess, seconds: float = 60.0) -> None:
     """Returns when it leads and sees everything."""
     await asyncio.to_thread(operator.until, "leading: ", seconds)
     await asyncio.to_thread(operator.until_ready, seconds)

@@ -41,7 +41,7 @@ class OperatorProcess:
         """The messages that contain `text`."""
         return [line["message"] for line in self.lines if text in line["message"]]
 
-    def until(self, text: str, seconds: float = 30.0) -> dict[str, Any]:
+    def until(self, text: str, seconds: float = 60.0) -> dict[str, Any]:
         """The first line whose message contains `text`, as soon as it is there."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
