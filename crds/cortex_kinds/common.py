@@ -63,6 +63,9 @@ class CommonSpec(Model):
     """Requests and limits of the serving container; unset: the defaults of the service."""
     gpu: GPU | None = None
     """GPUs of each serving pod; unset: none. Ingest Jobs take none."""
+    suspend: Annotated[bool, Field(strict=True)] = False
+    """Whether nothing of it runs, neither pods nor ingest Jobs. Everything else is kept: documents, revisions, threads,
+    Services. With `false` again it has as many pods as before."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()
@@ -70,7 +73,12 @@ class CommonSpec(Model):
 
     @property
     def desired_replicas(self) -> int:
-        """`replicas`, or what holds when it is unset."""
+        """How many pods there are to be: `replicas`, or what holds when it is unset; none while it is suspended."""
+        return 0 if self.suspend else self.most_replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """How many pods there may be when it is not suspended."""
         return 1 if self.replicas is None else self.replicas
 
 

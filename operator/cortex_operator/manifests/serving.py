@@ -13,6 +13,7 @@ from cortex_operator.manifests.gpu import gpu_limits, gpu_scheduling
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.service import headless_service, service
 from cortex_operator.manifests.serviceaccount import service_account
 
@@ -27,18 +28,21 @@ class Serving:
     container: Container
 
 
-def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
+def serving_objects(
+    serving: Serving, release: ReleaseSettings, scale: Scale | None = None
+) -> tuple[dict[str, Any], ...]:
     """ServiceAccount, ConfigMap, Services, PodDisruptionBudget (none for a single pod) and Deployment, in the order in
     which they are applied."""
     part, name, container = serving.part, serving.name, serving.container
-    budget = (disruption_budget(part, name),) if needs_budget(part.resource.spec.desired_replicas) else ()
+    scale = scale or Scale(part.resource.spec.desired_replicas)
+    budget = (disruption_budget(part, name),) if needs_budget(scale.running) else ()
     return (
         service_account(part, name),
         config_map(part, name, container.plain_env()),
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),
         *budget,
-        deployment(part, name, _template(serving, release)),
+        deployment(part, name, _template(serving, release), scale),
     )
 
 

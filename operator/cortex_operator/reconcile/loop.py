@@ -91,13 +91,13 @@ class Reconciler:
             return replace(observed, revision_refused=str(error))
 
     async def _apply(self, plan: Plan) -> bool:
-        """Whether anything was written."""
-        results = [await self._world.cluster.apply(obj) for obj in plan.apply]
+        """Whether anything was written. What must go goes first: it may work against what comes."""
         for key, uid in plan.delete:
             try:
                 await self._world.cluster.delete(key, uid=uid)
             except NotFound:
                 continue  # somebody else was first
+        results = [await self._world.cluster.apply(obj) for obj in plan.apply]
         return any(result is not ApplyResult.UNCHANGED for result in results)
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:

@@ -11,6 +11,7 @@ from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, Object
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.reconcile.model import MissingSecret
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
@@ -35,7 +36,9 @@ async def find_pods(cluster: Cluster, part: Part) -> tuple[Object, ...]:
 
 
 async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
-    """The Secrets of the spec that are not there, or lack the key that is read."""
+    """The Secrets of the spec that are not there, or lack the key that is read. None is read while it is suspended."""
+    if spec.suspend:
+        return ()
     wanted = (
         (spec.lake.secret_ref.name, "dsn", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
         (spec.state.secret_ref.name, "url", "redis://HOST:6379/0"),
@@ -91,9 +94,9 @@ async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...
         return Nodes(unreadable=str(error))
 
 
-async def find_leftovers(cluster: Cluster, part: Part, name: str) -> tuple[tuple[ObjectKey, str], ...]:
+async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
     """The PodDisruptionBudget of more replicas than there are to be now, with its uid; not one of somebody else's."""
-    if needs_budget(part.resource.spec.desired_replicas):
+    if needs_budget(scale.running):
         return ()
     key = ObjectKey("policy/v1", "PodDisruptionBudget", part.resource.metadata.namespace, name)
     meta = ((await find(cluster, key)) or {}).get("metadata", {})

@@ -5,26 +5,30 @@ from __future__ import annotations
 from cortex_kinds.revision import index_definition, revision_id
 
 from cortex_operator.manifests import index_objects, ingest_job
-from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
+from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, working_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.scaling import scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
 
 def plan(world: World, observed: ObservedIndex) -> Plan:
     """Objects, Jobs, the order to the data plane and the status.
 
-    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays.
+    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays. Of a
+    suspended index all objects are made, without pods; Jobs that work go, others take their place when it resumes.
     """
     index, description = observed.resource, lake_of(observed)
     definition = index_definition(index.spec)
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
+    objects = index_objects(index, world.release, scale(index.spec, observed.deployment))
+    if index.spec.suspend:
+        return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_secrets and observed.deployment is None:
         return Plan(after, again)
-    objects = index_objects(index, world.release)
     if description is None:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
@@ -40,6 +44,8 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
 
 def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
     timing, description = world.timing, lake_of(observed)
+    if observed.resource.spec.suspend:
+        return timing.idle
     if observed.missing_secrets or waits_for_others(observed, verdict):
         return timing.missing
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):

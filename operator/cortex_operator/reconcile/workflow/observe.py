@@ -24,6 +24,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
+from cortex_operator.reconcile.scaling import scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +42,21 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = workflow.metadata.namespace, workflow.metadata.name
     cluster, part = world.cluster, Part(workflow, "graph")
+    deployment = await find_deployment(cluster, namespace, graph_name(name))
     pods = await find_pods(cluster, part)
-    description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), pods)
+    asked = () if workflow.spec.suspend else pods
+    description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
     return ObservedWorkflow(
         now=now,
         resource=workflow,
-        deployment=await find_deployment(cluster, namespace, graph_name(name)),
+        deployment=deployment,
         pods=pods,
         missing_secrets=await find_missing_secrets(cluster, namespace, workflow.spec),
         description=description,
         unreachable=unreachable,
-        unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), pods),
+        unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods),
-        leftovers=await find_leftovers(cluster, part, graph_name(name)),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), scale(workflow.spec, deployment)),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes
