@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from cortex_kinds.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
 from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.gpu import GPU
@@ -55,10 +56,14 @@ class LakeAccess(Model):
 class CommonSpec(Model):
     """Fields of both kinds."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (REPLICAS_OR_AUTOSCALING,)
+
     image: Annotated[str, Field(max_length=512)] = ""
     """Container image; empty: the release's."""
     replicas: Annotated[int, Field(ge=0, le=1000), Whole] | None = None
-    """How many pods serve; unset: 1."""
+    """How many pods serve; unset: 1. Not together with `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """In place of `replicas`: as many pods as their load asks for."""
     resources: Resources = Resources()
     """Requests and limits of the serving container; unset: the defaults of the service."""
     gpu: GPU | None = None
@@ -73,12 +78,17 @@ class CommonSpec(Model):
 
     @property
     def desired_replicas(self) -> int:
-        """How many pods there are to be: `replicas`, or what holds when it is unset; none while it is suspended."""
-        return 0 if self.suspend else self.most_replicas
+        """How many pods there are to be, with autoscaling at least: `minReplicas`, `replicas`, or what holds when both
+        are unset; none while it is suspended."""
+        if self.suspend:
+            return 0
+        return self.autoscaling.min_replicas if self.autoscaling is not None else self.most_replicas
 
     @property
     def most_replicas(self) -> int:
         """How many pods there may be when it is not suspended."""
+        if self.autoscaling is not None:
+            return self.autoscaling.max_replicas
         return 1 if self.replicas is None else self.replicas
 
 

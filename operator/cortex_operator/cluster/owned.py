@@ -32,6 +32,16 @@ def is_applied(config: Object, live: Object, manager: str) -> bool:
     return _same(wanted, live, fields, "")
 
 
+def may_own(live: Object, *path: str, manager: str = "cortex-operator") -> bool:
+    """Whether the manager owns the field of `live` by an apply; True also when the store does not tell owners."""
+    if "managedFields" not in live["metadata"]:
+        return True
+    fields = _fields_of(live, manager, live["apiVersion"])
+    for name in path:
+        fields = fields.get(f"f:{name}") if fields is not None else None
+    return fields is not None
+
+
 def _fields_of(live: Object, manager: str, api_version: str) -> Any:
     for entry in live["metadata"].get("managedFields", ()):
         told = (entry.get("manager"), entry.get("operation"), entry.get("apiVersion"), entry.get("subresource", ""))

@@ -12,6 +12,6 @@ class Scale:
     running: int
     """Pods that are to run now."""
     told: bool = True
-    """Whether the Deployment carries the number."""
+    """Whether the Deployment carries the number; else a HorizontalPodAutoscaler writes it there."""
     before: int = 0
     """Of a suspended resource: how many pods it had; 0: none, or nobody knows."""

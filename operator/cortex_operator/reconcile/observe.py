@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
 from cortex_kinds.common import CommonSpec
 
@@ -15,6 +16,8 @@ from cortex_operator.manifests.scale import Scale
 from cortex_operator.reconcile.model import MissingSecret
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
+
+_AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
 async def find(cluster: Cluster, key: ObjectKey) -> Object | None:
@@ -95,10 +98,22 @@ async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...
 
 
 async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
-    """The PodDisruptionBudget of more replicas than there are to be now, with its uid; not one of somebody else's."""
-    if needs_budget(scale.running):
-        return ()
-    key = ObjectKey("policy/v1", "PodDisruptionBudget", part.resource.metadata.namespace, name)
+    """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
+    are to be now, a HorizontalPodAutoscaler where the Deployment is told the number."""
+    kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
+    kinds += [_AUTOSCALER] if scale.told else []
+    namespace = part.resource.metadata.namespace
+    found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
+    return tuple((key, uid) for key, uid in found if uid)
+
+
+async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
+    """Of an object that belongs to the part's resource; empty when there is none."""
     meta = ((await find(cluster, key)) or {}).get("metadata", {})
     ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
-    return ((key, meta["uid"]),) if ours else ()
+    return str(meta["uid"]) if ours else ""
+
+
+async def find_autoscaler(cluster: Cluster, namespace: str, name: str, scale: Scale) -> Object | None:
+    """The HorizontalPodAutoscaler, where there is to be one."""
+    return None if scale.told else await find(cluster, ObjectKey(*_AUTOSCALER, namespace, name))

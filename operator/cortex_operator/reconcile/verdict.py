@@ -55,7 +55,8 @@ def conditions(
 
 def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
     """Conditions about what the spec does not ask for."""
-    return () if spec.suspend else (ConditionType.SUSPENDED,)
+    asked = {ConditionType.SUSPENDED: spec.suspend, ConditionType.AUTOSCALING_READY: spec.autoscaling is not None}
+    return tuple(type for type, is_asked in asked.items() if not is_asked)
 
 
 def secrets_finding(observed: Observed) -> Finding | None:

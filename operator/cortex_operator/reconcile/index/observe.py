@@ -14,6 +14,7 @@ from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
+    find_autoscaler,
     find_deployment,
     find_leftovers,
     find_missing_secrets,
@@ -38,6 +39,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     namespace, name = index.metadata.namespace, index.metadata.name
     cluster, part = world.cluster, Part(index, "search")
     deployment = await find_deployment(cluster, namespace, search_name(name))
+    wanted = scale(index.spec, deployment)
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
@@ -51,6 +53,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
         nodes=await find_nodes(cluster, index.spec, pods),
-        leftovers=await find_leftovers(cluster, part, search_name(name), scale(index.spec, deployment)),
+        autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, search_name(name), wanted),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

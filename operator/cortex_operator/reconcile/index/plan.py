@@ -9,7 +9,7 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, wo
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.scaling import scale
+from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
 
@@ -24,13 +24,15 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    objects = index_objects(index, world.release, scale(index.spec, observed.deployment))
+    wanted = scale(index.spec, observed.deployment)
+    objects = index_objects(index, world.release, wanted)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_secrets and observed.deployment is None:
         return Plan(after, again)
+    handed = hand_over(observed.deployment, wanted)
     if description is None:
-        return Plan(after, again, apply=objects, delete=observed.leftovers)
+        return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
     jobs = tuple(ingest_job(index, id, world.release) for id in missing_jobs(description, desired, observed.jobs))
     return Plan(
@@ -38,6 +40,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         again,
         apply=(*objects, *jobs),
         delete=(*observed.leftovers, *doomed_jobs(description, desired, observed.jobs, observed.now)),
+        hand_over=handed,
         ensure=None if ensured else EnsureRevision(desired, definition, index.spec.revisions.retain),
     )
 

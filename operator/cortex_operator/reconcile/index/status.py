@@ -9,6 +9,7 @@ from cortex_kinds.index import CortexIndexStatus
 from cortex_operator.dataplane import Description
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import search_target
+from cortex_operator.reconcile.autoscaling import autoscaling_findings
 from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.index.ingest import failure
 from cortex_operator.reconcile.index.observe import ObservedIndex
@@ -37,7 +38,7 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     description = lake_of(observed)
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
-    findings = [*decided.findings(), *found]
+    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler)]
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(

@@ -17,6 +17,7 @@ from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
     find,
+    find_autoscaler,
     find_deployment,
     find_leftovers,
     find_missing_secrets,
@@ -43,6 +44,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     namespace, name = workflow.metadata.namespace, workflow.metadata.name
     cluster, part = world.cluster, Part(workflow, "graph")
     deployment = await find_deployment(cluster, namespace, graph_name(name))
+    wanted = scale(workflow.spec, deployment)
     pods = await find_pods(cluster, part)
     asked = () if workflow.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
@@ -56,7 +58,8 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods),
-        leftovers=await find_leftovers(cluster, part, graph_name(name), scale(workflow.spec, deployment)),
+        autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes

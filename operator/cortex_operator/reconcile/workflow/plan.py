@@ -6,7 +6,7 @@ from cortex_kinds.revision import revision_id, workflow_definition
 
 from cortex_operator.manifests import workflow_objects
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
-from cortex_operator.reconcile.scaling import scale
+from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
@@ -24,15 +24,17 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    objects = workflow_objects(workflow, world.release, scale(workflow.spec, observed.deployment))
+    wanted = scale(workflow.spec, observed.deployment)
+    objects = workflow_objects(workflow, world.release, wanted)
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes or (observed.missing_secrets and observed.deployment is None):
         return Plan(after, again)
-    if description is None or is_ensured(workflow.status, description, desired, workflow.metadata.generation):
-        return Plan(after, again, apply=objects, delete=observed.leftovers)
-    ensure = EnsureRevision(desired, definition, workflow.spec.revisions.retain)
-    return Plan(after, again, apply=objects, delete=observed.leftovers, ensure=ensure)
+    ensure = None
+    if description is not None and not is_ensured(workflow.status, description, desired, workflow.metadata.generation):
+        ensure = EnsureRevision(desired, definition, workflow.spec.revisions.retain)
+    handed = hand_over(observed.deployment, wanted)
+    return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed, ensure=ensure)
 
 
 def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:

@@ -8,6 +8,7 @@ from cortex_kinds.workflow import CortexWorkflowStatus
 from cortex_operator.cluster import Object
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_target
+from cortex_operator.reconcile.autoscaling import autoscaling_findings
 from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
@@ -33,7 +34,7 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     workflow, before = observed.resource, observed.resource.status
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
-    findings = [*decided.findings(), *found]
+    findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler)]
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
