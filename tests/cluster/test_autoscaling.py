@@ -188,6 +188,9 @@ async def test_suspended_there_is_no_pod_and_resumed_as_many_as_before(scaled: S
     assert await scaled.pods() == set()
     for kind in (("autoscaling/v2", "HorizontalPodAutoscaler"), ("policy/v1", "PodDisruptionBudget")):
         assert await scaled.find(*kind) is None
+    passes.cluster.writes.clear()
+    await passes.until(is_so("Ready", "True", "Suspended"), Lake())
+    assert passes.cluster.writes == []
 
     scaled.numbers.clear()
     await scaled.apply(autoscaling=AUTOSCALING)
