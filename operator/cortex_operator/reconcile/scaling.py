@@ -7,11 +7,13 @@ runs is given to another field manager first (hand over), and only then left out
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from cortex_kinds.common import CommonSpec
 
-from cortex_operator.cluster import Object
+from cortex_operator.cluster import Conflict, Invalid, Object, ObjectKey
+from cortex_operator.cluster.admission import check_controller
 from cortex_operator.cluster.owned import may_own
 from cortex_operator.manifests.deployment import BEFORE_SUSPENSION
 from cortex_operator.manifests.scale import Scale
@@ -30,10 +32,11 @@ def scale(spec: CommonSpec, deployment: Object | None) -> Scale:
     return Scale(_live(deployment) or _resumed(spec, deployment), told=False)
 
 
-def hand_over(deployment: Object | None, scale: Scale) -> Object | None:
-    """What the field manager AUTOSCALED applies before the operator leaves the number of pods out; None: nothing. A
-    Deployment at zero is raised so, too: an autoscaler would leave it there."""
-    if scale.told or deployment is None:
+def hand_over(deployment: Object | None, objects: Iterable[Object], scale: Scale) -> Object | None:
+    """What the field manager AUTOSCALED applies before the operator leaves the number of pods out of `objects`; None:
+    nothing. A Deployment at zero is raised so, too: an autoscaler would leave it there. One of somebody else's is not
+    touched."""
+    if scale.told or deployment is None or not _is_ours(deployment, objects):
         return None
     if _live(deployment) and not may_own(deployment, "spec", "replicas"):
         return None
@@ -44,6 +47,15 @@ def hand_over(deployment: Object | None, scale: Scale) -> Object | None:
         "metadata": kept,
         "spec": {"replicas": scale.running},
     }
+
+
+def _is_ours(deployment: Object, objects: Iterable[Object]) -> bool:
+    made = next(obj for obj in objects if obj["kind"] == "Deployment")
+    try:
+        check_controller(ObjectKey.of(made), made, deployment)
+    except (Invalid, Conflict):
+        return False
+    return True
 
 
 def _live(deployment: Object | None) -> int:

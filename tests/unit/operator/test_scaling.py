@@ -21,6 +21,7 @@ from objects import Place
 
 RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 AUTO = {"minReplicas": 2, "maxReplicas": 8}
+INDEX = a_cortex_index(metadata__uid="u", spec__autoscaling=AUTO)
 
 
 def a_spec(**spec: Any) -> CommonSpec:
@@ -29,7 +30,8 @@ def a_spec(**spec: Any) -> CommonSpec:
 
 def a_deployment(replicas: int, before: str = "", owners: tuple[str, ...] | None = None) -> Object:
     """`owners`: the managers that applied `replicas`; None: the store does not tell."""
-    meta: dict[str, Any] = {"name": "papers-search", "namespace": "default", "uid": "d"}
+    owner = {"apiVersion": INDEX.api_version, "kind": "CortexIndex", "name": "papers", "uid": "u", "controller": True}
+    meta: dict[str, Any] = {"name": "papers-search", "namespace": "default", "uid": "d", "ownerReferences": [owner]}
     meta |= {"annotations": {BEFORE_SUSPENSION: before}} if before else {}
     if owners is not None:
         entry = {"operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
@@ -61,10 +63,25 @@ CASES: list[tuple[str, dict[str, Any], Object | None, Scale, int | None]] = [
 def test_who_says_how_many(spec: dict[str, Any], deployment: Object | None, wanted: Scale, handed: int | None) -> None:
     found = scale(a_spec(**spec), deployment)
     assert found == wanted
-    given = hand_over(deployment, found)
+    given = hand_over(deployment, index_objects(INDEX, RELEASE, found), found)
     assert (given["spec"]["replicas"] if given else None) == handed
     if given:
         assert given["metadata"] == {"name": "papers-search", "namespace": "default", "uid": "d"}
+
+
+@pytest.mark.parametrize(
+    ("change", "handed"),
+    [
+        ({"ownerReferences": []}, False),
+        ({"ownerReferences": [], "labels": {"app.kubernetes.io/managed-by": "cortex-operator"}}, True),
+        ({"ownerReferences": [{"kind": "Shop", "name": "s", "uid": "s", "controller": True}]}, False),
+    ],
+)
+def test_the_pods_of_somebody_else_are_left_alone(change: dict[str, Any], handed: bool) -> None:
+    deployment = a_deployment(0)
+    deployment["metadata"] |= change
+    found = scale(INDEX.spec, deployment)
+    assert (hand_over(deployment, index_objects(INDEX, RELEASE, found), found) is not None) == handed
 
 
 def test_a_field_is_owned_by_those_who_applied_it() -> None:

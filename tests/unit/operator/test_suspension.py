@@ -87,19 +87,19 @@ def test_everything_but_pods_and_budget_is_kept(kind: str) -> None:
 
 @KINDS
 @pytest.mark.parametrize(
-    ("changes", "ready"),
+    ("changes", "ready", "again"),
     [
-        ({"pods": 2}, ("False", "PodsStopping")),
-        ({"deployment": None}, ("False", "Applying")),
-        ({"refused": "Deployment x is not valid"}, ("False", "ApplyRefused")),
+        ({"pods": 2}, ("False", "PodsStopping"), 300),
+        ({"deployment": None}, ("False", "Applying"), 300),
+        ({"refused": "Deployment x is not valid"}, ("False", "ApplyRefused"), 15),
     ],
 )
 def test_it_is_not_ready_before_it_is_stopped_and_nobody_polls(
-    kind: str, changes: dict[str, Any], ready: tuple[str, str]
+    kind: str, changes: dict[str, Any], ready: tuple[str, str], again: float
 ) -> None:
     plan = planned(kind, **changes)
     assert told(plan)["Ready"] == ready
-    assert plan.again == 300
+    assert plan.again == again
 
 
 @KINDS

@@ -30,7 +30,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_secrets and observed.deployment is None:
         return Plan(after, again)
-    handed = hand_over(observed.deployment, wanted)
+    handed = hand_over(observed.deployment, objects, wanted)
     if description is None:
         return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
@@ -47,10 +47,10 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
 
 def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
     timing, description = world.timing, lake_of(observed)
+    if waits_for_others(observed, verdict):
+        return timing.missing
     if observed.resource.spec.suspend:
         return timing.idle
-    if observed.missing_secrets or waits_for_others(observed, verdict):
-        return timing.missing
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving
     if description is None and observed.pods:

@@ -33,16 +33,19 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     ensure = None
     if description is not None and not is_ensured(workflow.status, description, desired, workflow.metadata.generation):
         ensure = EnsureRevision(desired, definition, workflow.spec.revisions.retain)
-    handed = hand_over(observed.deployment, wanted)
+    handed = hand_over(observed.deployment, objects, wanted)
     return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed, ensure=ensure)
 
 
 def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
     timing = world.timing
-    if observed.mistakes or observed.resource.spec.suspend:
+    suspended = observed.resource.spec.suspend
+    if observed.mistakes and not suspended:
         return timing.idle
-    if observed.missing_secrets or waits_for_others(observed, verdict):
+    if waits_for_others(observed, verdict):
         return timing.missing
+    if suspended:
+        return timing.idle
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
         return timing.moving
     return timing.idle
