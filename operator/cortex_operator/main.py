@@ -13,6 +13,7 @@ from typing import Any
 from cortex_kube.client import Api, ConfigError
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from cortex_operator import logs, preflight
 from cortex_operator.cluster.kubernetes import KubernetesCluster
@@ -33,7 +34,7 @@ def main() -> None:
     """Runs until SIGTERM or SIGINT. What keeps the operator from its work is one line of the log and an exit code."""
     try:
         settings = OperatorSettings()
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         print(f"operator: {mistakes(error)}", file=sys.stderr)
         sys.exit(2)
     logs.configure(settings.log_level, settings.pod)
