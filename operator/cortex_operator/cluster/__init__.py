@@ -3,8 +3,10 @@
 Shields the engine and the reconcilers from where the objects are: an API server, or this process.
 """
 
+from cortex_operator.cluster.cache import Cache, Selection
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
+    FIELD_MANAGER,
     ApplyResult,
     Cluster,
     Conflict,
@@ -20,7 +22,9 @@ from cortex_operator.cluster.port import (
 )
 
 __all__ = [
+    "FIELD_MANAGER",
     "ApplyResult",
+    "Cache",
     "Cluster",
     "Conflict",
     "Event",
@@ -32,5 +36,6 @@ __all__ = [
     "NotFound",
     "Object",
     "ObjectKey",
+    "Selection",
     "Unavailable",
 ]

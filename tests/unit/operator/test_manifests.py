@@ -24,6 +24,7 @@ GRAPH_IMAGE = "registry.invalid/datapunk-cortex-graph:0.1.0"
 RELEASE = ReleaseSettings(SEARCH_IMAGE, GRAPH_IMAGE)
 META = {"metadata__uid": "00000000-0000-4000-8000-000000000001", "metadata__namespace": "research"}
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
+RESOURCE_NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
 REVISIONS = st.from_regex(r"[0-9a-f]{10}", fullmatch=True)
 Objects = tuple[dict[str, Any], ...]
 
@@ -102,7 +103,7 @@ QUANTITIES = st.sampled_from(["100m", "1", "3", "16"])
 
 
 @given(
-    name=NAMES,
+    name=RESOURCE_NAMES,
     replicas=st.none() | st.integers(0, 9),
     requests=st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
     limits=st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
