@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
 
-from cortex_operator.cluster.port import Object
+from cortex_operator.cluster.port import FIELD_MANAGER, Object
 from cortex_operator.cluster.schema import KEY_DEFAULTS
 
 _IDENTITY: Final = ("apiVersion", "kind")
@@ -32,7 +32,7 @@ def is_applied(config: Object, live: Object, manager: str) -> bool:
     return _same(wanted, live, fields, "")
 
 
-def may_own(live: Object, *path: str, manager: str = "cortex-operator") -> bool:
+def may_own(live: Object, *path: str, manager: str = FIELD_MANAGER) -> bool:
     """Whether the manager owns the field of `live` by an apply; True also when the store does not tell owners."""
     if "managedFields" not in live["metadata"]:
         return True

@@ -103,8 +103,8 @@ class Plan:
     """What one pass does."""
 
     status: CommonStatus
-    again: float
-    """Seconds until the next look."""
+    again: float | None
+    """Seconds until the next look; None: when something happens."""
     apply: tuple[Object, ...] = ()
     delete: tuple[tuple[ObjectKey, str], ...] = ()
     """With the uid that is meant. Before anything is applied."""

@@ -8,7 +8,7 @@ runs is given to another field manager first (hand over), and only then left out
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from cortex_kinds.common import CommonSpec
 
@@ -40,7 +40,8 @@ def hand_over(deployment: Object | None, objects: Iterable[Object], scale: Scale
         return None
     if _live(deployment) and not may_own(deployment, "spec", "replicas"):
         return None
-    kept: dict[str, Any] = {name: deployment["metadata"][name] for name in ("name", "namespace", "uid")}
+    # With the resourceVersion: an older number than an autoscaler's must never be written.
+    kept = {name: deployment["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -31,7 +31,13 @@ def a_spec(**spec: Any) -> CommonSpec:
 def a_deployment(replicas: int, before: str = "", owners: tuple[str, ...] | None = None) -> Object:
     """`owners`: the managers that applied `replicas`; None: the store does not tell."""
     owner = {"apiVersion": INDEX.api_version, "kind": "CortexIndex", "name": "papers", "uid": "u", "controller": True}
-    meta: dict[str, Any] = {"name": "papers-search", "namespace": "default", "uid": "d", "ownerReferences": [owner]}
+    meta: dict[str, Any] = {
+        "name": "papers-search",
+        "namespace": "default",
+        "uid": "d",
+        "resourceVersion": "7",
+        "ownerReferences": [owner],
+    }
     meta |= {"annotations": {BEFORE_SUSPENSION: before}} if before else {}
     if owners is not None:
         entry = {"operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
@@ -66,7 +72,12 @@ def test_who_says_how_many(spec: dict[str, Any], deployment: Object | None, want
     given = hand_over(deployment, index_objects(INDEX, RELEASE, found), found)
     assert (given["spec"]["replicas"] if given else None) == handed
     if given:
-        assert given["metadata"] == {"name": "papers-search", "namespace": "default", "uid": "d"}
+        assert given["metadata"] == {
+            "name": "papers-search",
+            "namespace": "default",
+            "uid": "d",
+            "resourceVersion": "7",
+        }
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_without_pods_it_is_ready_and_says_that_it_is_suspended(kind: str) -> No
     assert found["DataPlaneReachable"] == ("False", "Suspended")
     assert found.get("IndexReady", ("False", "Suspended")) == ("False", "Suspended")
     assert not {"Reconciling", "Stalled"} & found.keys()
-    assert plan.again == 300
+    assert plan.again is None
 
 
 @KINDS
@@ -89,13 +89,13 @@ def test_everything_but_pods_and_budget_is_kept(kind: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "ready", "again"),
     [
-        ({"pods": 2}, ("False", "PodsStopping"), 300),
-        ({"deployment": None}, ("False", "Applying"), 300),
+        ({"pods": 2}, ("False", "PodsStopping"), None),
+        ({"deployment": None}, ("False", "Applying"), None),
         ({"refused": "Deployment x is not valid"}, ("False", "ApplyRefused"), 15),
     ],
 )
 def test_it_is_not_ready_before_it_is_stopped_and_nobody_polls(
-    kind: str, changes: dict[str, Any], ready: tuple[str, str], again: float
+    kind: str, changes: dict[str, Any], ready: tuple[str, str], again: float | None
 ) -> None:
     plan = planned(kind, **changes)
     assert told(plan)["Ready"] == ready

@@ -45,12 +45,12 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     )
 
 
-def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
+def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | None:
     timing, description = world.timing, lake_of(observed)
     if waits_for_others(observed, verdict):
         return timing.missing
     if observed.resource.spec.suspend:
-        return timing.idle
+        return None
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving
     if description is None and observed.pods:

@@ -37,7 +37,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed, ensure=ensure)
 
 
-def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
+def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float | None:
     timing = world.timing
     suspended = observed.resource.spec.suspend
     if observed.mistakes and not suspended:
@@ -45,7 +45,7 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
     if waits_for_others(observed, verdict):
         return timing.missing
     if suspended:
-        return timing.idle
+        return None
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
         return timing.moving
     return timing.idle
