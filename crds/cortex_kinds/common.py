@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from cortex_kinds.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
 from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole, parse_quantity
 from cortex_kinds.cel import Rule
 from cortex_kinds.gpu import GPU
@@ -65,14 +66,21 @@ class LakeAccess(Model):
 class CommonSpec(Model):
     """Fields of both kinds."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (REPLICAS_OR_AUTOSCALING,)
+
     image: Annotated[str, Field(max_length=512)] = ""
     """Container image; empty: the release's."""
     replicas: Annotated[int, Field(ge=0, le=1000), Whole] | None = None
-    """How many pods serve; unset: 1."""
+    """How many pods serve; unset: 1. Not together with `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """In place of `replicas`: as many pods as their load asks for."""
     resources: Resources = Resources()
     """Requests and limits of the serving container; unset: the defaults of the service."""
     gpu: GPU | None = None
     """GPUs of each serving pod; unset: none. Ingest Jobs take none."""
+    suspend: Annotated[bool, Field(strict=True)] = False
+    """Whether nothing of it runs, neither pods nor ingest Jobs. Everything else is kept: documents, revisions, threads,
+    Services. With `false` again it has as many pods as before."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()
@@ -80,7 +88,17 @@ class CommonSpec(Model):
 
     @property
     def desired_replicas(self) -> int:
-        """`replicas`, or what holds when it is unset."""
+        """How many pods there are to be, with autoscaling at least: `minReplicas`, `replicas`, or what holds when both
+        are unset; none while it is suspended."""
+        if self.suspend:
+            return 0
+        return self.autoscaling.min_replicas if self.autoscaling is not None else self.most_replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """How many pods there may be when it is not suspended."""
+        if self.autoscaling is not None:
+            return self.autoscaling.max_replicas
         return 1 if self.replicas is None else self.replicas
 
 

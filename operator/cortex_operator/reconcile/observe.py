@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
 from cortex_kinds.common import CommonSpec
 
@@ -11,9 +12,12 @@ from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, Object
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.reconcile.model import MissingSecret
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
+
+_AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
 async def find(cluster: Cluster, key: ObjectKey) -> Object | None:
@@ -35,7 +39,9 @@ async def find_pods(cluster: Cluster, part: Part) -> tuple[Object, ...]:
 
 
 async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
-    """The Secrets of the spec that are not there, or lack the key that is read."""
+    """The Secrets of the spec that are not there, or lack the key that is read. None is read while it is suspended."""
+    if spec.suspend:
+        return ()
     wanted = (
         (spec.lake.secret_ref.name, "dsn", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
         (spec.state.secret_ref.name, "url", "redis://HOST:6379/0"),
@@ -91,11 +97,23 @@ async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...
         return Nodes(unreadable=str(error))
 
 
-async def find_leftovers(cluster: Cluster, part: Part, name: str) -> tuple[tuple[ObjectKey, str], ...]:
-    """The PodDisruptionBudget of more replicas than there are to be now, with its uid; not one of somebody else's."""
-    if needs_budget(part.resource.spec.desired_replicas):
-        return ()
-    key = ObjectKey("policy/v1", "PodDisruptionBudget", part.resource.metadata.namespace, name)
+async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
+    """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
+    are to be now, a HorizontalPodAutoscaler where the Deployment is told the number."""
+    kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
+    kinds += [_AUTOSCALER] if scale.told else []
+    namespace = part.resource.metadata.namespace
+    found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
+    return tuple((key, uid) for key, uid in found if uid)
+
+
+async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
+    """Of an object that belongs to the part's resource; empty when there is none."""
     meta = ((await find(cluster, key)) or {}).get("metadata", {})
     ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
-    return ((key, meta["uid"]),) if ours else ()
+    return str(meta["uid"]) if ours else ""
+
+
+async def find_autoscaler(cluster: Cluster, namespace: str, name: str, scale: Scale) -> Object | None:
+    """The HorizontalPodAutoscaler, where there is to be one."""
+    return None if scale.told else await find(cluster, ObjectKey(*_AUTOSCALER, namespace, name))
