@@ -122,9 +122,9 @@ async def test_an_index_with_a_gpu_gets_ready_and_a_pass_without_news_writes_not
 @pytest.mark.parametrize(
     ("gpu", "reason", "parts"),
     [
-        ({"count": 64}, "NoMatchingNode", ["no node offers 64 nvidia.com/gpu, the most is 14", "the scheduler says"]),
+        ({"count": 64}, "NoMatchingNode", ["lack: 8 nvidia.com/gpu (64 asked)", "the scheduler says"]),
         ({"products": ["NVIDIA-B200"]}, "NoMatchingNode", ["NVIDIA-B200", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"]),
-        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory of at least 85164", "81920"]),
+        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory is 81920 (at least 85164 asked)"]),
         ({"partition": {"profile": "2g.20gb"}}, "NoMatchingNode", ["no node offers nvidia.com/mig-2g.20gb"]),
     ],
 )

@@ -5,6 +5,7 @@ Shields the engine and the reconcilers from where the objects are: an API server
 
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
+    EVERYWHERE,
     ApplyResult,
     Cluster,
     Conflict,
@@ -20,6 +21,7 @@ from cortex_operator.cluster.port import (
 )
 
 __all__ = [
+    "EVERYWHERE",
     "ApplyResult",
     "Cluster",
     "Conflict",

@@ -19,7 +19,7 @@ from cortex_kube.resources import path
 from cortex_operator.cluster.admission import admit, check_preconditions, normal_key
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
-from cortex_operator.cluster.port import ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
+from cortex_operator.cluster.port import EVERYWHERE, ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
 from cortex_operator.cluster.refusals import translated
 from cortex_operator.cluster.schema import CLUSTER_SCOPED
 from cortex_operator.cluster.watching import Watcher
@@ -132,7 +132,7 @@ class KubernetesCluster:
                 return await self._api.request(method, where, **options)
 
     def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
-        if kind in CLUSTER_SCOPED:
+        if kind in CLUSTER_SCOPED or namespace == EVERYWHERE:
             return (None,)
         return (namespace,) if namespace else self._namespaces or (None,)
 

@@ -22,7 +22,7 @@ from cortex_operator.cluster.admission import (
     validate_status,
 )
 from cortex_operator.cluster.fields import FieldSet, copy_json, field_set, merge, show, value_at, without
-from cortex_operator.cluster.port import ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
+from cortex_operator.cluster.port import EVERYWHERE, ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
 from cortex_operator.cluster.schema import WITH_STATUS
 from cortex_operator.cluster.watching import Watcher
 
@@ -79,7 +79,7 @@ class MemoryCluster:
         return [
             copy_json(records[key].object)
             for key in sorted(records)
-            if namespace in (None, key.namespace) and _has_labels(records[key].object, labels or {})
+            if namespace in (None, EVERYWHERE, key.namespace) and _has_labels(records[key].object, labels or {})
         ]
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON: apiVersion, kind, metadata, ..."""
+
+
+EVERYWHERE: Final = "*"
+"""For `Cluster.list`: of all namespaces, also of those that are not looked at."""
 
 
 @dataclass(frozen=True, order=True)
@@ -101,8 +105,8 @@ class Cluster(Protocol):
     async def list(
         self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> list[Object]:
-        """All objects of a kind, ordered by namespace and name; `namespace=None`: of all namespaces that are looked at.
-        Raises Forbidden, Unavailable."""
+        """All objects of a kind, ordered by namespace and name; `namespace=None`: of all namespaces that are looked at,
+        EVERYWHERE: of all there are. Raises Forbidden, Unavailable."""
         ...
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:

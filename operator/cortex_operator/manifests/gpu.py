@@ -6,6 +6,7 @@ Shields everybody else from how NVIDIA's and AMD's device plugins and feature di
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
@@ -13,7 +14,12 @@ from cortex_kinds.gpu import GPU, GPUVendor
 
 _RESOURCE: Final = {GPUVendor.NVIDIA: "nvidia.com/gpu", GPUVendor.AMD: "amd.com/gpu"}
 _PRODUCT: Final = {GPUVendor.NVIDIA: "nvidia.com/gpu.product", GPUVendor.AMD: "amd.com/gpu.product-name"}
-_MEMORY: Final = "nvidia.com/gpu.memory"
+MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
+"""MiB of each GPU of a node."""
+_SLICED: Final = "nvidia.com/gpu.slices.gi"
+"""Only nodes that offer MIG slices as `nvidia.com/gpu` have this label."""
+_SHARED: Final = {"mps": "MPS", "time-slicing": "TimeSliced"}
+"""Values of the label RESOURCE.sharing-strategy where several pods get the same GPU."""
 _ENOUGH: Final = 0.95
 """Share of the memory asked for from which on a GPU matches: drivers keep some for themselves."""
 
@@ -51,6 +57,28 @@ def gpu_scheduling(gpu: GPU | None) -> dict[str, Any]:
     return {**({"affinity": node_affinity} if required else {}), "tolerations": tolerations}
 
 
+def is_gpu(resource: str) -> bool:
+    """Whether a resource of nodes and containers is GPUs or parts of them, of whichever vendor."""
+    return resource.startswith(("nvidia.com/mig-", *_RESOURCE.values()))
+
+
+def kind_of(resource: str, labels: Mapping[str, str]) -> str:
+    """What a node with these labels gives as that resource: Whole GPUs, slices (MIG), or shares (TimeSliced, MPS)."""
+    shared = _SHARED.get(labels.get(f"{resource}.sharing-strategy", ""))
+    sliced = resource.startswith("nvidia.com/mig-") or _SLICED in labels
+    return shared or ("MIG" if sliced else "Whole")
+
+
+def product_of(resource: str, labels: Mapping[str, str]) -> str:
+    """The product that a node with these labels gives as that resource; empty when they do not tell."""
+    own = labels.get(f"{resource}.product", "")
+    return own or next((labels[label] for vendor, label in _PRODUCT.items() if _is_of(resource, vendor, labels)), "")
+
+
+def _is_of(resource: str, vendor: GPUVendor, labels: Mapping[str, str]) -> bool:
+    return resource == _RESOURCE[vendor] and _PRODUCT[vendor] in labels
+
+
 def _of_product(gpu: GPU) -> list[Requirement]:
     if gpu.products:
         return [{"key": _PRODUCT[gpu.vendor], "operator": "In", "values": list(gpu.products)}]
@@ -59,10 +87,9 @@ def _of_product(gpu: GPU) -> list[Requirement]:
     shared = {
         "key": f"{gpu_resource(gpu)}.sharing-strategy",
         "operator": "NotIn",
-        "values": ["mps", "time-slicing"],
+        "values": sorted(_SHARED),
     }
-    # Only nodes that offer MIG slices as `nvidia.com/gpu` have this label.
-    sliced = {"key": "nvidia.com/gpu.slices.gi", "operator": "DoesNotExist"}
+    sliced = {"key": _SLICED, "operator": "DoesNotExist"}
     return [shared] if gpu.partition is not None else [shared, sliced]
 
 
@@ -70,4 +97,4 @@ def _of_memory(gpu: GPU) -> list[Requirement]:
     if gpu.memory is None:
         return []
     mebibytes = math.ceil(parse_quantity(gpu.memory) * _ENOUGH / 2**20)
-    return [{"key": _MEMORY, "operator": "Gt", "values": [str(mebibytes - 1)]}]
+    return [{"key": MEMORY_LABEL, "operator": "Gt", "values": [str(mebibytes - 1)]}]
