@@ -32,6 +32,7 @@ ASKED: list[dict[str, Any]] = [
     {"products": ["Tesla-T4-SHARED"]}, {"products": ["NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"], "count": 5},
     {"partition": {"profile": "1g.10gb"}, "count": 2}, {"partition": {"profile": "3g.40gb"}},
     {"partition": {"profile": "2g.20gb"}}, {"vendor": "AMD"}, {"vendor": "AMD", "count": 5},
+    {"sharing": "Any"}, {"sharing": "MPS"}, {"vendor": "Intel"}, {"vendor": "Intel", "driver": "xe"},
 ]  # fmt: skip
 
 

@@ -54,6 +54,9 @@ def test_each_gpu_resource_of_each_node_is_a_row_with_its_kind_and_product() -> 
             1,
         ),
         ("t4-shared-0", GPU): ("t4-shared", "TimeSliced", "Tesla-T4-SHARED", 4, 4),
+        ("l40s-mps-0", GPU): ("l40s-mps", "MPS", "NVIDIA-L40S-SHARED", 2, 2),
+        ("flex170-0", "gpu.intel.com/i915"): ("flex170", "Whole", "Flex_170", 2, 2),
+        ("arc-xe-0", "gpu.intel.com/xe"): ("arc-xe", "Whole", "", 1, 1),
         ("mi300x-0", "amd.com/gpu"): ("mi300x", "Whole", "AMD_Instinct_MI300X_OAM", 8, 8),
     }
     assert [s.node for s in found.supplies] == sorted(s.node for s in found.supplies)

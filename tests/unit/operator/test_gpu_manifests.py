@@ -69,6 +69,29 @@ CASES: list[tuple[str, dict[str, Any], str, list[dict[str, Any]], list[str]]] = 
         [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-A100-SXM4-80GB"]}],
         ["nvidia.com/mig-1g.10gb.me", "nvidia.com/gpu"],
     ),
+    (
+        "a share by turns",
+        {"sharing": "TimeSliced", "count": 1},
+        "nvidia.com/gpu",
+        [{"key": "nvidia.com/gpu.sharing-strategy", "operator": "In", "values": ["time-slicing"]}, WHOLE[1]],
+        ["nvidia.com/gpu"],
+    ),
+    ("shared or not", {"sharing": "Any", "count": 1}, "nvidia.com/gpu", WHOLE[1:], ["nvidia.com/gpu"]),
+    (
+        "a product that is not shared",
+        {"sharing": "Exclusive", "products": ["NVIDIA-L4"]},
+        "nvidia.com/gpu",
+        [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]}, WHOLE[0]],
+        ["nvidia.com/gpu"],
+    ),
+    (
+        "an Intel product",
+        {"vendor": "Intel", "products": ["Flex_170"]},
+        "gpu.intel.com/i915",
+        [{"key": "gpu.intel.com/product", "operator": "In", "values": ["Flex_170"]}],
+        ["gpu.intel.com/i915"],
+    ),
+    ("Intel's newer driver", {"vendor": "Intel", "driver": "xe"}, "gpu.intel.com/xe", [], ["gpu.intel.com/xe"]),
     ("AMD", {"vendor": "AMD"}, "amd.com/gpu", [], ["amd.com/gpu"]),
     (
         "an AMD product",
@@ -84,8 +107,8 @@ CASES: list[tuple[str, dict[str, Any], str, list[dict[str, Any]], list[str]]] = 
 def test_a_gpu_becomes_a_limit_labels_of_the_node_and_tolerations(
     gpu: dict[str, Any], resource: str, labels: list[dict[str, Any]], taints: list[str]
 ) -> None:
-    deployment = built({**gpu, "count": 2})
-    assert {name: n for name, n in limits(deployment).items() if "/" in name} == {resource: "2"}
+    deployment = built({"count": 2, **gpu})
+    assert {name: n for name, n in limits(deployment).items() if "/" in name} == {resource: str(gpu.get("count", 2))}
     assert required(deployment) == labels
     assert pod_spec(deployment)["tolerations"] == [
         {"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints

@@ -57,6 +57,7 @@ def _asked(pod: Object, gpu: GPU | None) -> str:
     if gpu is not None:
         words += f" with {gpu.memory}" if gpu.memory else ""
         words += f" of {' or '.join(gpu.products[:_NAMED])}" if gpu.products else ""
+        words += f", {gpu.sharing}" if gpu.sharing else ""
     return words
 
 
