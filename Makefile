@@ -53,6 +53,10 @@ e2e: $(STAMP) ## End to end on a real node, this machine (root). KEEP=1 leaves i
 	  tools/timed images $(BIN)/python -c "from cortex_testbed import images; images.build()"; \
 	  tools/timed e2e $(BIN)/pytest -q -o faulthandler_timeout=600 $(E2E_TESTS)'
 
+images: $(STAMP) ## Build the images with docker, podman or buildah (root). REGISTRY and TAG name them, ROLES chooses.
+	@PYTHONPATH=testbed $(BIN)/python -m cortex_testbed.images $(if $(REGISTRY),--registry $(REGISTRY)) \
+	  $(if $(TAG),--tag $(TAG)) $(ROLES)
+
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py
 

@@ -24,7 +24,7 @@ from cortex_testbed.pools import nodes as pool_nodes
 RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 OURS = "testbed.cortex.datapunk.io/verdicts"
 PODS = 40
-LACKING = (" lack", "are held by", "matches, but", "match, but", "no node offers")
+LACKING = (" lack", " held by ", "matches, but", "match, but", "no node offers")
 
 ASKED: list[dict[str, Any]] = [
     {}, {"count": 4}, {"count": 8}, {"count": 9}, {"memory": "24G"}, {"memory": "80G"}, {"memory": "94G"},

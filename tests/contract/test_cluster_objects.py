@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from cortex_operator.cluster import Cluster, Event, EventType, Invalid, NotFound, ObjectKey
+from cortex_operator.cluster import ApplyResult, Cluster, Conflict, Event, EventType, Invalid, NotFound, ObjectKey
 from objects import Place, owned_by, until_gone
 
 COLLECTED = 60.0
@@ -81,6 +81,42 @@ async def test_an_object_whose_owner_is_gone_goes(cluster: Cluster, place: Place
     await until_gone(cluster, place.papers)
     await cluster.apply(place.index())  # another of the same name
     await cluster.apply(owned_by(place.config_map(), owner))
+    await until_gone(cluster, place.settings, COLLECTED)
+
+
+async def test_an_object_of_somebody_else_is_not_taken_over(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index())
+    owner = await cluster.get(place.papers)
+    await cluster.apply(place.config_map(colour="red"), field_manager="somebody")
+    with pytest.raises(Invalid, match="settings is there already and was not made by Cortex"):
+        await cluster.apply(owned_by(place.config_map(colour="blue"), owner))
+    await cluster.apply(owned_by(place.config_map("theirs"), await cluster.get(place.settings)))
+    with pytest.raises(Invalid, match="belongs to ConfigMap settings"):
+        await cluster.apply(owned_by(place.config_map("theirs", colour="blue"), owner))
+    assert (await cluster.get(place.settings))["data"] == {"colour": "red"}
+
+
+async def test_what_is_ours_by_its_label_is_taken_back(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index())
+    orphan = place.config_map()
+    orphan["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "cortex-operator"}
+    await cluster.apply(orphan)
+    assert await cluster.apply(owned_by(orphan, await cluster.get(place.papers))) is ApplyResult.CHANGED
+
+
+async def test_what_the_namesake_left_is_waited_for(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index())
+    owner = await cluster.get(place.papers)
+    held = place.config_map()
+    held["metadata"]["finalizers"] = ["tests.datapunk.io/hold"]
+    await cluster.apply(owned_by(held, owner))
+    await cluster.delete(place.papers)
+    await until_gone(cluster, place.papers)
+    await cluster.apply(place.index())
+    with pytest.raises(Conflict, match="that was deleted"):
+        await cluster.apply(owned_by(place.config_map(), await cluster.get(place.papers)))
+    held["metadata"]["finalizers"] = []
+    await cluster.apply(held)
     await until_gone(cluster, place.settings, COLLECTED)
 
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
@@ -46,14 +47,14 @@ def up(
     options = {name: value for name, value in given.items() if value is not None}
     check_ports(directory, options)
     ensure_supervisor(directory)
-    with _until_interrupted(directory, foreground):
+    with _until_interrupted(directory, foreground) as interrupts:
         _report(ask(directory, "apply", sources=sources, gateway=options), sources)
         state = progress.follow(directory, timeout)
         if not state["ready"]:
             progress.explain(state)
             raise typer.Exit(1)
         progress.welcome(state, data_dir, _indexes(sources))
-        while foreground:
+        while foreground and not interrupts:
             time.sleep(1)
             ask(directory, "status")
 
@@ -78,14 +79,23 @@ def _report(results: dict[str, str], sources: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _until_interrupted(directory: Path, foreground: bool) -> Iterator[None]:
-    """In the foreground Ctrl-C and SIGTERM stop the cluster, as anything else that ends the command does."""
+def _until_interrupted(directory: Path, foreground: bool) -> Iterator[list[int]]:
+    """In the foreground Ctrl-C and SIGTERM stop the cluster, as anything else that ends the command does. Gives the
+    signals that came."""
     from cortex_cli.commands.down import stop_cluster
 
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Python drops an exception that meets a finalizer; the list tells of it all the same.
+        came.append(number)
+        raise KeyboardInterrupt
+
     if foreground:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
     try:
-        yield
+        yield came
     except KeyboardInterrupt:
         if not foreground:
             typer.echo("the local cluster goes on in the background; see: cortex status")

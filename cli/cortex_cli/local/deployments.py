@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cortex_operator.cluster.port import Object
+from cortex_operator.reconcile.words import share
 
 from cortex_cli.local.pod_status import container_status, is_ready, is_terminating, now
 from cortex_cli.local.templates import HASH, template_hash
@@ -71,6 +72,8 @@ def status(deployment: Object, pods: list[Object]) -> Object:
     desired = int(deployment["spec"].get("replicas", 1))
     ready = sum(map(is_ready, live))
     complete = len(updated) == desired and ready >= desired and len(live) == desired
+    newest = share(len(updated), desired, "pod is", "pods are")
+    said = f"{share(ready, desired, 'pod is', 'pods are')} ready"
     before = deployment.get("status", {})
     return {
         "observedGeneration": deployment["metadata"].get("generation", 1),
@@ -82,13 +85,13 @@ def status(deployment: Object, pods: list[Object]) -> Object:
         "conditions": [
             _condition(
                 before, "Available", ready >= desired,
-                ("MinimumReplicasAvailable", f"{ready} of {desired} pods are ready"),
-                ("MinimumReplicasUnavailable", _blame(live) or f"{ready} of {desired} pods are ready"),
+                ("MinimumReplicasAvailable", said),
+                ("MinimumReplicasUnavailable", _blame(live) or said),
             ),
             _condition(
                 before, "Progressing", True,
                 ("NewReplicaSetAvailable", "all pods are of the newest template") if complete
-                else ("ReplicaSetUpdated", f"{len(updated)} of {desired} pods are of the newest template"),
+                else ("ReplicaSetUpdated", f"{newest} of the newest template"),
                 ("", ""),
             ),
         ],

@@ -91,6 +91,36 @@ def check_preconditions(key: ObjectKey, meta: dict[str, Any], live: Object | Non
             raise Conflict(f"{key}: its {name} is {found}, not {meta[name]}; read it again")
 
 
+def check_controller(key: ObjectKey, config: Object, live: Object | None) -> None:
+    """Sees that a configuration with a controller does not take over what is not the controller's. What has lost its
+    controller but is labelled as managed by the same manager is taken back. Raises Invalid; Conflict while an object of
+    the namesake that was deleted before is still there."""
+    mine = _controller(config)
+    if live is None or mine is None:
+        return
+    theirs = _controller(live)
+    if theirs is None and _manager(live) and _manager(live) == _manager(config):
+        return
+    if theirs is not None and theirs["uid"] == mine["uid"]:
+        return
+    if theirs is not None and (theirs["kind"], theirs["name"]) == (mine["kind"], mine["name"]):
+        raise Conflict(f"{key} is still that of the {mine['kind']} {mine['name']} that was deleted; it goes soon")
+    whose = f"belongs to {theirs['kind']} {theirs['name']}" if theirs else "was not made by Cortex"
+    raise Invalid(
+        f"{key} is there already and {whose}: it is left alone; delete or rename it, or give the {mine['kind']} "
+        "another name"
+    )
+
+
+def _controller(obj: Object) -> dict[str, Any] | None:
+    owners: list[dict[str, Any]] = obj["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def _manager(obj: Object) -> str:
+    return str((obj["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by", ""))
+
+
 def validate(key: ObjectKey, obj: Object, before: Object | None) -> None:
     """Checks an object as it would be stored. Raises Invalid."""
     if is_cortex_kind(key):

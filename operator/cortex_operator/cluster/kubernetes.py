@@ -16,7 +16,7 @@ from cortex_kube.client import Unavailable as NoAnswer
 from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
 
-from cortex_operator.cluster.admission import admit, check_preconditions, normal_key
+from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, normal_key
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
 from cortex_operator.cluster.port import EVERYWHERE, ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
@@ -46,6 +46,7 @@ class KubernetesCluster:
             config["metadata"].pop(name, None)
         live = await self._find(key)
         check_preconditions(key, config["metadata"], live)
+        check_controller(key, config, live)
         if live is not None and is_applied(config, live, field_manager):
             return ApplyResult.UNCHANGED
         query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}

@@ -15,6 +15,7 @@ from typing import Final
 from cortex_operator.cluster.admission import (
     DEFAULT_STATUS,
     admit,
+    check_controller,
     check_preconditions,
     is_cortex_kind,
     normal_key,
@@ -59,6 +60,7 @@ class MemoryCluster:
         key, config = admit(obj)
         record = self._find(key)
         check_preconditions(key, config["metadata"], record.object if record is not None else None)
+        check_controller(key, config, record.object if record is not None else None)
         for name in _SERVERS_OWN:
             config["metadata"].pop(name, None)
         if record is None:

@@ -105,7 +105,7 @@ class Engine(Generic[K]):
             if now - begun > limit:
                 return f"a pass over {key} has run for {now - begun:.0f} s and does not let itself be ended"
         if self.queue.oldest > limit and now - self._ended > limit:
-            return f"no pass has ended for {now - self._ended:.0f} s though {self.queue.depth} keys wait"
+            return f"no pass has ended for {now - self._ended:.0f} s; keys that wait: {self.queue.depth}"
         return ""
 
     async def _resync(self) -> None:

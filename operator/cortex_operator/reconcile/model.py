@@ -23,7 +23,7 @@ class Timing:
     idle: float = 300.0
     """Otherwise."""
     missing: float = 15.0
-    """While a Secret or a node is missing: these are not watched."""
+    """While a Secret, a node, a right or a quota is missing: these are not watched."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cortex_operator.manifests.gpu import gpu_limits, gpu_scheduling
 from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.gpus import Room, Shortage, shortage
 from cortex_operator.reconcile.pods import condition, is_terminating
+from cortex_operator.reconcile.words import every
 
 _TYPE = ConditionType.SCHEDULABLE
 
@@ -66,7 +67,7 @@ def _verdict(pod: Object) -> dict[str, str]:
 
 
 def _placed(gpu: GPU | None, pods: Sequence[Object]) -> str:
-    said = f"all {len(pods)} pods are placed"
+    said = f"{every(len(pods), 'pod is', 'pods are')} placed"
     if gpu is not None and not any((pod.get("spec") or {}).get("nodeName") for pod in pods):
         return f"{said}; there are no nodes here, so spec.gpu is kept but not enforced"
     return said

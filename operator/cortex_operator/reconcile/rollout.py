@@ -9,6 +9,7 @@ from cortex_kinds.conditions import Reason
 
 from cortex_operator.cluster import Object
 from cortex_operator.reconcile.pods import condition, culprit, unready
+from cortex_operator.reconcile.words import every, share
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def rollout(deployment: Object | None, pods: tuple[Object, ...], now: datetime) 
     fresh = min(ready, updated) if seen else 0
     reason, message = _why_not_done(deployment, pods, now) or (
         Reason.PODS_STARTING,
-        f"{fresh} of {wanted} pods of this generation are ready",
+        f"{share(fresh, wanted, 'pod of this generation is', 'pods of this generation are')} ready",
     )
     return Rollout(False, seen and _gave_up(deployment), reason, message, replicas=total, ready=ready, image=image)
 
@@ -58,7 +59,7 @@ def _why_not_done(deployment: Object, pods: tuple[Object, ...], now: datetime) -
 def _done(wanted: int) -> tuple[Reason, str]:
     if wanted == 0:
         return Reason.SCALED_TO_ZERO, "spec.replicas is 0: nothing serves until it is raised"
-    return Reason.ROLLED_OUT, f"all {wanted} pods are ready"
+    return Reason.ROLLED_OUT, f"{every(wanted, 'pod is', 'pods are')} ready"
 
 
 def _gave_up(deployment: Object) -> bool:

@@ -96,8 +96,10 @@ def asked_finding(observed: Observed) -> Finding:
 
 
 def waits_for_others(observed: Observed, verdict: Verdict) -> bool:
-    """Whether nothing moves before the scheduler finds a node or a quota gives way; that shows at the pods and the
-    Deployment, which are watched."""
+    """Whether nothing moves before somebody gives a Secret, a right or a quota, which are not watched, or the scheduler
+    finds a node, which shows at the pods and the Deployment: these are."""
+    if observed.refused or observed.missing_secrets:
+        return True
     held = (Reason.UNSCHEDULABLE, Reason.NO_MATCHING_NODE, Reason.PODS_REFUSED)
     return verdict.reason in held and lake_of(observed) is None
 

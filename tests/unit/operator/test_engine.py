@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from cortex_operator.cluster import Event, MemoryCluster, Unavailable
+from cortex_operator.cluster import Event, EventType, MemoryCluster, Unavailable
 from cortex_operator.engine import (
     Backoff,
     Backoffs,
@@ -145,6 +146,62 @@ async def test_what_the_watch_missed_is_found_by_the_periodic_look() -> None:
 
     async with running(an_engine(cluster, reconcile, pace=Pace(resync=0.01))), asyncio.timeout(10):
         assert await done.get() == "settings"
+
+
+async def test_a_deletion_that_the_watch_missed_is_found_by_the_periodic_look_once() -> None:
+    cluster, done, missed = MemoryCluster(), asyncio.Queue[str](), asyncio.Event()
+    await cluster.apply(a_config_map("stays"))
+
+    async def feed(engine: Engine[str]) -> None:
+        for name in ("stays", "goes"):
+            engine.tell(engine.sources[0], Event(EventType.ADDED, a_config_map(name)))
+        await missed.wait()
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    async with running(an_engine(cluster, reconcile, pace=Pace(resync=0.01)), feed), asyncio.timeout(10):
+        seen = [await done.get() for _ in range(9)]
+    assert seen[:2] == ["stays", "goes"]
+    assert seen[2:].count("goes") == 1
+
+
+async def test_a_pass_that_does_not_let_itself_be_ended_is_told_until_it_has_ended() -> None:
+    cluster, release = MemoryCluster(), asyncio.Event()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> float | None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        return None
+
+    engine = an_engine(cluster, reconcile, pace=Pace(workers=1, pass_limit=0.02))
+    assert engine.stuck() == ""
+    async with running(engine), asyncio.timeout(10):
+        assert "a pass over settings has run for" in await said(engine.stuck)
+        release.set()
+        await said(lambda: "on" if not engine.stuck() else "")
+
+
+async def test_keys_that_nobody_takes_are_told() -> None:
+    async def reconcile(key: str) -> float | None:
+        return None
+
+    engine = an_engine(MemoryCluster(), reconcile, pace=Pace(pass_limit=0.01))
+    engine.queue.add("settings")
+    assert engine.stuck() == ""
+    async with asyncio.timeout(10):
+        told = await said(engine.stuck)
+    assert told.startswith("no pass has ended for")
+    assert told.endswith("keys that wait: 1")
+
+
+async def said(words: Callable[[], str]) -> str:
+    while not (found := words()):  # noqa: ASYNC110 - nothing tells of what is stuck
+        await asyncio.sleep(0.005)
+    return found
 
 
 async def test_stopping_lets_a_pass_that_has_begun_end() -> None:

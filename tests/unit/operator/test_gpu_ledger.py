@@ -116,7 +116,7 @@ def test_what_waits_is_told_with_the_reason() -> None:
         ("b", "index default/papers", GPU),
     ]
     assert "no node offers amd.com/gpu; there are 1 nvidia.com/gpu" in found[0].why
-    assert "node l4-0 matches and its 1 GPUs are held by pod other/train (1); free one" in found[1].why
+    assert "node l4-0 matches and its 1 GPU is held by pod other/train (1); free one" in found[1].why
 
 
 def test_a_device_that_was_lost_while_a_pod_holds_it_stays_in_the_ledger() -> None:

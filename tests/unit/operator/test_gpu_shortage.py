@@ -63,7 +63,7 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         [*ALL_A100_HELD, holding("l4-0", 1, "chat", workflow="helpdesk")],
         [
             HELD,
-            "node l4-0 lacks: nvidia.com/gpu.memory is 23034 (at least 72480 asked), its 1 GPUs are held by workflow "
+            "node l4-0 lacks: nvidia.com/gpu.memory is 23034 (at least 72480 asked), its 1 GPU is held by workflow "
             "other/helpdesk (1); free one",
         ],
     ),
@@ -134,7 +134,7 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         {"partition": {"profile": "3g.40gb"}},
         some("a100-mig-mixed-0"),
         [holding("a100-mig-mixed-0", 1, "train", "nvidia.com/mig-3g.40gb")],
-        ["asks for 1 nvidia.com/mig-3g.40gb: node a100-mig-mixed-0 matches and its 1 GPUs are held by pod other/train"],
+        ["asks for 1 nvidia.com/mig-3g.40gb: node a100-mig-mixed-0 matches and its 1 GPU is held by pod other/train"],
     ),
     (
         "the node is cordoned",
@@ -174,7 +174,7 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         {},
         some("l4-0"),
         [{**holding("", 1, "urgent"), "status": {"phase": "Pending", "nominatedNodeName": "l4-0"}}],
-        ["its 1 GPUs are held by pod other/urgent (1)"],
+        ["its 1 GPU is held by pod other/urgent (1)"],
     ),
 ]
 

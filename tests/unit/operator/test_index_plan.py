@@ -183,7 +183,7 @@ STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         "the cluster refused an object",
         {"refused": "Deployment default/papers-search is not valid"},
         {"Ready": ("False", "ApplyRefused"), "Stalled": ("True", "ApplyRefused")},
-        300,
+        15,
     ),
     (
         "the Job of a revision failed",

@@ -66,7 +66,15 @@ HOLDS_ALL = {
 UNREADABLE = Nodes(unreadable="the operator may not list Nodes")
 
 CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[str]]] = [
-    ("all have a node", a_spec(), [on_a_node()], Nodes(), ("True", "PodsScheduled"), ["all 1 pods"]),
+    ("all have a node", a_spec(), [on_a_node()], Nodes(), ("True", "PodsScheduled"), ["the pod is placed"]),
+    (
+        "all have one",
+        a_spec(replicas=2),
+        [on_a_node()] * 2,
+        Nodes(),
+        ("True", "PodsScheduled"),
+        ["all 2 pods are placed"],
+    ),
     (
         "one is missing",
         a_spec(replicas=2),

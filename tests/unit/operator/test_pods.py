@@ -140,6 +140,15 @@ def test_old_pods_that_are_ready_do_not_count_as_ready_of_this_generation() -> N
     assert rollout(deployed(generation=3), (), NOW).message.startswith("0 of 2")
 
 
+def test_one_pod_is_and_two_pods_are() -> None:
+    one = deployed(replicas=1, updatedReplicas=1, readyReplicas=0)
+    one["spec"]["replicas"] = 1
+    assert rollout(one, (), NOW).message == "0 of 1 pod of this generation is ready"
+    one["status"]["readyReplicas"] = 1
+    assert rollout(one, (), NOW).message == "the pod is ready"
+    assert rollout(deployed(), (), NOW).message == "all 2 pods are ready"
+
+
 def test_a_rollout_that_ran_out_of_time_has_failed() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     assert rollout(deployed(readyReplicas=0, conditions=[late]), (), NOW).failed

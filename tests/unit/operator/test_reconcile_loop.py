@@ -30,10 +30,10 @@ INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
 class Refusing(MemoryCluster):
     """A cluster that refuses Deployments, as one with a quota or a policy does."""
 
-    error: Exception = Invalid("Deployment default/papers-search is not valid: exceeded quota: cpu")
+    error: Exception | None = Invalid("Deployment default/papers-search is not valid: exceeded quota: cpu")
 
     async def apply(self, obj: Object, **options: Any) -> ApplyResult:
-        if obj["kind"] == "Deployment":
+        if obj["kind"] == "Deployment" and self.error is not None:
             raise self.error
         return await super().apply(obj, **options)
 
@@ -70,15 +70,20 @@ async def test_what_the_cluster_refuses_stalls_the_resource_with_the_clusters_wo
     assert found["Ready"][:2] == ("False", "ApplyRefused")
     assert found["Stalled"][0] == "True"
     assert "exceeded quota: cpu" in found["Stalled"][2]
-    assert again == 300
+    assert again == 15
 
 
-async def test_a_right_that_is_missing_is_said_in_the_resource() -> None:
+async def test_a_right_that_is_missing_is_said_in_the_resource_and_soon_looked_for_again() -> None:
     cluster = Refusing()
     cluster.error = Forbidden("deployments.apps is forbidden: may not patch in default")
-    await (await reconciler(cluster))(KEY)
+    reconcile = await reconciler(cluster)
+    again = await reconcile(KEY)
     found = await conditions(cluster)
     assert found["Ready"] == ("False", "ApplyRefused", "deployments.apps is forbidden: may not patch in default")
+    assert again == 15
+    cluster.error = None
+    await reconcile(KEY)
+    assert (await conditions(cluster))["Ready"][1] == "PodsStarting"
 
 
 async def test_a_cluster_that_does_not_answer_is_the_engines_business() -> None:

@@ -25,7 +25,7 @@ OTHER = "00000000ff"
 
 def an_index(ready: bool = True, pods: int = 1, answers: bool = True, name: str = "papers") -> Object:
     conditions = [
-        {"type": "Ready", "status": str(ready), "reason": "PodsStarting", "message": "0 of 1 pods"},
+        {"type": "Ready", "status": str(ready), "reason": "PodsStarting", "message": "0 of 1 pod is ready"},
         {"type": "IndexReady", "status": str(answers), "reason": "Complete", "message": "all"},
     ]
     return {
@@ -110,6 +110,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         {"description": described((DESIRED, "Failed"))},
         {"Ready": ("False", "RevisionFailed"), "Stalled": ("True", "RevisionFailed")},
         300,
+    ),
+    (
+        "the cluster refused an object",
+        {"refused": "deployments.apps is forbidden"},
+        {"Ready": ("False", "ApplyRefused"), "Stalled": ("True", "ApplyRefused")},
+        15,
     ),
     (
         "a pod refuses the revision",

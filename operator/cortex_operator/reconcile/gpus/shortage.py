@@ -18,6 +18,7 @@ from cortex_operator.reconcile.gpus.demand import allocatable, demand
 from cortex_operator.reconcile.gpus.fit import Lacks, lacks, unforeseen
 from cortex_operator.reconcile.gpus.holders import Room
 from cortex_operator.reconcile.gpus.remedies import proposals
+from cortex_operator.reconcile.words import counted
 
 _GROUPS: Final = 4
 _NAMED: Final = 4
@@ -133,8 +134,8 @@ def _held(group: Sequence[Lacks], wanted: Sequence[str], room: Room) -> str:
     named = [f"{name} ({count})" for name, count in holders.most_common(_NAMED)]
     more = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
     taken, whose = holders.total(), "their" if len(nodes) > 1 else "its"
-    part = f"{taken} of {whose} {there} GPUs" if taken < there else f"{whose} {there} GPUs"
-    return f"{part} are held by {', '.join(named)}{more}"
+    gpus = f"{whose} {counted(there, 'GPU is', 'GPUs are')}"
+    return f"{f'{taken} of {gpus}' if taken < there else gpus} held by {', '.join(named)}{more}"
 
 
 def _unblock(found: Sequence[Lacks]) -> list[str]:

@@ -40,7 +40,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
 
 def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
     timing, description = world.timing, lake_of(observed)
-    if observed.missing_secrets or waits_for_others(observed, verdict):
+    if waits_for_others(observed, verdict):
         return timing.missing
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving

@@ -25,6 +25,7 @@ from cortex_operator.reconcile.verdict import (
     revision,
     secrets_finding,
 )
+from cortex_operator.reconcile.words import counted, every, share
 
 _READY = ConditionType.INDEX_READY
 
@@ -71,7 +72,8 @@ def _verdict(observed: ObservedIndex, done: Rollout, placed: Finding, answers: F
         return Verdict(True, Reason.INGEST_FAILED, why, stalled=True)
     if description is not None and description.current_revision != desired:
         return Verdict(True, Reason.REVISION_BUILDING, answers.message, reconciling=True)
-    return Verdict(True, Reason.READY, f"{done.ready} of {done.replicas} pods serve revision {desired}")
+    serve = share(done.ready, done.replicas, "pod serves", "pods serve")
+    return Verdict(True, Reason.READY, f"{serve} revision {desired}")
 
 
 def _answers(observed: ObservedIndex, description: Description | None, desired: str) -> Finding:
@@ -95,17 +97,17 @@ def _unasked(observed: ObservedIndex) -> str:
 
 def _building(description: Description, current: RevisionStatus, desired: str) -> str:
     found = revision(description, desired)
-    done = f"{found.documents or 0:,} of {description.documents:,} documents" if found else "not begun"
+    done = share(found.documents or 0, description.documents, "document", "documents") if found else "not begun"
     return f"revision {desired} is being built ({done}); revision {current.id} answers meanwhile"
 
 
 def _coverage(current: RevisionStatus, documents: int) -> Finding:
     embedded, waiting = current.documents or 0, current.waiting or 0
     if waiting == 0:
-        return true(_READY, Reason.COMPLETE, f"all {documents:,} documents are embedded")
+        return true(_READY, Reason.COMPLETE, f"{every(documents, 'document is', 'documents are')} embedded")
     if embedded == 0:
-        message = f"answers by text; none of {documents:,} documents is embedded yet"
-        return true(_READY, Reason.TEXT_ONLY, message)
-    return true(
-        _READY, Reason.EMBEDDING, f"{embedded:,} documents are embedded, {waiting:,} wait and are found by text"
-    )
+        none = share(0, documents, "document is", "documents are")
+        return true(_READY, Reason.TEXT_ONLY, f"answers by text; {none} embedded yet")
+    done = counted(embedded, "document is", "documents are")
+    rest = counted(waiting, "waits and is", "wait and are")
+    return true(_READY, Reason.EMBEDDING, f"{done} embedded, {rest} found by text")

@@ -35,7 +35,7 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float:
     timing = world.timing
     if observed.mistakes:
         return timing.idle
-    if observed.missing_secrets or waits_for_others(observed, verdict):
+    if waits_for_others(observed, verdict):
         return timing.missing
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
         return timing.moving

@@ -23,6 +23,7 @@ from cortex_operator.reconcile.verdict import (
     revision,
     secrets_finding,
 )
+from cortex_operator.reconcile.words import share
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
 
@@ -74,7 +75,8 @@ def _revision_verdict(observed: ObservedWorkflow, done: Rollout, desired: str) -
     if description is not None and current != desired:
         message = f"revision {desired} is not Current yet; revision {current} answers meanwhile"
         return Verdict(True, Reason.REVISION_BUILDING, message, reconciling=True)
-    return Verdict(True, Reason.READY, f"{done.ready} of {done.replicas} pods serve revision {current}")
+    serve = share(done.ready, done.replicas, "pod serves", "pods serve")
+    return Verdict(True, Reason.READY, f"{serve} revision {current}")
 
 
 def _graph(observed: ObservedWorkflow) -> Finding:
