@@ -67,6 +67,8 @@ class Reason(StrEnum):
     NO_MATCHING_NODE = "NoMatchingNode"
     """No node of the cluster could take a pod with the GPUs that `spec.gpu` asks for, free or not; the message says
     which come closest and what each lacks."""
+    UNKNOWN_GPU_POOL = "UnknownGPUPool"
+    """`spec.gpu.pool` names no pool of the release; the message lists those that there are. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
     """The operator may not read Nodes, and there is no pod yet whose scheduling would tell."""
     NOT_IN_ENDPOINTS = "NotInEndpoints"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cortex_kinds.base import Model, Whole
+from cortex_kinds.base import DNS_LABEL, Model, Whole
 from cortex_kinds.cel import Rule
 
 
@@ -90,6 +90,9 @@ class GPU(Model):
     sharing: Sharing | None = None
     """NVIDIA: whether other pods may use the same GPU, as the nodes' label `nvidia.com/gpu.sharing-strategy` says.
     Unset: Exclusive, but with `products` whatever their nodes do."""
+    pool: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] | None = None
+    """A pool of the platform team's, by its name in the release's values (`gpuPools`): its nodes alone, whose taints
+    are tolerated."""
     driver: Literal["i915", "xe"] | None = None
     """Intel: the kernel driver of the nodes, whose resource is taken: `gpu.intel.com/i915` or `gpu.intel.com/xe`.
     Unset: i915."""

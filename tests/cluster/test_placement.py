@@ -10,11 +10,13 @@ import pytest
 from builders import a_cortex_index_manifest
 from cortex_kinds.index import CortexIndex
 from cortex_operator.manifests import ReleaseSettings, index_objects
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.pools import POOL_LABEL
 
-RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+POOL = GPUPool(name="research", node_selector={"node.kubernetes.io/instance-type": "gpu-1x-l4"})
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1", gpu_pools=(POOL,))
 WHOLE = {"a100", "h100", "l4", "a100-mig-mixed"}
 NVIDIA_LARGE = {"a100", "h100", "a100-mig-mixed"}
 SLICE = "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"
@@ -45,6 +47,8 @@ CASES: list[tuple[str, dict[str, Any] | None, set[str]]] = [
     ("an Intel product", {"vendor": "Intel", "products": ["Flex_170"], "count": 2}, {"flex170"}),
     ("an Intel product that is not there", {"vendor": "Intel", "products": ["Max_1550"]}, set()),
     ("Intel by its newer driver", {"vendor": "Intel", "driver": "xe"}, {"arc-xe"}),
+    ("a pool of the release's", {"pool": "research"}, {"l4"}),
+    ("a pool that has no such GPU", {"pool": "research", "memory": "80G"}, set()),
     ("AMD", {"vendor": "AMD", "count": 2}, {"mi300x"}),
     ("an AMD product", {"vendor": "AMD", "products": ["AMD_Instinct_MI300X_OAM"]}, {"mi300x"}),
     ("an AMD product that is not there", {"vendor": "AMD", "products": ["AMD_Instinct_MI250X"]}, set()),

@@ -6,11 +6,13 @@ Shields everybody else from how the vendors' device plugins and feature discover
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
 from cortex_kinds.gpu import GPU, GPUVendor, Sharing
+
+from cortex_operator.manifests.gpupool import GPUPool, pool_of
 
 _RESOURCE: Final = {
     GPUVendor.NVIDIA: "nvidia.com/gpu",
@@ -58,16 +60,19 @@ def gpu_requirements(gpu: GPU) -> list[Requirement]:
     return [*_of_product(gpu), *_of_memory(gpu)]
 
 
-def gpu_scheduling(gpu: GPU | None) -> dict[str, Any]:
-    """`affinity` and `tolerations` of the pod."""
+def gpu_scheduling(gpu: GPU | None, pools: Sequence[GPUPool] | None) -> dict[str, Any]:
+    """`affinity` and `tolerations` of the pod, on nodes of the pool that is asked for."""
     if gpu is None:
         return {}
-    required = gpu_requirements(gpu)
+    pool = pool_of(gpu, pools or ())
+    selector = sorted(pool.node_selector.items()) if pool else ()
+    required = [*gpu_requirements(gpu), *({"key": k, "operator": "In", "values": [v]} for k, v in selector)]
     terms = {"nodeSelectorTerms": [{"matchExpressions": required}]}
     node_affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     # Nodes cut by MIG keep the taint of the whole GPU.
     taints = dict.fromkeys((gpu_resource(gpu), _RESOURCE[gpu.vendor]) if gpu.driver is None else (gpu_resource(gpu),))
     tolerations = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints]
+    tolerations += [each for each in pool.tolerations if each not in tolerations] if pool else []
     return {**({"affinity": node_affinity} if required else {}), "tolerations": tolerations}
 
 

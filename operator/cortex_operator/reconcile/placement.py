@@ -11,6 +11,7 @@ from cortex_kinds.gpu import GPU
 
 from cortex_operator.cluster import Object
 from cortex_operator.manifests.gpu import gpu_limits, gpu_scheduling
+from cortex_operator.manifests.gpupool import GPUPool, unknown_pool
 from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.gpus import Room, Shortage, shortage
 from cortex_operator.reconcile.pods import condition, is_terminating
@@ -25,6 +26,8 @@ class Nodes:
 
     room: Room | None = None
     unreadable: str = ""
+    pools: tuple[GPUPool, ...] | None = None
+    """Those of the release."""
 
 
 def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
@@ -35,6 +38,8 @@ def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
 
 def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding:
     """Schedulable, by what the scheduler said of the pods, and by the nodes where it tells more."""
+    if unknown_gpu_pool := unknown_pool(spec.gpu, nodes.pools):
+        return false(_TYPE, Reason.UNKNOWN_GPU_POOL, unknown_gpu_pool)
     living = [pod for pod in pods if not is_terminating(pod)]
     refused = next((pod for pod in living if not is_placed(pod) and _verdict(pod).get("status") == "False"), None)
     if refused is not None:
@@ -46,7 +51,7 @@ def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding
     if (
         spec.gpu is not None
         and nodes.room is not None
-        and (short := shortage(_first(spec.gpu), spec.gpu, nodes.room)).never
+        and (short := shortage(_first(spec.gpu, nodes.pools), spec.gpu, nodes.room)).never
     ):
         return false(_TYPE, Reason.NO_MATCHING_NODE, short.message)
     if nodes.unreadable:
@@ -84,10 +89,10 @@ def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     return false(_TYPE, reason, "; ".join(words))
 
 
-def _first(gpu: GPU) -> Object:
+def _first(gpu: GPU, pools: Sequence[GPUPool] | None) -> Object:
     """A pod as there will be one, as far as its GPUs go."""
     container = {"resources": {"limits": gpu_limits(gpu)}}
-    return {"metadata": {"name": ""}, "spec": {"containers": [container], **gpu_scheduling(gpu)}}
+    return {"metadata": {"name": ""}, "spec": {"containers": [container], **gpu_scheduling(gpu, pools)}}
 
 
 def _asked(pod: Object) -> str:

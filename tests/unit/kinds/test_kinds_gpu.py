@@ -15,6 +15,7 @@ GOOD: list[dict[str, Any]] = [
     {"partition": {"mode": "MIG", "profile": "1g.10gb"}, "count": 2},
     {"partition": {"profile": "1g.5gb+me"}},
     {"sharing": "Exclusive", "count": 4},
+    {"pool": "research"},
     {"sharing": "MPS", "memory": "20G"},
     {"vendor": "Intel", "driver": "xe", "count": 2},
 ]
@@ -38,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"partition": {"mode": "MPS", "profile": "1g.10gb"}}, "'MIG'"),
     ({"products": ["NVIDIA H100"]}, "pattern"),
     ({"products": [f"p{n}" for n in range(17)]}, "at most 16"),
-    ({"pool": "research"}, "Extra inputs"),
+    ({"pool": "Research"}, "pattern"),
 ]
 
 

@@ -8,6 +8,7 @@ import pytest
 from builders import a_cortex_index, a_cortex_workflow
 from cortex_operator.cluster import Object
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, workflow_objects
+from cortex_operator.manifests.gpupool import GPUPool
 
 RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 WHOLE = [
@@ -113,6 +114,16 @@ def test_a_gpu_becomes_a_limit_labels_of_the_node_and_tolerations(
     assert pod_spec(deployment)["tolerations"] == [
         {"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints
     ]
+
+
+def test_a_pool_is_its_labels_and_its_taints_beside_those_of_the_gpu() -> None:
+    team = {"key": "team", "value": "research", "effect": "NoSchedule"}
+    pools = (GPUPool(name="research", node_selector={"team": "research", "rack": "4"}, tolerations=[team]),)
+    release = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1", gpu_pools=pools)
+    for pool, labels, tolerated in (("research", [("rack", "4"), ("team", "research")], [team]), (None, [], [])):
+        deployment = index_objects(a_cortex_index(spec__gpu={"pool": pool}), release)[-1]
+        assert required(deployment) == [*WHOLE, *({"key": k, "operator": "In", "values": [v]} for k, v in labels)]
+        assert pod_spec(deployment)["tolerations"][1:] == tolerated
 
 
 @pytest.mark.parametrize(

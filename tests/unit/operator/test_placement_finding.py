@@ -9,6 +9,7 @@ from builders import a_cortex_index
 from cortex_kinds.common import CommonSpec
 from cortex_operator.cluster import Object
 from cortex_operator.manifests import ReleaseSettings, index_objects
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, placement, wants_nodes
 
@@ -188,6 +189,28 @@ def test_without_nodes_a_pod_that_runs_is_placed_and_it_is_said_that_the_gpu_is_
     assert found.holds
     assert "not enforced" in found.message
     assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
+
+
+RESEARCH = GPUPool(name="research", node_selector={"team": "research"})
+
+
+@pytest.mark.parametrize(
+    ("pools", "words"),
+    [((RESEARCH,), "no pool of this release: there are research (chart value"), ((), "the release names none")],
+)
+def test_a_pool_that_nobody_named_is_said_with_those_that_there_are(pools: tuple[GPUPool, ...], words: str) -> None:
+    found = placement(a_spec({"pool": "other"}), [on_a_node()], Nodes(pools=pools))
+    assert (str(found.status), str(found.reason)) == ("False", "UnknownGPUPool")
+    assert words in found.message
+    assert placement(a_spec({"pool": "other"}), [on_a_node()], Nodes()).holds
+
+
+def test_before_there_is_a_pod_the_nodes_of_the_pool_are_looked_at() -> None:
+    found = placement(a_spec({"pool": "research"}), [], Nodes(Room((A100,)), pools=(RESEARCH,)))
+    assert found.reason == "NoMatchingNode"
+    assert "asks for 1 nvidia.com/gpu in pool research: node a100 lacks: team is not there (research asked)" in (
+        found.message
+    )
 
 
 def test_a_pod_that_is_going_does_not_count() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import a_cortex_index_manifest
+from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import (
     EVERYWHERE,
@@ -195,6 +195,26 @@ async def test_the_nodes_are_read_for_a_gpu_and_if_they_may_not_be_it_is_said(
     found = next(c for c in status["conditions"] if c["type"] == "Schedulable")
     assert (found["status"], found["reason"]) == told
     assert cluster.looks == 1
+
+
+@pytest.mark.parametrize("kind", ["CortexIndex", "CortexWorkflow"])
+async def test_for_a_pool_that_nobody_named_nothing_is_made_and_the_next_good_spec_goes_on(kind: str) -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    made = a_cortex_index_manifest if kind == "CortexIndex" else a_cortex_workflow_manifest
+    manifest = made(spec__gpu={"pool": "nowhere"}, metadata__name="pooled")
+    key = ObjectKey(API_VERSION, kind, "default", "pooled")
+    await cluster.apply(manifest)
+    await reconcile(ResourceKey(kind, "default", "pooled"))
+    found = {c["type"]: (c["status"], c["reason"]) for c in (await cluster.get(key))["status"]["conditions"]}
+    for type, status in (("Ready", "False"), ("Schedulable", "False"), ("Stalled", "True")):
+        assert found[type] == (status, "UnknownGPUPool")
+    assert await cluster.list("apps/v1", "Deployment") == []
+
+    await cluster.apply({**manifest, "spec": {**manifest["spec"], "gpu": {}}})
+    await reconcile(ResourceKey(kind, "default", "pooled"))
+    assert len(await cluster.list("apps/v1", "Deployment")) == 1
+    assert "Stalled" not in {c["type"] for c in (await cluster.get(key))["status"]["conditions"]}
 
 
 async def test_without_the_pods_of_all_namespaces_it_is_said_what_cannot_be_seen() -> None:

@@ -59,6 +59,7 @@ def _asked(pod: Object, gpu: GPU | None) -> str:
         words += f" with {gpu.memory}" if gpu.memory else ""
         words += f" of {' or '.join(gpu.products[:_NAMED])}" if gpu.products else ""
         words += f", {gpu.sharing}" if gpu.sharing else ""
+        words += f" in pool {gpu.pool}" if gpu.pool else ""
     return words
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cortex_kinds.revision import index_definition, revision_id
 
 from cortex_operator.manifests import index_objects, ingest_job
+from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
@@ -22,6 +23,8 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
+    if unknown_pool(index.spec.gpu, world.release.gpu_pools):
+        return Plan(after, again)
     if observed.missing_secrets and observed.deployment is None:
         return Plan(after, again)
     objects = index_objects(index, world.release)

@@ -52,7 +52,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), pods),
-        nodes=await find_nodes(cluster, workflow.spec, pods),
+        nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         leftovers=await find_leftovers(cluster, part, graph_name(name)),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
