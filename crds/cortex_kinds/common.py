@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole
+from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, Model, Name, ResourceQuantity, Whole, parse_quantity
 from cortex_kinds.cel import Rule
 from cortex_kinds.gpu import GPU
 
@@ -30,6 +30,16 @@ class Resources(Model):
     """Reserved for each pod: `{cpu: 2, memory: 4Gi}`. A fraction is a string: `"2.5"` or `2500m`."""
     limits: Annotated[dict[ResourceName, ResourceQuantity], Field(max_length=16)] = Field(default_factory=dict)
     """The most that each pod gets, written as in `requests`."""
+
+    @model_validator(mode="after")
+    def _requests_are_within_limits(self) -> Self:
+        for name in sorted(self.requests.keys() & self.limits.keys()):
+            request, limit = self.requests[name], self.limits[name]
+            if parse_quantity(request) > parse_quantity(limit):
+                raise ValueError(
+                    f"requests.{name} {request} is above limits.{name} {limit}: lower it or raise the limit"
+                )
+        return self
 
 
 class SecretRef(Model):

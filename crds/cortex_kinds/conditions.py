@@ -93,6 +93,8 @@ class Reason(StrEnum):
     """What the resource needs is there."""
     LAKE_UNREACHABLE = "LakeUnreachable"
     """PostgreSQL does not answer; the pods try again by themselves."""
+    LAKE_REPLACED = "LakeReplaced"
+    """Another Lake answers at the address of the one before (empty, or restored): the pods begin anew with it."""
     STATE_UNREACHABLE = "StateUnreachable"
     """Valkey or Redis does not answer: live progress is missing, everything else goes on."""
     MODEL_UNAVAILABLE = "ModelUnavailable"

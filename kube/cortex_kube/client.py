@@ -110,9 +110,24 @@ class Api:
         """All objects of a collection, each with apiVersion and kind, and the version of the list, to watch from. Asks
         for `page` objects at a time; when that takes too long for the server, for all at once. Raises ApiError."""
         try:
-            return await self._pages(path, {**(query or {}), "limit": str(page)})
+            return await self._all(path, query, page)
         except Gone:
-            return await self._pages(path, dict(query or {}))
+            return await self._all(path, query, 0)
+
+    async def pages(
+        self, path: str, *, query: Mapping[str, str] | None = None, page: int = 500
+    ) -> AsyncGenerator[_Listed, None]:
+        """What `list` gives, `page` objects at a time, 0: all at once. Raises ApiError; Gone when they are taken too
+        slowly."""
+        asked = {**(query or {}), **({"limit": str(page)} if page else {})}
+        while True:
+            answer = await self.request("GET", path, query=asked)
+            kind = {"apiVersion": answer.get("apiVersion", ""), "kind": answer.get("kind", "").removesuffix("List")}
+            metadata = answer.get("metadata") or {}
+            yield [{**kind, **item} for item in answer.get("items") or ()], metadata.get("resourceVersion", "")
+            if not metadata.get("continue"):
+                return
+            asked = {**asked, "continue": metadata["continue"]}
 
     async def watch(
         self,
@@ -140,16 +155,9 @@ class Api:
             async for line in _lines(response.content.iter_any()):
                 yield _event(line, f"GET {path}")
 
-    async def _pages(self, path: str, query: dict[str, str]) -> _Listed:
-        items: _Objects = []
-        while True:
-            answer = await self.request("GET", path, query=query)
-            kind = {"apiVersion": answer.get("apiVersion", ""), "kind": answer.get("kind", "").removesuffix("List")}
-            items += ({**kind, **item} for item in answer.get("items") or ())
-            metadata = answer.get("metadata") or {}
-            if not metadata.get("continue"):
-                return items, metadata.get("resourceVersion", "")
-            query = {**query, "continue": metadata["continue"]}
+    async def _all(self, path: str, query: Mapping[str, str] | None, page: int) -> _Listed:
+        pages = [found async for found in self.pages(path, query=query, page=page)]
+        return [item for items, _ in pages for item in items], pages[-1][1]
 
     @asynccontextmanager
     async def _exchange(

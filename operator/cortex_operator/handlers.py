@@ -29,7 +29,8 @@ _OUTAGES: Final = frozenset({429, 502, 503, 504})
 _AGAIN: Final = 5.0
 _END_SECONDS: Final = 5.0
 
-Tell = Callable[[Source[ResourceKey], Event], None]
+Tell = Callable[[Source[ResourceKey], Event, bool], None]
+"""Tells an event, and whether it is of a list: what was deleted before that list, it does not say."""
 
 
 class WatchLost(Exception):
@@ -48,10 +49,15 @@ class KopfFeed:
         """Feeds until it is cancelled. Raises WatchLost; an outage of the API server is waited for."""
         loop = asyncio.get_running_loop()
 
-        def tell(source: Source[ResourceKey], event: Event) -> None:
+        def tell(source: Source[ResourceKey], event: Event, listed: bool) -> None:
+            # In the order in which they are called: the cache relies on it.
             loop.call_soon_threadsafe(engine.tell, source, event)
+            if listed:
+                loop.call_soon_threadsafe(engine.suspect, source)
 
         while True:
+            for source in engine.sources:
+                engine.suspect(source)
             error = await self._once(_registry(engine.sources, tell), _settings(engine.sources))
             self._running(False)
             if not _is_outage(error):
@@ -146,6 +152,8 @@ def _settings(sources: Sequence[Source[ResourceKey]]) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.queueing.exit_timeout = 0.5
+    # A worker keeps the last event of its object for so long.
+    settings.queueing.idle_timeout = 0.5
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 10.0
     settings.networking.error_backoffs = _BACKOFFS
@@ -175,8 +183,8 @@ def _resource(source: Source[ResourceKey]) -> tuple[str, str, str]:
 
 def _handler(source: Source[ResourceKey], tell: Tell) -> Any:
     async def on_event(event: Any, **_: Any) -> None:
-        # kopf gives no type to what its first list shows.
-        tell(source, Event(EventType(event["type"] or "ADDED"), event["object"]))
+        # kopf gives no type to what a list shows.
+        tell(source, Event(EventType(event["type"] or "ADDED"), event["object"]), event["type"] is None)
 
     return on_event
 

@@ -13,14 +13,16 @@ from typing import Any
 from cortex_kube.client import Api, ConfigError
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from cortex_operator import logs, preflight
+from cortex_operator.cluster.cache_metrics import watch_cache
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.engine import Pace
 from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
-from cortex_operator.operator import make_engine
+from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.settings import OperatorSettings, mistakes
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ def main() -> None:
     """Runs until SIGTERM or SIGINT. What keeps the operator from its work is one line of the log and an exit code."""
     try:
         settings = OperatorSettings()
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         print(f"operator: {mistakes(error)}", file=sys.stderr)
         sys.exit(2)
     logs.configure(settings.log_level, settings.pod)
@@ -66,10 +68,12 @@ async def _operate(settings: OperatorSettings) -> None:
 async def _work(
     api: Api, settings: OperatorSettings, health: Health, registry: CollectorRegistry, stop: asyncio.Event
 ) -> None:
-    cluster = KubernetesCluster(api, settings.watch_namespaces)
+    cache = make_cache()
+    watch_cache(registry, cache)
+    cluster = KubernetesCluster(api, settings.watch_namespaces, cache)
     dataplane = GrpcDataPlane(cluster)
     pace = Pace(workers=settings.workers)
-    engine = make_engine(cluster, dataplane, settings.release, pace=pace, registry=registry)
+    engine = make_engine(cluster, dataplane, settings.release, pace=pace, registry=registry, cache=cache)
     health.stuck = engine.stuck
     health.wait_for("the watches")
     feed = KopfFeed(settings.watch_namespaces, lambda running: health.wait_for("" if running else "the watches"))

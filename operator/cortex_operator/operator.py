@@ -10,7 +10,7 @@ from typing import Final
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cluster
+from cortex_operator.cluster import Cache, Cluster, Selection
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
@@ -29,18 +29,26 @@ def make_engine(
     pace: Pace | None = None,
     hooks: Iterable[Hook] = (),
     registry: CollectorRegistry | None = None,
+    cache: Cache | None = None,
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
-    `hooks` are told of every pass; with `registry` metrics are kept there. The caller closes `cluster` and `dataplane`.
+    `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
+    the one that `cluster` reads from, if it has one. The caller closes `cluster` and `dataplane`.
     """
     reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(cluster, map(_selected, sources()), reconcile, pace=pace or Pace(), hooks=told)
+    engine = Engine(cluster, map(_selected, sources()), reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
     return engine
+
+
+def make_cache() -> Cache:
+    """A cache of what the engine is told of."""
+    watched = map(_selected, sources())
+    return Cache({(each.api_version, each.kind): Selection(each.labels, each.listed_by) for each in watched})
 
 
 async def run_operator(

@@ -34,7 +34,7 @@ RIGHTS: Final = (
     ("", "configmaps", _MADE),
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
-    ("discovery.k8s.io", "endpointslices", ("list",)),
+    ("discovery.k8s.io", "endpointslices", ("list", "watch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 

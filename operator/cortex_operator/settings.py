@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal
 
 from cortex_kinds.common import Resources
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
@@ -74,8 +75,12 @@ class OperatorSettings(BaseSettings):
         )
 
 
-def mistakes(error: ValidationError) -> str:
+def mistakes(error: ValidationError | SettingsError) -> str:
     """What is wrong with the environment, one sentence per variable."""
+    if isinstance(error, SettingsError):
+        found = re.search(r'field "(\w+)"', str(error))
+        name = PREFIX + found[1].upper() if found else str(error)
+        return f'the environment variable {name} is not valid JSON (a list is written ["a", "b"])'
     return "; ".join(
         f"the environment variable {PREFIX}{str(mistake['loc'][0]).upper()} is "
         f"{'not set' if mistake['type'] == 'missing' else 'not valid: ' + mistake['msg']}"

@@ -23,6 +23,8 @@ class Choice:
 
     kind: str
     reason: str
+    explicit: bool = False
+    """Whether somebody said so."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def choose(environment: Mapping[str, str] = os.environ) -> Choice:
     if wanted == KIND and silence:
         raise BedError(f"{VARIABLE}=kind needs Docker and {silence}: start Docker, or use {VARIABLE}=plane")
     if wanted:
-        return Choice(wanted, f"{VARIABLE} is {wanted}")
+        return Choice(wanted, f"{VARIABLE} is {wanted}", explicit=True)
     return Choice(PLANE, silence) if silence else Choice(KIND, "Docker answers")
 
 

@@ -59,13 +59,15 @@ class UserCluster:
     def up(self) -> State:
         """Starts it; one that is up stays as it is. Raises BedError."""
         with self._alone():
+            chosen = choice.choose()
             if state := self.state():
+                if chosen.explicit and chosen.kind != state.kind:
+                    raise BedError(f"{chosen}, but another is up here ({state.kind}): make cluster-down ends that")
                 self._say(f"{state.says}; it is up already")
                 return state
             if "keeper" in self._told():
                 self._say("A cluster that a killed run left here is cleaned up first")
             self._clean()
-            chosen = choice.choose()
             self._say(str(chosen))
             binaries.ensure(chosen.needs, self._say)
             begin = time.monotonic()

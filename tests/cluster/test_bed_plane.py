@@ -57,11 +57,17 @@ def wait_for_the_end_of(*pids: int) -> None:
         os.close(pidfd)
 
 
-def test_up_twice_changes_nothing_and_no_end_leaves_anything(own: UserCluster, tmp_path: Path) -> None:
+def test_up_twice_changes_nothing_and_no_end_leaves_anything(
+    own: UserCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = own.up()
     assert "because CORTEX_TEST_CLUSTER is plane" in read(tmp_path)
     assert own.up() == own.state() == first
     assert "it is up already" in read(tmp_path)
+    with monkeypatch.context() as another:
+        another.setenv("CORTEX_TEST_CLUSTER", "existing")
+        with pytest.raises(BedError, match=r"another is up here \(plane\)"):
+            own.up()
     assert len(Kubectl(first.kubeconfig).get("nodes")["items"]) > 5
     pids = parts(tmp_path)
     os.kill(first.keeper, signal.SIGKILL)

@@ -113,6 +113,7 @@ async def test_a_watch_of_which_the_version_is_refused_ends_the_process(proxy: F
     [
         ({"CORTEX_SEARCH_IMAGE": ""}, "the environment variable CORTEX_SEARCH_IMAGE is not valid"),
         ({"CORTEX_WATCH_NAMESPACES": '["Not A Name"]'}, "CORTEX_WATCH_NAMESPACES"),
+        ({"CORTEX_WATCH_NAMESPACES": "team-a"}, "CORTEX_WATCH_NAMESPACES is not valid JSON"),
         ({"CORTEX_SEARCH_RESOURCES": '{"limits": {"cpu": "much"}}'}, "CORTEX_SEARCH_RESOURCES"),
         ({"KUBECONFIG": "/nowhere/config"}, "/nowhere/config"),
     ],

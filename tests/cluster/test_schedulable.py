@@ -14,7 +14,7 @@ from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import RevisionStatus
 from cortex_kube.client import Api
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import EVERYWHERE, Cache, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.dataplane import DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests import ReleaseSettings
@@ -188,3 +188,20 @@ async def test_one_of_two_pods_may_be_evicted_and_the_budget_goes_with_the_secon
     await passes.apply(spec__replicas=1)
     await passes.until(is_so("Ready", "True", "Ready"), lake)
     assert await passes.cluster.list("policy/v1", "PodDisruptionBudget", namespace=passes.namespace) == []
+
+
+async def test_a_cluster_limited_to_namespaces_lists_everywhere_when_it_is_asked_to(
+    api_server: Path, namespace: str, kubectl: Kubectl
+) -> None:
+    far = f"far-{namespace}"
+    kubectl("create", "configmap", far, "--namespace=default", f"--from-literal=of={namespace}")
+    try:
+        async with await Api.connect(kubeconfig=api_server) as api:
+            cache = Cache({("v1", "ConfigMap"): Selection()})
+            cluster = KubernetesCluster(api, (namespace,), cache)
+            cache.listed("v1", "ConfigMap", {}, set())
+            for place, found in ((None, False), (EVERYWHERE, True)):
+                there = await cluster.list("v1", "ConfigMap", namespace=place)
+                assert found is any(each["metadata"]["name"] == far for each in there)
+    finally:
+        kubectl("delete", "configmap", far, "--namespace=default")

@@ -44,6 +44,8 @@ class FaultProxy:
         self.kubeconfig = directory / "proxy.kubeconfig"
         self.asked: list[Asked] = []
         self.fault: Fault = lambda _: 0
+        self.too_old: Callable[[Asked], bool] = lambda _: False
+        """Watches that are told in their stream that their version is too old (410): their client must list anew."""
         self._streams: set[web.StreamResponse] = set()
         self._more = asyncio.Condition()
 
@@ -54,7 +56,7 @@ class FaultProxy:
         context = ssl.create_default_context(cafile=behind.ssl_ca_cert)
         context.load_cert_chain(behind.cert_file, behind.key_file)
         app = web.Application(client_max_size=10 * 1024 * 1024)
-        async with ClientSession(behind.host, timeout=ClientTimeout(total=None)) as session:
+        async with ClientSession(behind.host, timeout=ClientTimeout(total=None), auto_decompress=False) as session:
 
             async def answer(request: web.Request) -> web.StreamResponse:
                 return await self._answer(request, session, context)
@@ -97,6 +99,9 @@ class FaultProxy:
         if status := self.fault(asked):
             told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "a fault"}
             return web.json_response({**told, "reason": "Fault"}, status=status)
+        if self.too_old(asked):
+            gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}
+            return web.json_response({"type": "ERROR", "object": gone})
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         body = await request.read()
         async with session.request(

@@ -69,9 +69,9 @@ class OperatorProcess:
             time.sleep(0.02)
 
     def measure(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        lines = self.ask("/metrics")[1].splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        """The sum of a metric over its labels; with `name{label="value"}` of that alone."""
+        lines = [line.rpartition(" ")[::2] for line in self.ask("/metrics")[1].splitlines()]
+        return sum(float(value) for found, value in lines if name in (found, found.split("{")[0]))
 
     def until_measured(self, name: str, least: float, seconds: float = 30.0) -> None:
         """Returns when the sum of a metric is at least that."""

@@ -28,7 +28,7 @@
   verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [list]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]

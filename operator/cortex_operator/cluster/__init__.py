@@ -3,9 +3,11 @@
 Shields the engine and the reconcilers from where the objects are: an API server, or this process.
 """
 
+from cortex_operator.cluster.cache import Cache, Selection
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
     EVERYWHERE,
+    FIELD_MANAGER,
     ApplyResult,
     Cluster,
     Conflict,
@@ -22,7 +24,9 @@ from cortex_operator.cluster.port import (
 
 __all__ = [
     "EVERYWHERE",
+    "FIELD_MANAGER",
     "ApplyResult",
+    "Cache",
     "Cluster",
     "Conflict",
     "Event",
@@ -34,5 +38,6 @@ __all__ = [
     "NotFound",
     "Object",
     "ObjectKey",
+    "Selection",
     "Unavailable",
 ]

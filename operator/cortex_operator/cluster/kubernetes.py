@@ -1,14 +1,17 @@
 """`KubernetesCluster`: the port `Cluster` over an API server, in raw JSON.
 
-Shields callers from requests: server-side apply with a fixed manager, pages, watches that break, and writes that would
-change nothing.
+Shields callers from requests: server-side apply with a fixed manager, watches that break, reads of what the cache knows
+and writes that would change nothing. The cache may be behind: writes that depend on a state name it, and a refusal
+makes what is known fresh, so that the next try sees what is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from cortex_kube.client import Api
@@ -17,9 +20,20 @@ from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
 
 from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, normal_key
+from cortex_operator.cluster.cache import Cache
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
-from cortex_operator.cluster.port import EVERYWHERE, ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
+from cortex_operator.cluster.port import (
+    EVERYWHERE,
+    FIELD_MANAGER,
+    ApplyResult,
+    Conflict,
+    Event,
+    NotFound,
+    Object,
+    ObjectKey,
+    Objects,
+)
 from cortex_operator.cluster.refusals import translated
 from cortex_operator.cluster.schema import CLUSTER_SCOPED
 from cortex_operator.cluster.watching import Watcher
@@ -32,43 +46,67 @@ _SOON: Final = 1.0
 
 
 class KubernetesCluster:
-    """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. The caller closes
-    `api`."""
+    """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. Reads of what
+    `cache` knows ask nobody; somebody else lets it hear the watches. The caller closes `api`."""
 
-    def __init__(self, api: Api, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, api: Api, namespaces: Sequence[str] = (), cache: Cache | None = None) -> None:
         self._api = api
         self._namespaces = tuple(namespaces)
+        self._cache = cache or Cache({})
 
-    async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
+    async def apply(self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True) -> ApplyResult:
         """Server-side apply. Raises Invalid, Conflict, NamespaceTerminating, Forbidden, Unavailable."""
         key, config = admit(obj)
         for name in _SERVERS_OWN:
             config["metadata"].pop(name, None)
-        live = await self._find(key)
-        check_preconditions(key, config["metadata"], live)
-        check_controller(key, config, live)
-        if live is not None and is_applied(config, live, field_manager):
+        digest = _digest(config, field_manager)
+        if self._cache.is_applied(key, digest):
             return ApplyResult.UNCHANGED
-        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
-        after = await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
+        async with self._fresh_when_refused(key):
+            live = await self._find(key) or await self._find_unwatched(key)
+            check_preconditions(key, config["metadata"], live)
+            check_controller(key, config, live)
+            if live is not None and is_applied(config, live, field_manager):
+                self._cache.applied(key, _version(live), digest)
+                return ApplyResult.UNCHANGED
+            query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+            after = await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
+        self._keep(after)
         if live is None:
             return ApplyResult.CREATED
         return ApplyResult.UNCHANGED if _version(after) == _version(live) else ApplyResult.CHANGED
 
     async def get(self, key: ObjectKey) -> Object:
         """One object. Raises NotFound, Forbidden, Unavailable."""
-        return await self._request("GET", normal_key(key))
+        key = normal_key(key)
+        if not self._answers(key.api_version, key.kind, key.namespace):
+            return await self._request("GET", key)
+        found = self._cache.get(key)
+        if found is None:
+            raise NotFound(f"{key} is not there")
+        return found
 
     async def list(
         self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> list[Object]:
         """All objects of a kind, ordered by namespace and name. Raises Forbidden, Unavailable."""
-        query = {"labelSelector": _selector(labels)} if labels else {}
+        if self._answers(api_version, kind, namespace):
+            return self._cache.list(api_version, kind, namespace, labels or {})
         found: list[Object] = []
         for place in self._places(kind, namespace):
             with translated(f"the list of {kind}"):
-                found += (await self._api.list(path(api_version, kind, place), query=query))[0]
+                found += (await self._api.list(path(api_version, kind, place), query=_query(labels)))[0]
         return sorted(found, key=ObjectKey.of)
+
+    async def scan(
+        self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Objects, None]:
+        """All objects of a kind, in pages. Raises Forbidden, Unavailable."""
+        for place in self._places(kind, None):
+            with translated(f"the list of {kind}"):
+                async with aclosing(self._api.pages(path(api_version, kind, place), query=_query(labels))) as pages:
+                    async for page, _ in pages:
+                        yield page
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object, what it owns in the background. Raises NotFound, Forbidden, Unavailable."""
@@ -77,11 +115,12 @@ class KubernetesCluster:
             options["preconditions"] = {"uid": uid}
         key = normal_key(key)
         try:
-            await self._request("DELETE", key, body=options)
+            async with self._fresh_when_refused(key):
+                self._deleted(key, await self._request("DELETE", key, body=options))
         except Conflict as error:
             raise NotFound(f"{key} with uid {uid} is not there") from error
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
+    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status. Raises NotFound, Invalid, Forbidden, Unavailable.
 
         By a JSON patch: one request, what is left out goes whoever wrote it, and no version is needed. An apply would
@@ -92,9 +131,10 @@ class KubernetesCluster:
         if (await self.get(key)).get("status", {}) == status:
             return False
         patch = [{"op": "add", "path": "/status", "value": status}]
-        await self._request(
-            "PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query={"fieldManager": field_manager}
-        )
+        query = {"fieldManager": field_manager}
+        async with self._fresh_when_refused(key):
+            after = await self._request("PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query=query)
+        self._keep(after)
         return True
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
@@ -118,6 +158,53 @@ class KubernetesCluster:
             return await self.get(key)
         except NotFound:
             return None
+
+    async def _find_unwatched(self, key: ObjectKey) -> Object | None:
+        """What the cache lacks may be there without the labels of what is watched, as somebody else's."""
+        if not self._cache.follows(key.api_version, key.kind):
+            return None
+        try:
+            return await self._request("GET", key)
+        except NotFound:
+            return None
+
+    def _answers(self, api_version: str, kind: str, namespace: str | None) -> bool:
+        """Whether the cache answers; counted."""
+        known = self._is_followed(namespace) and self._cache.follows(api_version, kind)
+        self._cache.reads[kind, known] += 1
+        return known
+
+    def _is_followed(self, namespace: str | None) -> bool:
+        # Everywhere are objects, too, that the cache's selection leaves out.
+        return not namespace or (namespace != EVERYWHERE and namespace in (self._namespaces or (namespace,)))
+
+    def _keep(self, obj: Object) -> None:
+        if self._is_followed(obj["metadata"].get("namespace")):
+            self._cache.wrote(obj)
+
+    def _deleted(self, key: ObjectKey, answer: Object) -> None:
+        """The API server answers with the object, or with a Status that names its uid."""
+        if answer["kind"] == "Status":
+            self._cache.deleted(key, answer["details"]["uid"])
+        elif answer["metadata"].get("finalizers"):
+            self._keep(answer)
+        else:
+            self._cache.deleted(key, answer["metadata"]["uid"])
+
+    @asynccontextmanager
+    async def _fresh_when_refused(self, key: ObjectKey) -> AsyncIterator[None]:
+        try:
+            yield
+        except (Conflict, NotFound):
+            await self._refresh(key)
+            raise
+
+    async def _refresh(self, key: ObjectKey) -> None:
+        if self._cache.follows(key.api_version, key.kind):
+            try:
+                self._keep(await self._request("GET", key))
+            except NotFound:
+                self._cache.missing(key)
 
     async def _request(self, method: str, key: ObjectKey, subresource: str | None = None, **options: Any) -> Object:
         where = path(key.api_version, key.kind, key.namespace or None, key.name, subresource)
@@ -176,5 +263,9 @@ def _version(obj: Object) -> str:
     return str(obj["metadata"]["resourceVersion"])
 
 
-def _selector(labels: dict[str, str]) -> str:
-    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+def _digest(config: Object, manager: str) -> bytes:
+    return hashlib.blake2b(json.dumps([manager, config]).encode(), digest_size=16).digest()
+
+
+def _query(labels: dict[str, str] | None) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{name}={value}" for name, value in sorted(labels.items()))} if labels else {}

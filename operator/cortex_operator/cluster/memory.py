@@ -23,7 +23,17 @@ from cortex_operator.cluster.admission import (
     validate_status,
 )
 from cortex_operator.cluster.fields import FieldSet, copy_json, field_set, merge, show, value_at, without
-from cortex_operator.cluster.port import EVERYWHERE, ApplyResult, Conflict, Event, NotFound, Object, ObjectKey
+from cortex_operator.cluster.port import (
+    EVERYWHERE,
+    FIELD_MANAGER,
+    ApplyResult,
+    Conflict,
+    Event,
+    NotFound,
+    Object,
+    ObjectKey,
+    Objects,
+)
 from cortex_operator.cluster.schema import WITH_STATUS
 from cortex_operator.cluster.watching import Watcher
 
@@ -55,7 +65,7 @@ class MemoryCluster:
         self._watchers: set[Watcher] = set()
         self._version = 0
 
-    async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
+    async def apply(self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True) -> ApplyResult:
         """Server-side apply. Raises Invalid, Conflict."""
         key, config = admit(obj)
         record = self._find(key)
@@ -84,6 +94,12 @@ class MemoryCluster:
             if namespace in (None, EVERYWHERE, key.namespace) and _has_labels(records[key].object, labels or {})
         ]
 
+    async def scan(
+        self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Objects, None]:
+        """All objects of a kind, at once."""
+        yield await self.list(api_version, kind, labels=labels)
+
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object and what it owns; with finalizers it is only marked. Raises NotFound."""
         key = normal_key(key)
@@ -92,7 +108,7 @@ class MemoryCluster:
             raise NotFound(f"{key} with uid {uid} is not there")
         self._delete(key)
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
+    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status; one manager's status is the whole of it. Raises NotFound, Invalid."""
         key = normal_key(key)
         record = self._record(key)

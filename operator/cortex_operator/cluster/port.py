@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-Object = dict[str, Any]
-"""A Kubernetes object as JSON: apiVersion, kind, metadata, ..."""
-
+FIELD_MANAGER: Final = "cortex-operator"
+"""Owner of the fields that the operator sets."""
 
 EVERYWHERE: Final = "*"
 """For `Cluster.list`: of all namespaces, also of those that are not looked at."""
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON: apiVersion, kind, metadata, ..."""
+
+# A name for what a class that has a method called list could not write.
+Objects = list[Object]
 
 
 @dataclass(frozen=True, order=True)
@@ -91,7 +96,7 @@ class Unavailable(ConnectionError):
 class Cluster(Protocol):
     """Keeps objects. Objects that come out may be kept by the caller but must not be changed."""
 
-    async def apply(self, obj: Object, *, field_manager: str = "cortex-operator", force: bool = True) -> ApplyResult:
+    async def apply(self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True) -> ApplyResult:
         """Server-side apply: creates, or sets the fields given and takes away those that this manager set before and
         now leaves out; the fields of other managers stay. Nothing is written when nothing differs. `status` is ignored
         for kinds with a status subresource. A uid or resourceVersion in the metadata is a precondition.
@@ -109,12 +114,19 @@ class Cluster(Protocol):
         EVERYWHERE: of all there are. Raises Forbidden, Unavailable."""
         ...
 
+    def scan(
+        self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Objects, None]:
+        """All objects of a kind as they are at the source, whatever is remembered of them; in any order, some at a
+        time, as all of them at once may be too much to hold. Raises Forbidden, Unavailable."""
+        ...
+
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object, and in the background what it owns (ownerReferences). With `uid` only that very object.
         Raises NotFound, Forbidden, Unavailable."""
         ...
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = "cortex-operator") -> bool:
+    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status. False when it did not differ.
         Raises NotFound, Invalid, Forbidden, Unavailable."""
         ...

@@ -11,14 +11,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from cortex_operator.cluster import Cluster, Event, EventType
+from cortex_operator.cluster import Cache, Cluster, Event, Object, Selection
 from cortex_operator.engine.backoff import DEFAULT, Backoffs
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
-from cortex_operator.engine.known import Known
+from cortex_operator.engine.looks import Looks
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -37,6 +37,10 @@ class Source(Generic[K]):
     keys: Callable[[Event], Iterable[K]]
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Only objects with these are of interest."""
+    listed_by: str = ""
+    """The label by which lists of it are asked for."""
+    echo: Callable[[Event], Iterable[K]] = lambda _: ()
+    """The keys that an object concerns which is known as it is: an own write that comes back, or one listed again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Pace:
     workers: int = 4
     resync: float = 600.0
     """Between two looks at everything, for events that were missed."""
+    settle: float = 2.0
+    """Without news of a gap in the events after which everything is looked at for what was missed in it."""
     pass_limit: float = 60.0
     """A pass that takes longer is ended and tried again."""
     drain: float = 8.0
@@ -53,7 +59,9 @@ class Pace:
 
 
 class Engine(Generic[K]):
-    """Runs until it is told to stop; `queue` can be added to from outside."""
+    """Runs until it is told to stop; `queue` can be added to from outside. `cache` is told of all events before the
+    keys that they concern are due. Passes begin when everything was looked at once (`filled`): sooner, each would
+    ask the API server for what the looks bring anyway."""
 
     def __init__(
         self,
@@ -64,11 +72,14 @@ class Engine(Generic[K]):
         pace: Pace = Pace(),
         backoffs: Backoffs = DEFAULT,
         hooks: Iterable[Hook] = (log_failures,),
+        cache: Cache | None = None,
     ) -> None:
         self.queue: WorkQueue[K] = WorkQueue()
+        self.filled = asyncio.Event()
         self.sources = tuple(sources)
         self._cluster = cluster
-        self._known = {source: Known() for source in self.sources}
+        self._cache = cache or Cache({(source.api_version, source.kind): Selection() for source in self.sources})
+        self._looks = {source: self._look_of(source, pace) for source in self.sources}
         self._reconcile = reconcile
         self._pace = pace
         self._backoffs = backoffs
@@ -80,26 +91,35 @@ class Engine(Generic[K]):
 
     async def run(self, stop: asyncio.Event, feed: Feed[K]) -> None:
         """Works until `stop`; passes that have begun are ended in order. Raises what ends the feed."""
-        helpers = [asyncio.create_task(feed(self)), asyncio.create_task(self._resync())]
+        looks = [asyncio.create_task(looks.run()) for looks in self._looks.values()]
+        helpers = [asyncio.create_task(feed(self)), *looks]
+        filling = asyncio.create_task(self._fill())
         workers = [asyncio.create_task(self._work()) for _ in range(self._pace.workers)]
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([*helpers, *workers, stopping], return_when=asyncio.FIRST_COMPLETED)
             self.queue.close()
+            self.filled.set()
             await asyncio.wait(workers, timeout=self._pace.drain)
         finally:
-            await _cancel([*helpers, *workers, stopping])
+            await _cancel([*helpers, *workers, filling, stopping])
         for task in done - {stopping}:
             task.result()
 
     def tell(self, source: Source[K], event: Event) -> None:
         """An event of a source's kind: what it concerns is due."""
-        self._known[source].note(event)
-        for key in source.keys(event):
+        concerned = source.keys if self._cache.hear(event) else source.echo
+        for key in concerned(event):
             self.queue.add(key)
+
+    def suspect(self, source: Source[K]) -> None:
+        """Events of a source's kind may have been missed: it is looked at soon."""
+        self._looks[source].suspect()
 
     def stuck(self) -> str:
         """Why the engine does not get on, as a sentence; empty when it does."""
+        if not self.filled.is_set():
+            return ""
         limit, now = 3 * self._pace.pass_limit, time.monotonic()
         for key, begun in self._begun.items():
             if now - begun > limit:
@@ -108,25 +128,20 @@ class Engine(Generic[K]):
             return f"no pass has ended for {now - self._ended:.0f} s; keys that wait: {self.queue.depth}"
         return ""
 
-    async def _resync(self) -> None:
-        while True:
-            await asyncio.sleep(self._pace.resync * self._rng.uniform(0.9, 1.1))
-            for source in self.sources:
-                try:
-                    await self._look(source)
-                except Exception as error:
-                    log.warning("could not list %s: %s", source.kind, error)
+    def _look_of(self, source: Source[K], pace: Pace) -> Looks:
+        def scan() -> AsyncGenerator[list[Object], None]:
+            return self._cluster.scan(source.api_version, source.kind, labels=dict(source.labels))
 
-    async def _look(self, source: Source[K]) -> None:
-        known = self._known[source]
-        before = known.now()
-        objects = await self._cluster.list(source.api_version, source.kind, labels=dict(source.labels))
-        for gone in list(known.gone(before, objects)):
-            self.tell(source, gone)
-        for obj in objects:
-            self.tell(source, Event(EventType.MODIFIED, obj))
+        kind = (source.api_version, source.kind)
+        return Looks(self._cache, kind, scan, lambda event: self.tell(source, event), pace.resync, pace.settle)
+
+    async def _fill(self) -> None:
+        for looks in self._looks.values():
+            await looks.first.wait()
+        self.filled.set()
 
     async def _work(self) -> None:
+        await self.filled.wait()
         while True:
             try:
                 key, waited = await self.queue.get()

@@ -20,7 +20,7 @@ class Timing:
 
     moving: float = 2.0
     """While something moves: pods start, a revision is built, documents wait."""
-    idle: float = 300.0
+    idle: float = 30.0
     """Otherwise."""
     missing: float = 15.0
     """While a Secret, a node, a right or a quota is missing: these are not watched."""

@@ -45,8 +45,9 @@ class Culprit:
 
 
 def culprit(pods: Iterable[Object]) -> Culprit | None:
-    """The worst of the pods: one that fails before one that waits, the newest first; None when none is to blame."""
-    living = _not_ready(pods)
+    """The worst of the pods of the newest template: one that fails before one that waits, the newest first; None when
+    none is to blame. What older pods suffer from may be mended already."""
+    living = _newest_template(_not_ready(pods))
     return next((c for pod in living for c in _failing(pod)), None) or next(
         (c for pod in living if (c := _unscheduled(pod))), None
     )
@@ -77,6 +78,14 @@ def _waits_for_probe(pod: Object, status: dict[str, Any], since: str) -> str:
 def _not_ready(pods: Iterable[Object]) -> list[Object]:
     newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), reverse=True)
     return [pod for pod in newest if not is_terminating(pod) and not is_ready(pod)]
+
+
+def _newest_template(newest_first: list[Object]) -> list[Object]:
+    return [pod for pod in newest_first if _template(pod) == _template(newest_first[0])]
+
+
+def _template(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("pod-template-hash", ""))
 
 
 def is_terminating(pod: Object) -> bool:

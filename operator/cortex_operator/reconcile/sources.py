@@ -24,6 +24,8 @@ OWNED: Final = (
 )
 """Kinds whose objects belong to a resource, by their labels or their owner."""
 
+_LISTED_BY: Final = {"Pod": "app.kubernetes.io/instance", "Job": INDEX_LABEL}
+
 _KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
 
 
@@ -31,10 +33,18 @@ def sources() -> list[Source[ResourceKey]]:
     """What the engine watches. Keeps in mind what it was shown, so make one per engine."""
     uses = _Uses()
     return [
-        Source(API_VERSION, "CortexIndex", uses.of_index),
+        # Who uses an index hears of its status from what the operator itself wrote.
+        Source(API_VERSION, "CortexIndex", uses.of_index, echo=uses.users),
         Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
-        *(Source(api_version, kind, of_owned, MANAGED) for api_version, kind in OWNED),
+        *(Source(api, kind, of_owned, MANAGED, _LISTED_BY.get(kind, "")) for api, kind in OWNED),
+        Source("discovery.k8s.io/v1", "EndpointSlice", of_slice, MANAGED, "kubernetes.io/service-name"),
     ]
+
+
+def of_slice(event: Event) -> Iterator[ResourceKey]:
+    """The resource whose pods it lists, by the labels that it has from their Service; none as long as it is empty."""
+    if event.object.get("endpoints"):
+        yield from of_owned(event)
 
 
 def of_owned(event: Event) -> Iterator[ResourceKey]:
@@ -63,8 +73,12 @@ class _Uses:
         yield key
 
     def of_index(self, event: Event) -> Iterator[ResourceKey]:
+        yield _key(event.object)
+        yield from self.users(event)
+
+    def users(self, event: Event) -> Iterator[ResourceKey]:
+        """Those of an index, when it came, went, or began or ceased to serve."""
         key = _key(event.object)
-        yield key
         problem = "gone" if event.type is EventType.DELETED else why_not_serving(event.object)
         if self._problems.get(key) == problem:
             return

@@ -51,6 +51,12 @@ def test_whole_numbers_of_resources_are_kept_as_strings(given: object, kept: str
     assert Resources.model_validate({"limits": {"cpu": given}}).to_manifest()["limits"] == {"cpu": kept}
 
 
+def test_a_request_above_its_limit_is_refused() -> None:
+    assert Resources.model_validate({"requests": {"cpu": "1500m"}, "limits": {"cpu": 2}})
+    with pytest.raises(ValueError, match=r"requests\.memory 2Gi is above limits\.memory 1000Mi: lower it or raise"):
+        Resources.model_validate({"requests": {"memory": "2Gi"}, "limits": {"memory": "1000Mi"}})
+
+
 @pytest.mark.parametrize("text", ["", "m", "1 Gi", "-1", "1GB", "1.", ".5", "1e3", "2\n"])
 def test_what_is_not_a_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):

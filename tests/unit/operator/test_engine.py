@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from cortex_operator.cluster import Event, EventType, MemoryCluster, Unavailable
+from cortex_operator.cluster import Cache, Event, EventType, MemoryCluster, Object, ObjectKey, Selection, Unavailable
 from cortex_operator.engine import (
     Backoff,
     Backoffs,
@@ -131,40 +131,79 @@ async def test_a_watch_that_breaks_is_begun_again() -> None:
         assert await done.get() == "settings"
 
 
-async def test_what_the_watch_missed_is_found_by_the_periodic_look() -> None:
-    class Deaf(MemoryCluster):
-        async def watch(self, *about: str, namespace: str | None = None) -> AsyncGenerator[Event, None]:
-            await asyncio.Event().wait()
-            yield  # type: ignore[misc]
+async def deaf(engine: Engine[str]) -> None:
+    """A feed that tells nothing."""
+    await asyncio.Event().wait()
 
-    cluster, done = Deaf(), asyncio.Queue[str]()
+
+@pytest.mark.parametrize("suspected", [False, True])
+async def test_what_the_watch_missed_is_found_by_a_look_from_time_to_time_or_when_something_may_be_missing(
+    suspected: bool,
+) -> None:
+    cluster, done = MemoryCluster(), asyncio.Queue[str]()
+    await cluster.apply(a_config_map("there"))
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    pace = Pace(resync=600.0 if suspected else 0.01, settle=0.01)
+    engine = an_engine(cluster, reconcile, pace=pace)
+    async with running(engine, deaf), asyncio.timeout(10):
+        assert await done.get() == "there"
+        await cluster.apply(a_config_map("new"))
+        await cluster.delete(ObjectKey("v1", "ConfigMap", "default", "there"))
+        if suspected:
+            engine.suspect(engine.sources[0])
+        assert {await done.get(), await done.get()} == {"new", "there"}
+
+
+async def test_no_pass_begins_before_everything_was_looked_at_and_a_look_that_fails_is_tried_again() -> None:
+    class Shy(MemoryCluster):
+        scans = 0
+
+        async def scan(
+            self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+        ) -> AsyncGenerator[list[Object], None]:
+            self.scans += 1
+            if self.scans == 1:
+                raise Unavailable("not yet")
+            async for page in super().scan(api_version, kind, labels=labels):
+                yield page
+
+    cluster, cache, known = Shy(), Cache({("v1", "ConfigMap"): Selection()}), asyncio.Queue[bool]()
     await cluster.apply(a_config_map())
 
     async def reconcile(key: str) -> float | None:
-        done.put_nowait(key)
+        known.put_nowait(cache.follows("v1", "ConfigMap"))
         return None
 
-    async with running(an_engine(cluster, reconcile, pace=Pace(resync=0.01))), asyncio.timeout(10):
-        assert await done.get() == "settings"
+    engine = an_engine(cluster, reconcile, cache=cache)
+    async with running(engine), asyncio.timeout(10):
+        assert not engine.filled.is_set()
+        assert await known.get()
+        assert cluster.scans == 2
 
 
-async def test_a_deletion_that_the_watch_missed_is_found_by_the_periodic_look_once() -> None:
-    cluster, done, missed = MemoryCluster(), asyncio.Queue[str](), asyncio.Event()
-    await cluster.apply(a_config_map("stays"))
-
-    async def feed(engine: Engine[str]) -> None:
-        for name in ("stays", "goes"):
-            engine.tell(engine.sources[0], Event(EventType.ADDED, a_config_map(name)))
-        await missed.wait()
+async def test_an_object_that_comes_back_as_it_is_known_concerns_only_those_of_the_echo() -> None:
+    cluster, cache, done = MemoryCluster(), Cache({("v1", "ConfigMap"): Selection()}), asyncio.Queue[str]()
 
     async def reconcile(key: str) -> float | None:
         done.put_nowait(key)
         return None
 
-    async with running(an_engine(cluster, reconcile, pace=Pace(resync=0.01)), feed), asyncio.timeout(10):
-        seen = [await done.get() for _ in range(9)]
-    assert seen[:2] == ["stays", "goes"]
-    assert seen[2:].count("goes") == 1
+    source = Source("v1", "ConfigMap", names, echo=lambda event: ["echo"])
+    engine = Engine(cluster, [source], reconcile, cache=cache)
+    async with running(engine, deaf), asyncio.timeout(10):
+        await cluster.apply(a_config_map())
+        written = await cluster.get(ObjectKey.of(a_config_map()))
+        cache.wrote(written)
+        engine.tell(source, Event(EventType.MODIFIED, written))
+        assert await done.get() == "echo"
+        await cluster.apply(a_config_map(a="1"))
+        engine.tell(source, Event(EventType.MODIFIED, await cluster.get(ObjectKey.of(written))))
+        assert await done.get() == "settings"
+        assert done.empty()
 
 
 async def test_a_pass_that_does_not_let_itself_be_ended_is_told_until_it_has_ended() -> None:
@@ -190,6 +229,7 @@ async def test_keys_that_nobody_takes_are_told() -> None:
         return None
 
     engine = an_engine(MemoryCluster(), reconcile, pace=Pace(pass_limit=0.01))
+    engine.filled.set()
     engine.queue.add("settings")
     assert engine.stuck() == ""
     async with asyncio.timeout(10):

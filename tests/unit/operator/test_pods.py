@@ -105,6 +105,15 @@ def test_the_newest_failing_pod_is_named_before_one_that_waits_for_a_node() -> N
     assert found.pod == "new"
 
 
+def test_pods_of_an_older_template_are_not_to_blame() -> None:
+    old = a_pod("old", made="2026-01-01T00:00:00Z", **waiting("CrashLoopBackOff", "back-off"))
+    new = a_pod("new", made="2026-01-02T00:00:00Z", containerStatuses=[{"name": "search", "state": {"running": {}}}])
+    assert culprit([old, new]) is not None
+    old["metadata"]["labels"] = {"pod-template-hash": "a"}
+    new["metadata"]["labels"] = {"pod-template-hash": "b"}
+    assert culprit([old, new]) is None
+
+
 def test_a_long_message_of_a_container_is_cut() -> None:
     found = culprit([a_pod(**waiting("CrashLoopBackOff", exitCode=1, message="x" * 5000))])
     assert found is not None

@@ -37,6 +37,8 @@ metadata:
 spec:
   replicas: 1
   serviceName: {{ $name }}
+  # OrderedReady would keep a pod whose image cannot be pulled, though an upgrade names another.
+  podManagementPolicy: Parallel
   selector:
     matchLabels:
       {{- include "cortex.selector" $part | nindent 6 }}
