@@ -16,7 +16,8 @@ ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 def _no_gpu_in(field: str) -> Rule:
-    found = f"self.{field}.exists(name, name.startsWith('nvidia.com/') || name.startsWith('amd.com/'))"
+    vendors = " || ".join(f"name.startsWith('{domain}/')" for domain in ("nvidia.com", "amd.com", "gpu.intel.com"))
+    found = f"self.{field}.exists(name, {vendors})"
     message = f"GPUs are asked for by spec.gpu, not by resources.{field}: placement and rollout depend on them"
     return Rule(f"!has(self.{field}) || !{found}", message, f".{field}")
 

@@ -66,9 +66,13 @@ class Reason(StrEnum):
     PODS_SCHEDULED = "PodsScheduled"
     """Every pod has a node."""
     UNSCHEDULABLE = "Unschedulable"
-    """The scheduler finds no node with room for a pod; the message has its words and what the pod asks for."""
+    """The scheduler finds no node with room for a pod; the message has its words, what the pod asks for, and for GPUs
+    who holds them and what would free one."""
     NO_MATCHING_NODE = "NoMatchingNode"
-    """No node of the cluster has the GPUs that `spec.gpu` asks for, free or not; the message says what is missing."""
+    """No node of the cluster could take a pod with the GPUs that `spec.gpu` asks for, free or not; the message says
+    which come closest and what each lacks."""
+    UNKNOWN_GPU_POOL = "UnknownGPUPool"
+    """`spec.gpu.pool` names no pool of the release; the message lists those that there are. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
     """The operator may not read Nodes, and there is no pod yet whose scheduling would tell."""
     NOT_IN_ENDPOINTS = "NotInEndpoints"

@@ -3,10 +3,13 @@ comes back as it was written."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cortex_operator.cluster import ObjectKey
+from cortex_kube.client import Api
+from cortex_operator.cluster import EVERYWHERE, Cache, ObjectKey, Selection
+from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_testbed.kubectl import Kubectl
 from passes import Lake, NoPods, Passes, is_so
 
@@ -35,9 +38,10 @@ async def test_an_index_with_a_gpu_gets_ready_and_a_pass_without_news_writes_not
 @pytest.mark.parametrize(
     ("gpu", "reason", "parts"),
     [
-        ({"count": 64}, "NoMatchingNode", ["no node offers 64 nvidia.com/gpu, the most is 14", "the scheduler says"]),
+        ({"count": 64}, "NoMatchingNode", ["lack: 8 nvidia.com/gpu (64 asked)", "the scheduler says"]),
         ({"products": ["NVIDIA-B200"]}, "NoMatchingNode", ["NVIDIA-B200", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"]),
-        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory of at least 85164", "81920"]),
+        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory is 81920 (at least 85164 asked)"]),
+        ({"pool": "nowhere"}, "UnknownGPUPool", ["nowhere, which is no pool of this release: the release names none"]),
         ({"partition": {"profile": "2g.20gb"}}, "NoMatchingNode", ["no node offers nvidia.com/mig-2g.20gb"]),
     ],
 )
@@ -100,3 +104,20 @@ async def test_one_of_two_pods_may_be_evicted_and_the_budget_goes_with_the_secon
     await passes.apply(spec__replicas=1)
     await passes.until(is_so("Ready", "True", "Ready"), lake)
     assert await passes.cluster.list("policy/v1", "PodDisruptionBudget", namespace=passes.namespace) == []
+
+
+async def test_a_cluster_limited_to_namespaces_lists_everywhere_when_it_is_asked_to(
+    api_server: Path, namespace: str, kubectl: Kubectl
+) -> None:
+    far = f"far-{namespace}"
+    kubectl("create", "configmap", far, "--namespace=default", f"--from-literal=of={namespace}")
+    try:
+        async with await Api.connect(kubeconfig=api_server) as api:
+            cache = Cache({("v1", "ConfigMap"): Selection()})
+            cluster = KubernetesCluster(api, (namespace,), cache)
+            cache.listed("v1", "ConfigMap", {}, set())
+            for place, found in ((None, False), (EVERYWHERE, True)):
+                there = await cluster.list("v1", "ConfigMap", namespace=place)
+                assert found is any(each["metadata"]["name"] == far for each in there)
+    finally:
+        kubectl("delete", "configmap", far, "--namespace=default")

@@ -66,5 +66,5 @@ def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
         serving.name,
         release,
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
-        scheduling=gpu_scheduling(gpu),
+        scheduling=gpu_scheduling(gpu, release.gpu_pools),
     )

@@ -8,11 +8,13 @@ from typing import Final
 
 from cortex_kinds.common import CommonSpec
 
-from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, ObjectKey
+from cortex_operator.cluster import EVERYWHERE, Cluster, Forbidden, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.disruption import needs_budget
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.scale import Scale
+from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.model import MissingSecret
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
@@ -87,14 +89,21 @@ async def find_unlisted(cluster: Cluster, namespace: str, service: str, pods: tu
     )
 
 
-async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...]) -> Nodes:
-    """The nodes, where they tell something about the resource's pods: a list of all of them is not cheap."""
+async def find_nodes(
+    cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...], pools: tuple[GPUPool, ...] | None
+) -> Nodes:
+    """The nodes and all that is on them, where they tell something about the resource's pods: lists of all of them are
+    not cheap."""
     if not wants_nodes(spec, pods):
-        return Nodes()
+        return Nodes(pools=pools)
     try:
-        return Nodes(tuple(await cluster.list("v1", "Node")), seen=True)
+        nodes = await cluster.list("v1", "Node")
     except Forbidden as error:
-        return Nodes(unreadable=str(error))
+        return Nodes(unreadable=str(error), pools=pools)
+    try:
+        return Nodes(Room(nodes, await cluster.list("v1", "Pod", namespace=EVERYWHERE)), pools=pools)
+    except Forbidden as error:
+        return Nodes(Room(nodes, unseen=str(error)), pools=pools)
 
 
 async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:

@@ -75,6 +75,8 @@ def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict 
     Schedulable."""
     if observed.refused:
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
+    if placed.reason == Reason.UNKNOWN_GPU_POOL:
+        return Verdict(False, placed.reason, placed.message, stalled=True)
     secrets = secrets_finding(observed)
     if secrets is not None and not (done.done and done.ready):
         return Verdict(False, secrets.reason, secrets.message, reconciling=True)

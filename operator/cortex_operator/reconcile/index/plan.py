@@ -5,6 +5,7 @@ from __future__ import annotations
 from cortex_kinds.revision import index_definition, revision_id
 
 from cortex_operator.manifests import index_objects, ingest_job
+from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, working_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
@@ -24,6 +25,8 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
+    if unknown_pool(index.spec.gpu, world.release.gpu_pools):
+        return Plan(after, again)
     wanted = scale(index.spec, observed.deployment)
     objects = index_objects(index, world.release, wanted)
     if index.spec.suspend:

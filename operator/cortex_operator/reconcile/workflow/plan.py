@@ -5,6 +5,7 @@ from __future__ import annotations
 from cortex_kinds.revision import revision_id, workflow_definition
 
 from cortex_operator.manifests import workflow_objects
+from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
@@ -24,6 +25,8 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
+    if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
+        return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment)
     objects = workflow_objects(workflow, world.release, wanted)
     if workflow.spec.suspend:
