@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -27,6 +28,11 @@ TESTBED = Path(__file__).parents[1] / "testbed"
 OWNER = "CORTEX_TESTS_OWNER"
 WORDS: pytest.StashKey[list[str]] = pytest.StashKey()
 """What the servers said of themselves."""
+
+
+# A busy machine is no defect: properties are about values, not about milliseconds.
+hypothesis.settings.register_profile("cortex", deadline=None)
+hypothesis.settings.load_profile("cortex")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,7 +1,8 @@
-"""kopf's part: it watches the two kinds and what the operator makes, and tells the engine. Nothing else knows kopf.
+"""kopf's part: it watches the kinds and the Lease, and tells the engine and `Watches`. Nothing else knows kopf.
 
 kopf runs in a thread with an event loop of its own: it takes a loop's signal handlers, and at its end all tasks of the
-loop. Its handlers only pass events on; it writes nothing to any object (no finalizer, no annotation, no Event).
+loop. Its handlers only pass events on; it writes nothing to any object (no finalizer, no annotation, no Event). The
+Lease is watched in the operator's namespace alone, for which kopf runs a second time in the same loop.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import aiohttp
 import kopf
 from cortex_kube import config
 
-from cortex_operator.cluster import Event, EventType
+from cortex_operator.cluster import Event, EventType, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
-from cortex_operator.engine import Engine, Source
+from cortex_operator.engine import Engine, Lease, Source
+from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +41,52 @@ class WatchLost(Exception):
     """A watch ended for good: the operator would be blind. One line that says which error and what to do."""
 
 
-class KopfFeed:
-    """Feeds an engine from kopf's watches in `namespaces`, or everywhere when there are none. `running` hears whether
-    they run."""
+@dataclass(frozen=True)
+class _Part:
+    """One run of kopf: what it watches, and where; in all namespaces when there are none."""
 
-    def __init__(self, namespaces: Sequence[str], running: Callable[[bool], None]) -> None:
+    registry: kopf.OperatorRegistry
+    settings: kopf.OperatorSettings
+    namespaces: tuple[str, ...]
+
+
+class KopfFeed:
+    """Feeds an engine from kopf's watches in `namespaces`, or everywhere when there are none. `watches` hears of each
+    of them, and of the renewals of the Lease that this process holds."""
+
+    def __init__(self, namespaces: Sequence[str], watches: Watches, lease: Lease) -> None:
         self._namespaces = tuple(namespaces)
-        self._running = running
+        self._watches, self._lease = watches, lease
+        self._thread: _Thread | None = None
 
     async def __call__(self, engine: Engine[ResourceKey]) -> None:
         """Feeds until it is cancelled. Raises WatchLost; an outage of the API server is waited for."""
+        while True:
+            for source in engine.sources:
+                engine.suspect(source)
+            error = await self._once(engine)
+            await self.close()
+            if not _is_outage(error):
+                raise WatchLost(f"a watch ended: {_line(error)}; the operator ends, to begin anew") from error
+            log.warning("the API server is away, the watches begin again: %s", _line(error))
+            await asyncio.sleep(_AGAIN)
+
+    async def _once(self, engine: Engine[ResourceKey]) -> BaseException:
+        """Until kopf ends; why it did."""
+        self._watches.begin()
+        self._thread = thread = _Thread()
+        thread.start(self._parts(engine, _login(self._watches.trace(thread.refuse))))
+        try:
+            return await thread.failed
+        finally:
+            thread.stop()
+
+    async def close(self) -> None:
+        """Waits until kopf has ended, but not for ever."""
+        if self._thread is not None:
+            await self._thread.closed()
+
+    def _parts(self, engine: Engine[ResourceKey], login: Any) -> list[_Part]:
         loop = asyncio.get_running_loop()
 
         def tell(source: Source[ResourceKey], event: Event, listed: bool) -> None:
@@ -55,57 +95,47 @@ class KopfFeed:
             if listed:
                 loop.call_soon_threadsafe(engine.suspect, source)
 
-        while True:
-            for source in engine.sources:
-                engine.suspect(source)
-            error = await self._once(_registry(engine.sources, tell), _settings(engine.sources))
-            self._running(False)
-            if not _is_outage(error):
-                raise WatchLost(f"a watch ended: {_line(error)}; the operator ends, to begin anew") from error
-            log.warning("the API server is away, the watches begin again: %s", _line(error))
-            await asyncio.sleep(_AGAIN)
+        def hear(lease: Object) -> None:
+            spec = lease.get("spec") or {}
+            if spec.get("holderIdentity") == self._lease.identity:
+                loop.call_soon_threadsafe(self._watches.hear, spec["renewTime"])
 
-    async def _once(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> BaseException:
-        """Until kopf ends; why it did."""
-        loop = asyncio.get_running_loop()
-        thread = _Thread(registry, settings, self._namespaces, lambda: loop.call_soon_threadsafe(self._running, True))
-        thread.start()
-        try:
-            return await thread.failed
-        finally:
-            await thread.end()
+        return [
+            _Part(_registry(engine.sources, tell, login), _settings(engine.sources), self._namespaces),
+            _canary(self._lease.key, hear, login),
+        ]
 
 
 class _Thread:
     """One run of kopf."""
 
-    def __init__(
-        self,
-        registry: kopf.OperatorRegistry,
-        settings: kopf.OperatorSettings,
-        namespaces: Sequence[str],
-        ready: Callable[[], object],
-    ) -> None:
-        self._registry, self._settings, self._namespaces, self._ready = registry, settings, namespaces, ready
+    def __init__(self) -> None:
         self._home = asyncio.get_running_loop()
         self.failed: asyncio.Future[BaseException] = self._home.create_future()
         self._closed = asyncio.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def start(self) -> None:
+    def start(self, parts: Sequence[_Part]) -> None:
         # A daemon: it must not keep the process from ending.
-        threading.Thread(target=self._run, name="kopf", daemon=True).start()
+        threading.Thread(target=self._run, args=[parts], name="kopf", daemon=True).start()
 
-    async def end(self) -> None:
+    def refuse(self, path: str) -> None:
+        """Ends it sooner than kopf itself would, which tries for minutes."""
+        why = f"the operator may not list and watch {path} (403), grant it (RBAC)"
+        self._at_home(self._fail, PermissionError(why))
+
+    def stop(self) -> None:
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def closed(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), _END_SECONDS)
 
-    def _run(self) -> None:
+    def _run(self, parts: Sequence[_Part]) -> None:
         try:
-            asyncio.run(self._operate())
+            asyncio.run(self._operate(parts))
         except BaseException as failure:
             self._at_home(self._fail, failure)
         self._at_home(self._fail, RuntimeError("kopf ended by itself"))
@@ -119,35 +149,34 @@ class _Thread:
         if not self.failed.done():
             self.failed.set_result(error)
 
-    async def _operate(self) -> None:
+    async def _operate(self, parts: Sequence[_Part]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         # kopf's own callbacks fail when its watches are cancelled while they connect.
         self._loop.set_exception_handler(lambda _, context: log.debug("kopf: %s", context["message"]))
-        ready = asyncio.Event()
-        tasks = await kopf.spawn_tasks(
-            registry=self._registry,
-            settings=self._settings,
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            ready_flag=ready,
-        )
-        telling = asyncio.create_task(self._tell_ready(ready))
+        # Each in a context of its own, where kopf keeps its credentials.
+        spawned = await asyncio.gather(*map(_spawn, parts))
+        tasks = list(chain.from_iterable(spawned))
         stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             # Told before the others are ended: they may take their time.
             self._at_home(self._fail, task.exception() or RuntimeError(f"{task.get_name()} ended"))
-        for task in (*tasks, telling, stopping):
+        for task in (*tasks, stopping):
             task.cancel()
         await asyncio.wait(tasks, timeout=_END_SECONDS / 2)
 
-    async def _tell_ready(self, ready: asyncio.Event) -> None:
-        await ready.wait()
-        self._ready()
+
+async def _spawn(part: _Part) -> Collection[asyncio.Task[Any]]:
+    return await kopf.spawn_tasks(
+        registry=part.registry,
+        settings=part.settings,
+        standalone=True,
+        clusterwide=not part.namespaces,
+        namespaces=part.namespaces,
+    )
 
 
-def _settings(sources: Sequence[Source[ResourceKey]]) -> kopf.OperatorSettings:
+def _settings(sources: Sequence[Source[ResourceKey]] = ()) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -168,12 +197,20 @@ def _settings(sources: Sequence[Source[ResourceKey]]) -> kopf.OperatorSettings:
     return settings
 
 
-def _registry(sources: Sequence[Source[ResourceKey]], tell: Tell) -> kopf.OperatorRegistry:
+def _registry(sources: Sequence[Source[ResourceKey]], tell: Tell, login: Any) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
+    kopf.on.login(registry=registry)(login)
     for source in sources:
         kopf.on.event(*_resource(source), registry=registry, id=source.kind)(_handler(source, tell))
     return registry
+
+
+def _canary(key: ObjectKey, hear: Callable[[Object], None], login: Any) -> _Part:
+    lease = Source[ResourceKey](key.api_version, key.kind, keys=lambda _: ())
+    registry = _registry([lease], lambda _, event, __: hear(event.object), login)
+    settings = _settings()
+    settings.watching.field_selectors[_resource(lease)] = f"metadata.name={key.name}"
+    return _Part(registry, settings, (key.namespace,))
 
 
 def _resource(source: Source[ResourceKey]) -> tuple[str, str, str]:
@@ -189,23 +226,32 @@ def _handler(source: Source[ResourceKey], tell: Tell) -> Any:
     return on_event
 
 
-async def _login(**_: Any) -> kopf.ConnectionInfo:
-    """The credentials that the operator's own requests use, read anew each time that they are refused."""
-    found: Any = await config.load(None, None)
-    header = await found.get_api_key_with_prefix("BearerToken") or ""
-    scheme, token = header.rpartition(" ")[::2]
-    return kopf.ConnectionInfo(
-        server=found.host,
-        ca_path=found.ssl_ca_cert,
-        insecure=not found.verify_ssl,
-        certificate_path=found.cert_file,
-        private_key_path=found.key_file,
-        username=found.username or None,
-        password=found.password or None,
-        scheme=scheme or None,
-        token=token or None,
-        proxy_url=found.proxy,
-    )
+def _login(trace: aiohttp.TraceConfig) -> Callable[..., Coroutine[Any, Any, kopf.AiohttpSession]]:
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        """The credentials that the operator's own requests use, read anew each time that they are refused."""
+        found: Any = await config.load(None, None)
+        header = await found.get_api_key_with_prefix("BearerToken") or ""
+        scheme, token = header.rpartition(" ")[::2]
+        info = kopf.ConnectionInfo(
+            server=found.host,
+            ca_path=found.ssl_ca_cert,
+            insecure=not found.verify_ssl,
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+            username=found.username or None,
+            password=found.password or None,
+            scheme=scheme or None,
+            token=token or None,
+        )
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            proxy=found.proxy,
+            trace_configs=[trace],
+        )
+        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+    return login
 
 
 def _is_outage(error: BaseException) -> bool:

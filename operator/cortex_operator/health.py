@@ -1,7 +1,8 @@
 """The HTTP port of the operator: /livez, /readyz, /metrics.
 
-/livez fails when the event loop does not turn (no answer) or when the engine is stuck; /readyz until the resource
-definitions are there and the watches run.
+/livez fails when the event loop does not turn (no answer) and when only a new process helps: the engine, the watches or
+the election are stuck. /readyz fails until the resource definitions are there and the watches are open, and when they
+are stale. A follower is ready, as an update waits for it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ class CannotListen(Exception):
 
 
 class Health:
-    """What is known of the operator's state; `stuck` says why it hangs, if it does."""
+    """What is known of the operator's state, as sentences, which are empty when all is well: each of `stuck` says why
+    only a new process helps, `unready` why it does not do its work, `follows` for whom it waits instead of working."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._awaited = "the API server"
-        self.stuck: Callable[[], str] = lambda: ""
+        self.stuck: tuple[Callable[[], str], ...] = ()
+        self.unready: Callable[[], str] = lambda: "waiting for the API server"
+        self.follows: Callable[[], str] = lambda: ""
         self._registry = registry
         self._runner: web.AppRunner | None = None
 
@@ -46,8 +49,8 @@ class Health:
         return int(self._runner.addresses[0][1])
 
     def wait_for(self, what: str) -> None:
-        """The operator waits for this; for nothing any more when it is empty."""
-        self._awaited = what
+        """The operator waits for this before it can work at all."""
+        self.unready = lambda: f"waiting for {what}"
 
     async def close(self) -> None:
         """Ends what listens."""
@@ -55,14 +58,14 @@ class Health:
             await self._runner.cleanup()
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return _answer(self.stuck())
+        return _answer(next(filter(None, (stuck() for stuck in self.stuck)), ""))
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(f"waiting for {self._awaited}" if self._awaited else "")
+        return _answer(self.unready(), self.follows() or "ok")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": _TEXT})
 
 
-def _answer(why_not: str) -> web.Response:
-    return web.Response(status=503 if why_not else 200, text=f"{why_not or 'ok'}\n")
+def _answer(why_not: str, well: str = "ok") -> web.Response:
+    return web.Response(status=503 if why_not else 200, text=f"{why_not or well}\n")

@@ -1,9 +1,11 @@
-"""The composition root: settings, cluster, data plane, engine, kopf's watches and the HTTP port of one operator."""
+"""The composition root: settings, election, cluster, data plane, engine, kopf's watches and the HTTP port of one
+operator."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -11,24 +13,26 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from cortex_kube.client import Api, ConfigError
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from cortex_operator import logs, preflight
 from cortex_operator.cluster.cache_metrics import watch_cache
 from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.cluster.leases import LeaseStore
 from cortex_operator.dataplane_grpc import GrpcDataPlane
-from cortex_operator.engine import Pace
+from cortex_operator.engine import Election, Lease, Pace, Terms
 from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.settings import OperatorSettings, mistakes
+from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
 
 _CODES = {WatchLost: 1, ConfigError: 2, CannotListen: 2, preflight.MissingRights: 3}
-"""Exit codes; 0 after SIGTERM."""
+"""Exit codes; 0 after SIGTERM, 4 when the Lease was lost (engine/election.py)."""
 
 
 def main() -> None:
@@ -57,29 +61,53 @@ async def _operate(settings: OperatorSettings) -> None:
         port = await health.serve(settings.listen_host, settings.port_metrics)
         log.info("listening on port %d", port, extra={"port": port})
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
-        if not await _ends_before(stop, preflight.prepare(api, settings.watch_namespaces, health.wait_for)):
-            return
-        where = ", ".join(settings.watch_namespaces) or "all namespaces"
-        log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
-        await _work(api, settings, health, registry, stop)
+        prepared = preflight.prepare(api, settings.watch_namespaces, settings.namespace, health.wait_for)
+        if await _ends_before(stop, prepared):
+            await _lead(api, settings, health, registry, stop)
         log.info("stopped")
 
 
-async def _work(
+async def _lead(
     api: Api, settings: OperatorSettings, health: Health, registry: CollectorRegistry, stop: asyncio.Event
+) -> None:
+    terms = Terms(settings.lease_seconds)
+    store = LeaseStore(api, settings.namespace, settings.lease, timeout=2 * terms.renewal)
+    election = Election(Lease(store, f"{settings.pod}_{secrets.token_hex(8)}", terms), terms)
+    leader = Gauge("cortex_operator_leader", "1 while this operator is the leader, else 0.", registry=registry)
+    leader.set_function(election.lease.held)
+    health.stuck, health.follows = (election.stuck,), election.follows
+    health.unready = lambda: "" if election.follows() else "waiting for the watches"
+    if await _ends_before(stop, election.win()):
+        await _work(api, settings, health, registry, stop, election)
+
+
+async def _work(
+    api: Api,
+    settings: OperatorSettings,
+    health: Health,
+    registry: CollectorRegistry,
+    stop: asyncio.Event,
+    election: Election,
 ) -> None:
     cache = make_cache()
     watch_cache(registry, cache)
-    cluster = KubernetesCluster(api, settings.watch_namespaces, cache)
+    cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
     dataplane = GrpcDataPlane(cluster)
     pace = Pace(workers=settings.workers)
     engine = make_engine(cluster, dataplane, settings.release, pace=pace, registry=registry, cache=cache)
-    health.stuck = engine.stuck
-    health.wait_for("the watches")
-    feed = KopfFeed(settings.watch_namespaces, lambda running: health.wait_for("" if running else "the watches"))
+    watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
+    echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
+    echo.set_function(lambda: watches.echo_age)
+    health.stuck, health.unready = (election.stuck, engine.stuck, watches.stuck), watches.unready
+    where = ", ".join(settings.watch_namespaces) or "all namespaces"
+    log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
+    feed = KopfFeed(settings.watch_namespaces, watches, election.lease)
     try:
         await engine.run(stop, feed)
     finally:
+        # First: others wait for it, and the watches take their time to end.
+        await election.resign()
+        await feed.close()
         await dataplane.close()
 
 

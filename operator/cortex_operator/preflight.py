@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ RIGHTS: Final = (
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
+OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "create", "update")),)
+"""What it needs in its own namespace."""
 
 
 class MissingRights(Exception):
@@ -51,11 +53,12 @@ class _Right:
     namespace: str
 
 
-async def prepare(api: Api, namespaces: Sequence[str], waiting: Callable[[str], None]) -> None:
-    """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all).
-    Tells `waiting` and the log for what it waits, once per reason. Raises MissingRights."""
+async def prepare(api: Api, namespaces: Sequence[str], own: str, waiting: Callable[[str], None]) -> None:
+    """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all)
+    and `own`, its own. Tells `waiting` and the log for what it waits, once per reason. Raises MissingRights."""
+    wanted = [*_rights(RIGHTS, namespaces or ("",)), *_rights(OWN_RIGHTS, (own,))]
     told = ""
-    while missing := await _what_is_missing(api, namespaces):
+    while missing := await _what_is_missing(api, wanted):
         if missing != told:
             told = missing
             waiting(missing)
@@ -65,13 +68,13 @@ async def prepare(api: Api, namespaces: Sequence[str], waiting: Callable[[str], 
         log.info("%s is ready: it serves %s", api.server, API_VERSION)
 
 
-async def _check_rights(api: Api, namespaces: Sequence[str]) -> None:
-    wanted = [
-        _Right(group, resource, verb, namespace)
-        for namespace in namespaces or ("",)
-        for group, resource, verbs in RIGHTS
-        for verb in verbs
-    ]
+def _rights(table: Iterable[tuple[str, str, Iterable[str]]], namespaces: Iterable[str]) -> Iterator[_Right]:
+    for namespace in namespaces:
+        for group, resource, verbs in table:
+            yield from (_Right(group, resource, verb, namespace) for verb in verbs)
+
+
+async def _check_rights(api: Api, wanted: Sequence[_Right]) -> None:
     gate = asyncio.Semaphore(8)
 
     async def allowed(right: _Right) -> bool:
@@ -87,11 +90,11 @@ async def _check_rights(api: Api, namespaces: Sequence[str]) -> None:
         )
 
 
-async def _what_is_missing(api: Api, namespaces: Sequence[str]) -> str:
+async def _what_is_missing(api: Api, wanted: Sequence[_Right]) -> str:
     try:
         missing = await _missing_kinds(api)
         if not missing:
-            await _check_rights(api, namespaces)
+            await _check_rights(api, wanted)
     except Forbidden as error:
         raise MissingRights(f"{api.server} does not let the operator ask: {error.message}") from error
     except ApiError as error:

@@ -26,7 +26,11 @@ class OperatorSettings(BaseSettings):
     namespace: _Namespace = "cortex-system"
     """Where the operator itself is."""
     pod: str = "local"
-    """The pod's name, for the logs."""
+    """The pod's name, for the logs and the Lease."""
+    lease: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = "cortex-operator"
+    """Name of the Lease, in the operator's namespace, that the operators of one release share."""
+    lease_seconds: Annotated[int, Field(ge=3, le=300)] = 15
+    """How long others wait for a leader that says nothing any more."""
     watch_namespaces: tuple[_Namespace, ...] = ()
     """JSON list; empty: all namespaces, which needs cluster-wide rights."""
     search_image: Annotated[str, Field(min_length=1)]

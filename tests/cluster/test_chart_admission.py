@@ -107,8 +107,10 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
         may("delete", "batch", "jobs", "default"),
         may("get", "", "secrets", "default"),
         may("list", "", "nodes"),
+        may("update", "coordination.k8s.io", "leases", namespace),
     ]
     denied = [
+        may("update", "coordination.k8s.io", "leases", "default"),
         may("patch", GROUP, "cortexindexes", "default"),
         may("delete", GROUP, "cortexindexes", "default"),
         may("list", "", "secrets", "default"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from cortex_kube.client import Api
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.reconcile import sources
 from fault_proxy import Asked, FaultProxy
 from objects import Place, until
 from operators import OperatorProcess
@@ -71,7 +70,7 @@ async def test_kinds_of_another_version_are_told_apart_from_none(proxy: FaultPro
 
 async def test_a_watch_that_ends_for_good_ends_the_process_with_one_line(proxy: FaultProxy, start: Starts) -> None:
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     proxy.fault = lambda asked: 404 if asked.watches and "/deployments" in asked.path else 0
     proxy.break_streams()
     assert await asyncio.to_thread(operator.ends) == 1
@@ -81,12 +80,48 @@ async def test_a_watch_that_ends_for_good_ends_the_process_with_one_line(proxy: 
     assert errors == ["a watch ended: a fault (404); the operator ends, to begin anew"]
 
 
+async def test_a_right_that_is_taken_away_ends_the_process_at_once_with_the_path(
+    proxy: FaultProxy, start: Starts
+) -> None:
+    operator = start()
+    await asyncio.to_thread(operator.until_ready)
+    proxy.fault = lambda asked: 403 if "/deployments" in asked.path else 0
+    proxy.break_streams()
+    assert await asyncio.to_thread(operator.ends, 20.0) == 1
+    said = operator.lines[-1]["message"]
+    assert "may not list and watch /apis/apps/v1/namespaces/" in said
+    assert "/deployments (403), grant it (RBAC)" in said
+
+
+async def test_a_watch_that_does_not_come_back_makes_it_stale_and_then_dead(proxy: FaultProxy, start: Starts) -> None:
+    operator = start(CORTEX_LEASE_SECONDS="3")
+    await asyncio.to_thread(operator.until_ready)
+    proxy.fault = lambda asked: 503 if "/jobs" in asked.path else 0
+    proxy.break_streams()
+    for path in ("/readyz", "/livez"):
+        assert "/jobs has been away for" in await asyncio.to_thread(operator.until_failing, path)
+    proxy.fault = lambda _: 0
+    await asyncio.to_thread(operator.until_ready)
+    assert (await asyncio.to_thread(operator.ask, "/livez"))[0] == 200
+
+
+async def test_a_lease_that_is_renewed_and_not_seen_makes_it_stale_and_then_dead(
+    proxy: FaultProxy, start: Starts
+) -> None:
+    operator = start(CORTEX_LEASE_SECONDS="3")
+    await asyncio.to_thread(operator.until_ready)
+    await asyncio.to_thread(operator.until_measured, "cortex_operator_leader", 1)
+    proxy.silence = lambda asked: "/leases" in asked.path
+    for path in ("/readyz", "/livez"):
+        assert "no renewal of the Lease" in await asyncio.to_thread(operator.until_failing, path)
+
+
 async def test_an_outage_of_the_api_server_is_waited_for_and_what_happened_meanwhile_is_seen(
     api_server: Path, proxy: FaultProxy, namespace: str, start: Starts
 ) -> None:
     place = Place(namespace)
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     async with await Api.connect(kubeconfig=api_server) as api:
         cluster = KubernetesCluster(api)
         proxy.fault = lambda _: 503
@@ -102,7 +137,7 @@ async def test_an_outage_of_the_api_server_is_waited_for_and_what_happened_meanw
 
 async def test_a_watch_of_which_the_version_is_refused_ends_the_process(proxy: FaultProxy, start: Starts) -> None:
     operator = start()
-    await proxy.until_watched(len(sources()))
+    await asyncio.to_thread(operator.until_ready)
     proxy.fault = lambda asked: 410 if asked.watches else 0
     proxy.break_streams()
     assert await asyncio.to_thread(operator.ends) == 1

@@ -11,7 +11,7 @@ import pytest
 from cortex_kube.client import Api
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.preflight import RIGHTS
+from cortex_operator.preflight import OWN_RIGHTS, RIGHTS
 from cortex_testbed.kubectl import Kubectl
 from fault_proxy import FaultProxy
 from objects import Place, until, until_gone
@@ -82,9 +82,10 @@ async def marks(cluster: KubernetesCluster, place: Place) -> dict[str, Any]:
 
 
 def rights(namespace: str) -> list[Object]:
-    """A Role with what the operator says that it needs, for a ServiceAccount `operator`."""
+    """A Role with what the operator says that it needs, here also for itself, for a ServiceAccount `operator`."""
     meta = {"name": "operator", "namespace": namespace}
-    rules = [{"apiGroups": [group], "resources": [name], "verbs": [*verbs]} for group, name, verbs in RIGHTS]
+    needed = (*RIGHTS, *OWN_RIGHTS)
+    rules = [{"apiGroups": [group], "resources": [name], "verbs": [*verbs]} for group, name, verbs in needed]
     api = "rbac.authorization.k8s.io"
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
@@ -153,7 +154,7 @@ async def test_an_operator_that_was_killed_finds_everything_and_writes_nothing(
     place = Place(namespace)
     async with FaultProxy(tmp_path).before(api_server) as proxy, await Api.connect(kubeconfig=api_server) as api:
         cluster = KubernetesCluster(api)
-        first = start(namespace)
+        first = start(namespace, CORTEX_LEASE_SECONDS="6")
         await secrets_and_index(cluster, place, spec__replicas=2)
         deployment = children(place)[0]
         ready = await until(cluster, deployment, lambda o: o.get("status", {}).get("readyReplicas") == 2, 60)

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from cortex_kube import config
 
 _HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+_OWN = ("/apis/authorization.k8s.io/", "/apis/coordination.k8s.io/")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Asked:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET" and "/apis/authorization.k8s.io/" not in self.path
+        """Whether it changes what people see; not the operator's own Lease."""
+        return self.method != "GET" and not self.path.startswith(_OWN)
 
 
 Fault = Callable[[Asked], int]
@@ -38,7 +40,7 @@ Fault = Callable[[Asked], int]
 
 
 class FaultProxy:
-    """`kubeconfig` leads to it; `asked` is what came so far."""
+    """`kubeconfig` leads to it; `asked` is what came so far. Watches that `silence` names stay open and say nothing."""
 
     def __init__(self, directory: Path) -> None:
         self.kubeconfig = directory / "proxy.kubeconfig"
@@ -46,6 +48,7 @@ class FaultProxy:
         self.fault: Fault = lambda _: 0
         self.too_old: Callable[[Asked], bool] = lambda _: False
         """Watches that are told in their stream that their version is too old (410): their client must list anew."""
+        self.silence: Callable[[Asked], bool] = lambda _: False
         self._streams: set[web.StreamResponse] = set()
         self._more = asyncio.Condition()
 
@@ -76,11 +79,6 @@ class FaultProxy:
         before = len(self.asked)
         async with asyncio.timeout(seconds), self._more:
             await self._more.wait_for(lambda: sum(1 for asked in self.asked[before:] if which(asked)) >= times)
-
-    async def until_watched(self, kinds: int, seconds: float = 30.0) -> None:
-        """Returns when so many collections are watched."""
-        async with asyncio.timeout(seconds), self._more:
-            await self._more.wait_for(lambda: len({asked.path for asked in self.asked if asked.watches}) >= kinds)
 
     def break_streams(self) -> None:
         """Ends all watches, as an API server that goes away does."""
@@ -118,7 +116,8 @@ class FaultProxy:
             try:
                 await response.prepare(request)
                 async for data in got.content.iter_any():
-                    await response.write(data)
+                    if not (asked.watches and self.silence(asked)):
+                        await response.write(data)
                 await response.write_eof()
             except (ConnectionError, asyncio.CancelledError):
                 pass

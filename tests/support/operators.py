@@ -19,12 +19,14 @@ SMALL_PODS = {f"CORTEX_{kind}_RESOURCES": SMALL for kind in ("SEARCH", "GRAPH", 
 
 
 class OperatorProcess:
-    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all)."""
+    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all). The first
+    of them has its Lease."""
 
     def __init__(self, kubeconfig: Path, log: Path, *namespaces: str, **environment: str) -> None:
         self._log = log
         env = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "KUBERNETES_"))}
         env |= {"KUBECONFIG": str(kubeconfig), **IMAGES, **SMALL_PODS, "CORTEX_PORT_METRICS": "0"}
+        env |= {"CORTEX_NAMESPACE": namespaces[0] if namespaces else "default"}
         env |= {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_WATCH_NAMESPACES": json.dumps(namespaces), **environment}
         with log.open("wb") as out:
             command = [sys.executable, "-m", "cortex_operator"]
@@ -39,7 +41,7 @@ class OperatorProcess:
         """The messages that contain `text`."""
         return [line["message"] for line in self.lines if text in line["message"]]
 
-    def until(self, text: str, seconds: float = 30.0) -> dict[str, Any]:
+    def until(self, text: str, seconds: float = 60.0) -> dict[str, Any]:
         """The first line whose message contains `text`, as soon as it is there."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -62,11 +64,19 @@ class OperatorProcess:
             raise AssertionError(f"{path}: {error}: {self._log.read_text()}") from None
 
     def until_ready(self, seconds: float = 30.0) -> None:
-        """Returns when /readyz says so."""
+        """Returns when it leads and sees everything. (A follower is ready too.)"""
         end = time.monotonic() + seconds
-        while (answer := self.ask("/readyz"))[0] != 200:
+        while (answer := self.ask("/readyz")) != (200, "ok\n"):
             assert time.monotonic() < end, f"not ready in {seconds} s: {answer[1]} {self._log.read_text()}"
             time.sleep(0.02)
+
+    def until_failing(self, path: str, seconds: float = 30.0) -> str:
+        """Why, as soon as the probe fails."""
+        end = time.monotonic() + seconds
+        while (answer := self.ask(path))[0] == 200:
+            assert time.monotonic() < end, f"{path} did not fail in {seconds} s: {self._log.read_text()}"
+            time.sleep(0.05)
+        return answer[1]
 
     def measure(self, name: str) -> float:
         """The sum of a metric over its labels; with `name{label="value"}` of that alone."""
@@ -89,6 +99,10 @@ class OperatorProcess:
         """SIGTERM; the exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
 
     def ends(self, seconds: float = 30.0) -> int:
         """The exit code, once it ends by itself."""

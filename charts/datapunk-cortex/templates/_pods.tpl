@@ -72,3 +72,23 @@ livenessProbe:
   timeoutSeconds: 3
   failureThreshold: 3
 {{- end }}
+
+{{/* dict "root" $ "component" NAME "name" OF_ITS_DEPLOYMENT "values" OF_THE_COMPONENT: from two replicas on. */}}
+{{- define "cortex.disruptionBudget" }}
+{{- if gt (int .values.replicas) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "cortex.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "cortex.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
@@ -47,10 +47,18 @@ _SOON: Final = 1.0
 
 class KubernetesCluster:
     """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. Reads of what
-    `cache` knows ask nobody; somebody else lets it hear the watches. The caller closes `api`."""
+    `cache` knows ask nobody; somebody else lets it hear the watches. `fence` is called just before each write and does
+    not return when this process may not write. The caller closes `api`."""
 
-    def __init__(self, api: Api, namespaces: Sequence[str] = (), cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        api: Api,
+        namespaces: Sequence[str] = (),
+        cache: Cache | None = None,
+        fence: Callable[[], object] = lambda: None,
+    ) -> None:
         self._api = api
+        self._fence = fence
         self._namespaces = tuple(namespaces)
         self._cache = cache or Cache({})
 
@@ -210,14 +218,19 @@ class KubernetesCluster:
         where = path(key.api_version, key.kind, key.namespace or None, key.name, subresource)
         with translated(key):
             try:
-                return await self._api.request(method, where, **options)
+                return await self._send(method, where, **options)
             except NoAnswer as error:
                 # A connection that the API server closed while it was idle, or a server that asks for a moment: every
                 # request here may be sent twice.
                 if (error.retry_after or 0.0) > _SOON:
                     raise
                 await asyncio.sleep(error.retry_after or 0.0)
-                return await self._api.request(method, where, **options)
+                return await self._send(method, where, **options)
+
+    async def _send(self, method: str, where: str, **options: Any) -> Object:
+        if method != "GET":
+            self._fence()
+        return await self._api.request(method, where, **options)
 
     def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
         if kind in CLUSTER_SCOPED or namespace == EVERYWHERE:

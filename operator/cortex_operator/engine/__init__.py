@@ -1,23 +1,28 @@
 """The engine: turns events into keys, and sees that each key is reconciled. It knows keys, not kinds."""
 
 from cortex_operator.engine.backoff import Backoff, Backoffs
+from cortex_operator.engine.election import Election
 from cortex_operator.engine.engine import Engine, Feed, Pace, Source
 from cortex_operator.engine.feed import watch_feed
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
+from cortex_operator.engine.lease import Lease, Terms
 from cortex_operator.engine.metrics import metrics_hook, watch_queue
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
 
 __all__ = [
     "Backoff",
     "Backoffs",
+    "Election",
     "Engine",
     "Feed",
     "Hook",
+    "Lease",
     "Outcome",
     "Pace",
     "Pass",
     "QueueClosed",
     "Source",
+    "Terms",
     "WorkQueue",
     "log_failures",
     "metrics_hook",

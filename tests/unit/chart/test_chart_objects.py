@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cortex_operator.preflight import RIGHTS
+from cortex_operator.preflight import OWN_RIGHTS, RIGHTS
 from cortex_operator.settings import OperatorSettings
 from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
@@ -105,12 +105,29 @@ def test_a_gateway_pod_has_time_to_drain() -> None:
     assert pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 61 + 5 + 5
 
 
-@pytest.mark.parametrize(("replicas", "budgets"), [(0, 0), (1, 0), (2, 1), (10, 1)])
-def test_a_disruption_budget_from_two_replicas_on(replicas: int, budgets: int) -> None:
-    found = objects(render(values={"gateway": {"replicas": replicas}}))
+@pytest.mark.parametrize(("part", "name"), [("gateway", "api"), ("operator", "operator")])
+@pytest.mark.parametrize(("replicas", "budgets"), [(0, []), (1, []), (2, [1]), (10, [1])])
+def test_a_disruption_budget_from_two_replicas_on(part: str, name: str, replicas: int, budgets: list[int]) -> None:
+    other = "operator" if part == "gateway" else "gateway"
+    found = objects(render(values={part: {"replicas": replicas}, other: {"replicas": 1}}))
 
-    assert [o["kind"] for o in found].count("PodDisruptionBudget") == budgets
-    assert pick(found, "Deployment", "datapunk-cortex-api")["spec"]["replicas"] == replicas
+    there = [o for o in found if o["kind"] == "PodDisruptionBudget"]
+    assert [o["spec"]["maxUnavailable"] for o in there] == budgets
+    assert {o["metadata"]["name"] for o in there} <= {f"datapunk-cortex-{name}"}
+    assert pick(found, "Deployment", f"datapunk-cortex-{name}")["spec"]["replicas"] == replicas
+
+
+def test_an_update_of_the_operator_leaves_no_gap() -> None:
+    found = pick(objects(render()), "Deployment", "datapunk-cortex-operator")
+
+    rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    assert found["spec"]["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+
+
+def test_releases_of_one_namespace_have_a_lease_each() -> None:
+    leases = {env(objects(render(release=release)), "operator")["CORTEX_LEASE"] for release in ("one", "two")}
+
+    assert len(leases) == 2
 
 
 @pytest.mark.parametrize(
@@ -142,20 +159,18 @@ def test_a_namespaced_release_asks_for_nothing_in_the_cluster() -> None:
     bindings = [o for o in found if o["kind"] == "RoleBinding"]
 
     assert [o for o in found if o["kind"].startswith("ClusterRole")] == []
-    assert {(o["roleRef"]["kind"], o["metadata"]["namespace"]) for o in bindings} == {
-        ("Role", "team-a"),
-        ("Role", "team-b"),
-    }
-    assert {o["metadata"]["namespace"] for o in roles} == {"team-a", "team-b"}
+    own = {"team-a", "team-b", "cortex-system"}
+    assert {(o["roleRef"]["kind"], o["metadata"]["namespace"]) for o in bindings} == {("Role", name) for name in own}
+    assert {o["metadata"]["namespace"] for o in roles} == own
     assert "nodes" not in set(chain.from_iterable(rule["resources"] for o in roles for rule in o["rules"]))
 
 
 def granted(found: list[Object], kind: str, name: str) -> set[tuple[str, str, str]]:
-    """(group, resource, verb) of a role."""
+    """(group, resource, verb) of the roles of that name."""
     return {
         (group, resource, verb)
         for o in found
-        if o["kind"] == kind and o["metadata"]["name"] == f"cortex-system:datapunk-cortex-{name}"
+        if o["kind"] == kind and o["metadata"]["name"] == name
         for rule in o["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -171,13 +186,17 @@ def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, 
     owners = {("cortex.datapunk.io", f"{plural}/finalizers", "update") for plural in kinds}
     nodes = {("", "nodes", "list")} if kind == "ClusterRole" else set()
 
-    assert granted(objects(render(values=values)), kind, "operator") == asked | owners | nodes
+    found = objects(render(values=values))
+    assert granted(found, kind, "cortex-system:datapunk-cortex-operator") == asked | owners | nodes
+    own = {(group, resource, verb) for group, resource, verbs in OWN_RIGHTS for verb in verbs}
+    assert granted(found, "Role", "datapunk-cortex-operator") == own
+    assert pick(found, "RoleBinding", "datapunk-cortex-operator")["roleRef"]["name"] == "datapunk-cortex-operator"
 
 
 def test_the_gateway_only_looks() -> None:
     resources = (("cortex.datapunk.io", "cortexindexes"), ("cortex.datapunk.io", "cortexworkflows"))
     looked_at = (*resources, ("discovery.k8s.io", "endpointslices"))
 
-    assert granted(objects(render()), "ClusterRole", "api") == {
+    assert granted(objects(render()), "ClusterRole", "cortex-system:datapunk-cortex-api") == {
         (*resource, verb) for resource in looked_at for verb in ("get", "list", "watch")
     }
