@@ -13,6 +13,9 @@ COMMANDS: Final = (
     Entry("logs", "cortex_cli.commands.logs:logs", "Show the log of a server, the gateway, a resource or a pod."),
     Entry("delete", "cortex_cli.commands.delete:delete", "Delete the resources of manifests."),
     Entry("down", "cortex_cli.commands.down:down", "Stop the local cluster; its data stays."),
+    Entry(
+        "gpus", "cortex_cli.commands.gpus:gpus", "Show who holds the GPUs of a cluster, what is free and what waits."
+    ),
     Entry("validate", "cortex_cli.validate:validate", "Check manifests without a cluster."),
 )
 """To add a command: a module with a function that typer understands, and a line here."""

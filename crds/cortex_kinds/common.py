@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from cortex_kinds.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
 from cortex_kinds.base import DNS_LABEL, Model, Name, ResourceQuantity, Whole, parse_quantity
 from cortex_kinds.cel import Rule
 from cortex_kinds.environment import Env, EnvSources
@@ -22,7 +23,8 @@ ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 def _no_gpu_in(field: str) -> Rule:
-    found = f"self.{field}.exists(name, name.startsWith('nvidia.com/') || name.startsWith('amd.com/'))"
+    vendors = " || ".join(f"name.startsWith('{domain}/')" for domain in ("nvidia.com", "amd.com", "gpu.intel.com"))
+    found = f"self.{field}.exists(name, {vendors})"
     message = f"GPUs are asked for by spec.gpu, not by resources.{field}: placement and rollout depend on them"
     return Rule(f"!has(self.{field}) || !{found}", message, f".{field}")
 
@@ -65,10 +67,14 @@ class LakeAccess(Model):
 class CommonSpec(Model):
     """Fields of both kinds."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (REPLICAS_OR_AUTOSCALING,)
+
     image: Annotated[str, Field(max_length=512)] = ""
     """Container image; empty: the release's."""
     replicas: Annotated[int, Field(ge=0, le=1000), Whole] | None = None
-    """How many pods serve; unset: 1."""
+    """How many pods serve; unset: 1. Not together with `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """In place of `replicas`: as many pods as their load asks for."""
     resources: Resources = Resources()
     """Requests and limits of the serving container; unset: the defaults of the service."""
     gpu: GPU | None = None
@@ -91,6 +97,9 @@ class CommonSpec(Model):
     ca_bundle: CABundle | None = None
     """Whom the pods trust when they connect by TLS: to the Lake (`sslmode=verify-full`), to the shared state
     (`rediss://`), to the receiver of traces. Unset: the image's own authorities."""
+    suspend: Annotated[bool, Field(strict=True)] = False
+    """Whether nothing of it runs, neither pods nor ingest Jobs. Everything else is kept: documents, revisions, threads,
+    Services. With `false` again it has as many pods as before."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()
@@ -98,7 +107,17 @@ class CommonSpec(Model):
 
     @property
     def desired_replicas(self) -> int:
-        """`replicas`, or what holds when it is unset."""
+        """How many pods there are to be, with autoscaling at least: `minReplicas`, `replicas`, or what holds when both
+        are unset; none while it is suspended."""
+        if self.suspend:
+            return 0
+        return self.autoscaling.min_replicas if self.autoscaling is not None else self.most_replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """How many pods there may be when it is not suspended."""
+        if self.autoscaling is not None:
+            return self.autoscaling.max_replicas
         return 1 if self.replicas is None else self.replicas
 
 

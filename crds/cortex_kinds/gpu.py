@@ -7,15 +7,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cortex_kinds.base import Model, Whole
+from cortex_kinds.base import DNS_LABEL, Model, Whole
 from cortex_kinds.cel import Rule
 
 
 class GPUVendor(StrEnum):
-    """Who makes the GPU: NVIDIA (resource `nvidia.com/gpu`) or AMD (`amd.com/gpu`)."""
+    """Who makes the GPU: NVIDIA (resource `nvidia.com/gpu`), AMD (`amd.com/gpu`) or Intel (`gpu.intel.com/i915`)."""
 
     NVIDIA = "NVIDIA"
     AMD = "AMD"
+    INTEL = "Intel"
+
+
+class Sharing(StrEnum):
+    """Whether other pods use the same GPU."""
+
+    EXCLUSIVE = "Exclusive"
+    """None does."""
+    TIME_SLICED = "TimeSliced"
+    """By turns; nothing keeps pods from each other's memory."""
+    MPS = "MPS"
+    """At the same time, by NVIDIA's Multi-Process Service, each with its part of the memory."""
+    ANY = "Any"
+    """Whatever the node does."""
 
 
 class Partition(Model):
@@ -34,7 +48,7 @@ class GPU(Model):
         Rule("!has(self.partition) || self.vendor == 'NVIDIA'", "partition is for vendor NVIDIA only", ".partition"),
         Rule(
             "!has(self.memory) || self.vendor == 'NVIDIA'",
-            "memory is for vendor NVIDIA only: the labels of AMD's nodes do not tell it as a number; name products",
+            "memory is for vendor NVIDIA only: other vendors' nodes do not tell it as a number; name products",
             ".memory",
         ),
         Rule(
@@ -42,6 +56,17 @@ class GPU(Model):
             "memory and partition exclude each other: the profile says how much memory there is",
             ".memory",
         ),
+        Rule(
+            "!has(self.sharing) || self.vendor == 'NVIDIA'",
+            "sharing is for vendor NVIDIA only: the labels of other vendors' nodes do not tell it",
+            ".sharing",
+        ),
+        Rule(
+            "!has(self.sharing) || self.sharing == 'Exclusive' || self.count == 1",
+            "count is 1 where GPUs may be shared: two shares can be of the same GPU, and no more than one of it",
+            ".count",
+        ),
+        Rule("!has(self.driver) || self.vendor == 'Intel'", "driver is for vendor Intel only", ".driver"),
     )
 
     vendor: GPUVendor = GPUVendor.NVIDIA
@@ -55,10 +80,19 @@ class GPU(Model):
         list[Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$")]],
         Field(max_length=16),
     ] = Field(default_factory=list)
-    """One of these, as the nodes' label `nvidia.com/gpu.product` or `amd.com/gpu.product-name` says. Empty: any that
-    the pod has to itself: no node that shares its GPUs (time slicing, MPS), none that offers MIG slices as
-    `nvidia.com/gpu` (strategy single). Such a part is taken when its product stands here: `Tesla-T4-SHARED`,
-    `NVIDIA-A100-SXM4-80GB-MIG-1g.10gb`."""
+    """One of these, as the nodes' label `nvidia.com/gpu.product`, `amd.com/gpu.product-name` or
+    `gpu.intel.com/product` says. Empty: any that the pod has to itself: no node that shares its GPUs (time slicing,
+    MPS), none that offers MIG slices as `nvidia.com/gpu` (strategy single). Such a part is taken when its product
+    stands here: `Tesla-T4-SHARED`, `NVIDIA-A100-SXM4-80GB-MIG-1g.10gb`."""
     partition: Partition | None = None
     """A slice in place of whole GPUs, on nodes that offer each profile as a resource of its own, such as
     `nvidia.com/mig-1g.10gb` (MIG strategy mixed); for strategy single see `products`."""
+    sharing: Sharing | None = None
+    """NVIDIA: whether other pods may use the same GPU, as the nodes' label `nvidia.com/gpu.sharing-strategy` says.
+    Unset: Exclusive, but with `products` whatever their nodes do."""
+    pool: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] | None = None
+    """A pool of the platform team's, by its name in the release's values (`gpuPools`): its nodes alone, whose taints
+    are tolerated."""
+    driver: Literal["i915", "xe"] | None = None
+    """Intel: the kernel driver of the nodes, whose resource is taken: `gpu.intel.com/i915` or `gpu.intel.com/xe`.
+    Unset: i915."""

@@ -14,6 +14,7 @@ _NAMESPACED: Final = {
     ("", "ServiceAccount"): "serviceaccounts",
     ("apps", "Deployment"): "deployments",
     ("apps", "StatefulSet"): "statefulsets",
+    ("autoscaling", "HorizontalPodAutoscaler"): "horizontalpodautoscalers",
     ("batch", "Job"): "jobs",
     ("coordination.k8s.io", "Lease"): "leases",
     ("cortex.datapunk.io", "CortexIndex"): "cortexindexes",

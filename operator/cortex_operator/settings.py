@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
 
 PREFIX: Final = "CORTEX_"
@@ -49,6 +50,8 @@ class OperatorSettings(BaseSettings):
     """Of the operator."""
     workload_log_level: _Level = "INFO"
     """Of the workloads."""
+    gpu_pools: tuple[GPUPool, ...] = ()
+    """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
@@ -71,6 +74,7 @@ class OperatorSettings(BaseSettings):
             ingest_resources=self.ingest_resources,
             drain_seconds=self.drain_seconds,
             log_level=self.workload_log_level,
+            gpu_pools=self.gpu_pools,
             otlp_endpoint=self.otlp_endpoint,
         )
 

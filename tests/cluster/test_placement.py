@@ -10,11 +10,13 @@ import pytest
 from builders import a_cortex_index_manifest
 from cortex_kinds.index import CortexIndex
 from cortex_operator.manifests import ReleaseSettings, index_objects
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 from cortex_testbed.pools import POOL_LABEL
 
-RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+POOL = GPUPool(name="research", node_selector={"node.kubernetes.io/instance-type": "gpu-1x-l4"})
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1", gpu_pools=(POOL,))
 WHOLE = {"a100", "h100", "l4", "a100-mig-mixed"}
 NVIDIA_LARGE = {"a100", "h100", "a100-mig-mixed"}
 SLICE = "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"
@@ -36,6 +38,17 @@ CASES: list[tuple[str, dict[str, Any] | None, set[str]]] = [
     ("a slice, by its name", {"products": [SLICE], "count": 2}, {"a100-mig-single"}),
     ("a slice, by its profile", {"partition": {"profile": "1g.10gb"}, "count": 2}, {"a100-mig-mixed"}),
     ("a profile that no node is cut into", {"partition": {"profile": "2g.20gb"}}, set()),
+    ("a share by turns", {"sharing": "TimeSliced"}, {"t4-shared"}),
+    ("a share at the same time", {"sharing": "MPS"}, {"l40s-mps"}),
+    ("shared or not", {"sharing": "Any"}, WHOLE | {"t4-shared", "l40s-mps"}),
+    ("a share with memory enough", {"sharing": "Any", "memory": "40G"}, NVIDIA_LARGE | {"l40s-mps"}),
+    ("a product, and not shared", {"products": ["Tesla-T4-SHARED", "NVIDIA-L4"], "sharing": "Exclusive"}, {"l4"}),
+    ("Intel", {"vendor": "Intel"}, {"flex170"}),
+    ("an Intel product", {"vendor": "Intel", "products": ["Flex_170"], "count": 2}, {"flex170"}),
+    ("an Intel product that is not there", {"vendor": "Intel", "products": ["Max_1550"]}, set()),
+    ("Intel by its newer driver", {"vendor": "Intel", "driver": "xe"}, {"arc-xe"}),
+    ("a pool of the release's", {"pool": "research"}, {"l4"}),
+    ("a pool that has no such GPU", {"pool": "research", "memory": "80G"}, set()),
     ("AMD", {"vendor": "AMD", "count": 2}, {"mi300x"}),
     ("an AMD product", {"vendor": "AMD", "products": ["AMD_Instinct_MI300X_OAM"]}, {"mi300x"}),
     ("an AMD product that is not there", {"vendor": "AMD", "products": ["AMD_Instinct_MI250X"]}, set()),
@@ -73,9 +86,13 @@ def test_an_update_needs_no_gpu_more_than_the_pods_have(
         ({"gpu": {"vendor": "AMD", "memory": "80G"}}, "name products"),
         ({"gpu": {"vendor": "AMD", "partition": {"profile": "1g.10gb"}}}, "partition is for vendor NVIDIA only"),
         ({"gpu": {"memory": "10G", "partition": {"profile": "1g.10gb"}}}, "the profile says how much memory there is"),
-        ({"gpu": {"vendor": "Intel"}}, 'supported values: "NVIDIA", "AMD"'),
+        ({"gpu": {"vendor": "Other"}}, 'supported values: "NVIDIA", "AMD", "Intel"'),
+        ({"gpu": {"vendor": "AMD", "sharing": "Any"}}, "sharing is for vendor NVIDIA only"),
+        ({"gpu": {"sharing": "MPS", "count": 2}}, "two shares can be of the same GPU"),
+        ({"gpu": {"driver": "xe"}}, "driver is for vendor Intel only"),
         ({"resources": {"limits": {"nvidia.com/gpu": "1"}}}, "GPUs are asked for by spec.gpu"),
         ({"resources": {"requests": {"amd.com/gpu": "1"}}}, "GPUs are asked for by spec.gpu"),
+        ({"resources": {"requests": {"gpu.intel.com/i915": "1"}}}, "GPUs are asked for by spec.gpu"),
     ],
 )
 def test_the_api_server_refuses_what_cannot_work_in_our_words(

@@ -3,99 +3,15 @@ comes back as it was written."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import a_cortex_index_manifest
-from cortex_kinds.base import API_VERSION
-from cortex_kinds.common import RevisionStatus
 from cortex_kube.client import Api
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import EVERYWHERE, Cache, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.dataplane import DataPlaneUnreachable, Description, ResourceKey
-from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import Reconciler, World
 from cortex_testbed.kubectl import Kubectl
-from doubles import CountingCluster
-from objects import a_secret
-
-RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
-
-
-class Lake:
-    """A data plane whose one revision is the one that is asked for."""
-
-    def __init__(self) -> None:
-        self.revision: RevisionStatus | None = None
-
-    async def describe(self, key: ResourceKey) -> Description:
-        revisions = (self.revision,) if self.revision else ()
-        return Description("pod-a", True, self.revision.id if self.revision else "", revisions, documents=3)
-
-    async def ensure_revision(
-        self, key: ResourceKey, revision: str, definition: dict[str, Any], retain: int
-    ) -> RevisionStatus:
-        self.revision = RevisionStatus(id=revision, phase="Current", documents=3, waiting=0)
-        return self.revision
-
-    async def forget(self, key: ResourceKey) -> None:
-        return None
-
-
-class NoPods(Lake):
-    """A data plane that nobody reaches."""
-
-    async def describe(self, key: ResourceKey) -> Description:
-        raise DataPlaneUnreachable("no pod answers")
-
-
-@dataclass
-class Passes:
-    """An index in a namespace of its own, and passes over it."""
-
-    cluster: CountingCluster
-    namespace: str
-
-    @property
-    def index(self) -> ObjectKey:
-        return ObjectKey(API_VERSION, "CortexIndex", self.namespace, "papers")
-
-    async def apply(self, **overrides: Any) -> None:
-        await self.cluster.apply(a_cortex_index_manifest(metadata__namespace=self.namespace, **overrides))
-
-    async def until(self, holds: Callable[[dict[str, Any]], bool], dataplane: Lake, seconds: float = 30) -> Object:
-        """Passes until the conditions are so; the index then."""
-        reconcile = Reconciler(World(self.cluster, dataplane, RELEASE))
-        found: dict[str, Any] = {}
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    await reconcile(ResourceKey("CortexIndex", self.namespace, "papers"))
-                    index = await self.cluster.get(self.index)
-                    found = {c["type"]: c for c in index["status"].get("conditions", ())}
-                    if holds(found):
-                        return dict(index)
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise AssertionError(f"not in {seconds} s; it is {found}") from None
-
-
-@pytest.fixture
-async def passes(api_server: Path, namespace: str, pools: dict[str, list[str]]) -> AsyncIterator[Passes]:
-    async with await Api.connect(kubeconfig=api_server) as api:
-        cluster = CountingCluster(KubernetesCluster(api))
-        for secret in (a_secret("cortex-lake", dsn="postgresql://h/d"), a_secret("cortex-state", url="redis://h")):
-            secret["metadata"]["namespace"] = namespace
-            await cluster.apply(secret)
-        yield Passes(cluster, namespace)
-
-
-def is_so(type: str, status: str, reason: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda found: (found[type]["status"], found[type]["reason"]) == (status, reason) if type in found else False
+from passes import Lake, NoPods, Passes, is_so
 
 
 async def test_an_index_with_a_gpu_gets_ready_and_a_pass_without_news_writes_nothing(
@@ -122,9 +38,10 @@ async def test_an_index_with_a_gpu_gets_ready_and_a_pass_without_news_writes_not
 @pytest.mark.parametrize(
     ("gpu", "reason", "parts"),
     [
-        ({"count": 64}, "NoMatchingNode", ["no node offers 64 nvidia.com/gpu, the most is 14", "the scheduler says"]),
+        ({"count": 64}, "NoMatchingNode", ["lack: 8 nvidia.com/gpu (64 asked)", "the scheduler says"]),
         ({"products": ["NVIDIA-B200"]}, "NoMatchingNode", ["NVIDIA-B200", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"]),
-        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory of at least 85164", "81920"]),
+        ({"memory": "94G"}, "NoMatchingNode", ["nvidia.com/gpu.memory is 81920 (at least 85164 asked)"]),
+        ({"pool": "nowhere"}, "UnknownGPUPool", ["nowhere, which is no pool of this release: the release names none"]),
         ({"partition": {"profile": "2g.20gb"}}, "NoMatchingNode", ["no node offers nvidia.com/mig-2g.20gb"]),
     ],
 )
@@ -187,3 +104,20 @@ async def test_one_of_two_pods_may_be_evicted_and_the_budget_goes_with_the_secon
     await passes.apply(spec__replicas=1)
     await passes.until(is_so("Ready", "True", "Ready"), lake)
     assert await passes.cluster.list("policy/v1", "PodDisruptionBudget", namespace=passes.namespace) == []
+
+
+async def test_a_cluster_limited_to_namespaces_lists_everywhere_when_it_is_asked_to(
+    api_server: Path, namespace: str, kubectl: Kubectl
+) -> None:
+    far = f"far-{namespace}"
+    kubectl("create", "configmap", far, "--namespace=default", f"--from-literal=of={namespace}")
+    try:
+        async with await Api.connect(kubeconfig=api_server) as api:
+            cache = Cache({("v1", "ConfigMap"): Selection()})
+            cluster = KubernetesCluster(api, (namespace,), cache)
+            cache.listed("v1", "ConfigMap", {}, set())
+            for place, found in ((None, False), (EVERYWHERE, True)):
+                there = await cluster.list("v1", "ConfigMap", namespace=place)
+                assert found is any(each["metadata"]["name"] == far for each in there)
+    finally:
+        kubectl("delete", "configmap", far, "--namespace=default")

@@ -4,7 +4,17 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from cortex_operator.cluster import ApplyResult, Cluster, Conflict, Event, EventType, Invalid, NotFound, ObjectKey
+from cortex_operator.cluster import (
+    EVERYWHERE,
+    ApplyResult,
+    Cluster,
+    Conflict,
+    Event,
+    EventType,
+    Invalid,
+    NotFound,
+    ObjectKey,
+)
 from objects import Place, owned_by, until_gone
 
 COLLECTED = 60.0
@@ -144,6 +154,7 @@ async def test_a_list_is_of_a_namespace_or_all_ordered_and_filtered_by_labels(
         return [(o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
 
     one, two = place.namespace, other.namespace
+    assert await listed(EVERYWHERE) == await listed()
     assert await listed() == [(one, "a"), (one, "b"), (two, "a")]
     assert await listed(one) == [(one, "a"), (one, "b")]
     assert await listed(team="x") == [(one, "b"), (two, "a")]

@@ -306,7 +306,7 @@ def left_in(kube: Kube, namespace: str) -> set[str]:
     """What is in the namespace, but for what Kubernetes and the release put there."""
     kinds = (
         f"{KINDS},deployments,replicasets,pods,services,endpointslices,serviceaccounts,configmaps,jobs,"
-        "poddisruptionbudgets,networkpolicies,persistentvolumeclaims,leases"
+        "poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,persistentvolumeclaims,leases"
     )
     named = set(kube.kubectl("get", kinds, "-n", namespace, "-o", "name").split())
     return named - {"serviceaccount/default", "configmap/kube-root-ca.crt"}

@@ -25,6 +25,7 @@ KINDS: Final = {
     ("v1", "ConfigMap"): ("configmaps", "configmap", "cm"),
     ("v1", "ServiceAccount"): ("serviceaccounts", "serviceaccount", "sa"),
     ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", "poddisruptionbudget", "pdb"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): ("horizontalpodautoscalers", "horizontalpodautoscaler", "hpa"),
 }
 CATEGORIES: Final = {"cortex": ("cxi", "cxw"), "all": ("cxi", "cxw", "deploy", "job", "pod", "svc")}
 Object = dict[str, Any]
@@ -168,6 +169,11 @@ COLUMNS: Final[dict[str, Any]] = {
         ("READY", False, lambda o: f"{_status(o, 'readyReplicas')}/{o['spec'].get('replicas', 1)}"),
         ("UP-TO-DATE", False, lambda o: _status(o, "updatedReplicas")),
         ("AVAILABLE", False, lambda o: _status(o, "availableReplicas")),
+    ),
+    "HorizontalPodAutoscaler": (
+        ("TARGET", False, lambda o: o["spec"]["scaleTargetRef"]["name"]),
+        ("MIN", False, lambda o: o["spec"]["minReplicas"]),
+        ("MAX", False, lambda o: o["spec"]["maxReplicas"]),
     ),
     "Job": (
         ("ACTIVE", False, lambda o: _status(o, "active")),

@@ -23,4 +23,5 @@ def local_release() -> ReleaseSettings:
         graph_resources=little,
         ingest_resources=Resources(requests={"cpu": "100m"}, limits={"cpu": cpus}),
         drain_seconds=5.0,
+        gpu_pools=None,
     )

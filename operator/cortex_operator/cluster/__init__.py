@@ -6,6 +6,7 @@ Shields the engine and the reconcilers from where the objects are: an API server
 from cortex_operator.cluster.cache import Cache, Selection
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
+    EVERYWHERE,
     FIELD_MANAGER,
     ApplyResult,
     Cluster,
@@ -22,6 +23,7 @@ from cortex_operator.cluster.port import (
 )
 
 __all__ = [
+    "EVERYWHERE",
     "FIELD_MANAGER",
     "ApplyResult",
     "Cache",

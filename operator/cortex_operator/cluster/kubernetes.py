@@ -24,6 +24,7 @@ from cortex_operator.cluster.cache import Cache
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
 from cortex_operator.cluster.port import (
+    EVERYWHERE,
     FIELD_MANAGER,
     ApplyResult,
     Conflict,
@@ -183,7 +184,8 @@ class KubernetesCluster:
         return known
 
     def _is_followed(self, namespace: str | None) -> bool:
-        return not namespace or not self._namespaces or namespace in self._namespaces
+        # Everywhere are objects, too, that the cache's selection leaves out.
+        return not namespace or (namespace != EVERYWHERE and namespace in (self._namespaces or (namespace,)))
 
     def _keep(self, obj: Object) -> None:
         if self._is_followed(obj["metadata"].get("namespace")):
@@ -232,7 +234,7 @@ class KubernetesCluster:
         return await self._api.request(method, where, **options)
 
     def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
-        if kind in CLUSTER_SCOPED:
+        if kind in CLUSTER_SCOPED or namespace == EVERYWHERE:
             return (None,)
         return (namespace,) if namespace else self._namespaces or (None,)
 

@@ -24,6 +24,7 @@ from cortex_operator.cluster.admission import (
 )
 from cortex_operator.cluster.fields import FieldSet, copy_json, field_set, merge, show, value_at, without
 from cortex_operator.cluster.port import (
+    EVERYWHERE,
     FIELD_MANAGER,
     ApplyResult,
     Conflict,
@@ -90,7 +91,7 @@ class MemoryCluster:
         return [
             copy_json(records[key].object)
             for key in sorted(records)
-            if namespace in (None, key.namespace) and _has_labels(records[key].object, labels or {})
+            if namespace in (None, EVERYWHERE, key.namespace) and _has_labels(records[key].object, labels or {})
         ]
 
     async def scan(

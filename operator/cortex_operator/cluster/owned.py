@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
 
-from cortex_operator.cluster.port import Object
+from cortex_operator.cluster.port import FIELD_MANAGER, Object
 from cortex_operator.cluster.schema import KEY_DEFAULTS
 
 _IDENTITY: Final = ("apiVersion", "kind")
@@ -30,6 +30,16 @@ def is_applied(config: Object, live: Object, manager: str) -> bool:
     wanted = {name: value for name, value in config.items() if name not in _IDENTITY}
     wanted = {**wanted, "metadata": meta} if meta else {k: v for k, v in wanted.items() if k != "metadata"}
     return _same(wanted, live, fields, "")
+
+
+def may_own(live: Object, *path: str, manager: str = FIELD_MANAGER) -> bool:
+    """Whether the manager owns the field of `live` by an apply; True also when the store does not tell owners."""
+    if "managedFields" not in live["metadata"]:
+        return True
+    fields = _fields_of(live, manager, live["apiVersion"])
+    for name in path:
+        fields = fields.get(f"f:{name}") if fields is not None else None
+    return fields is not None
 
 
 def _fields_of(live: Object, manager: str, api_version: str) -> Any:

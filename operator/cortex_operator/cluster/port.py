@@ -10,6 +10,9 @@ from typing import Any, Final, Protocol
 FIELD_MANAGER: Final = "cortex-operator"
 """Owner of the fields that the operator sets."""
 
+EVERYWHERE: Final = "*"
+"""For `Cluster.list`: of all namespaces, also of those that are not looked at."""
+
 Object = dict[str, Any]
 """A Kubernetes object as JSON: apiVersion, kind, metadata, ..."""
 
@@ -108,8 +111,8 @@ class Cluster(Protocol):
     async def list(
         self, api_version: str, kind: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> list[Object]:
-        """All objects of a kind, ordered by namespace and name; `namespace=None`: of all namespaces that are looked at.
-        Raises Forbidden, Unavailable."""
+        """All objects of a kind, ordered by namespace and name; `namespace=None`: of all namespaces that are looked at,
+        EVERYWHERE: of all there are. Raises Forbidden, Unavailable."""
         ...
 
     def scan(

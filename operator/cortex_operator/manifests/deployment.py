@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.placement import queue_labels
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.update import update_strategy
 
+BEFORE_SUSPENSION: Final = "cortex.datapunk.io/replicas-before-suspension"
+"""Annotation of the Deployment of a suspended resource: how many pods it had."""
 
-def deployment(part: Part, name: str, template: dict[str, Any]) -> dict[str, Any]:
+
+def deployment(part: Part, name: str, template: dict[str, Any], scale: Scale) -> dict[str, Any]:
     """A Deployment of the part's pods."""
     spec = part.resource.spec
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": part.metadata(name, **queue_labels(spec.placement)),
+        "metadata": {**part.metadata(name, **queue_labels(spec.placement)), **_remembered(scale)},
         "spec": {
-            "replicas": spec.desired_replicas,
+            **({"replicas": scale.running} if scale.told else {}),
             "revisionHistoryLimit": 3,
             # The startup probe allows ten minutes; only then has a rollout failed.
             "progressDeadlineSeconds": 900,
@@ -26,3 +30,7 @@ def deployment(part: Part, name: str, template: dict[str, Any]) -> dict[str, Any
             "template": template,
         },
     }
+
+
+def _remembered(scale: Scale) -> dict[str, Any]:
+    return {"annotations": {BEFORE_SUSPENSION: str(scale.before)}} if scale.before else {}

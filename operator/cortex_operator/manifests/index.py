@@ -17,17 +17,20 @@ from cortex_operator.manifests.labels import REVISION_LABEL, Part
 from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
 
 _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
-def index_objects(index: CortexIndex, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """The index's objects, in the order in which they are applied; the Deployment is the last."""
+def index_objects(
+    index: CortexIndex, release: ReleaseSettings, scale: Scale | None = None
+) -> tuple[dict[str, Any], ...]:
+    """The index's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says."""
     name = index.metadata.name
     container = _search_container(index, release)
     serving = Serving(Part(index, "search"), names.search_name(name), names.search_headless_name(name), container)
-    return serving_objects(serving, release)
+    return serving_objects(serving, release, scale)
 
 
 def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> dict[str, Any]:

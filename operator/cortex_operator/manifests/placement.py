@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cortex_kinds.affinity import Affinity
 from cortex_kinds.gpu import GPU
 from cortex_kinds.placement import Placement
 
-from cortex_operator.manifests.gpu import Requirement, gpu_requirements, gpu_tolerations
+from cortex_operator.manifests.gpu import Requirement, gpu_tolerations, node_requirements
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
@@ -17,16 +19,19 @@ _SPREAD_OVER: Final = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def pod_scheduling(part: Part, gpu: GPU | None) -> dict[str, Any]:
+def pod_scheduling(part: Part, pools: Sequence[GPUPool] | None) -> dict[str, Any]:
     """Fields of a pod that serves. They do not follow `replicas`: scaling must not replace pods."""
-    return {**job_scheduling(part.resource.spec.placement, gpu), **_spread(part)}
+    spec = part.resource.spec
+    return {**job_scheduling(spec.placement, spec.gpu, pools), **_spread(part)}
 
 
-def job_scheduling(placement: Placement, gpu: GPU | None = None) -> dict[str, Any]:
+def job_scheduling(
+    placement: Placement, gpu: GPU | None = None, pools: Sequence[GPUPool] | None = None
+) -> dict[str, Any]:
     """The same of a pod that is alone: it is spread over nothing."""
     fields = {
-        "affinity": _affinity(placement.affinity, gpu_requirements(gpu)),
-        "tolerations": _tolerations(placement, gpu),
+        "affinity": _affinity(placement.affinity, node_requirements(gpu, pools)),
+        "tolerations": _tolerations(placement, gpu_tolerations(gpu, pools)),
         "nodeSelector": placement.node_selector,
         "priorityClassName": placement.priority_class_name,
         "runtimeClassName": placement.runtime_class_name,
@@ -50,8 +55,7 @@ def _affinity(own: Affinity | None, of_gpu: list[Requirement]) -> dict[str, Any]
     return affinity
 
 
-def _tolerations(placement: Placement, gpu: GPU | None) -> list[dict[str, Any]]:
-    needed = gpu_tolerations(gpu)
+def _tolerations(placement: Placement, needed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     own = [toleration.to_manifest() for toleration in placement.tolerations or ()]
     return [*needed, *(toleration for toleration in own if toleration not in needed)]
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from cortex_kinds.common import Resources
 
+from cortex_operator.manifests.gpupool import GPUPool
+
 
 def _resources(cpu: tuple[str, str], memory: tuple[str, str]) -> Resources:
     return Resources(requests={"cpu": cpu[0], "memory": memory[0]}, limits={"cpu": cpu[1], "memory": memory[1]})
@@ -37,5 +39,7 @@ class ReleaseSettings:
     """How long calls in progress may take after SIGTERM."""
     log_level: str = "INFO"
     """Of the workloads."""
+    gpu_pools: tuple[GPUPool, ...] | None = ()
+    """What `spec.gpu.pool` may name; None: there are no nodes, and it is kept but not enforced."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""

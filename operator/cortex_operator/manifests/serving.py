@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cortex_operator.manifests.autoscaler import autoscaler
 from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
 from cortex_operator.manifests.container import Container
 from cortex_operator.manifests.deployment import deployment
@@ -14,6 +15,7 @@ from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.placement import pod_scheduling, queue_labels
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.service import headless_service, service
 from cortex_operator.manifests.serviceaccount import needs_service_account, service_account
 
@@ -28,11 +30,15 @@ class Serving:
     container: Container
 
 
-def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod)
-    and Deployment, in the order in which they are applied."""
+def serving_objects(
+    serving: Serving, release: ReleaseSettings, scale: Scale | None = None
+) -> tuple[dict[str, Any], ...]:
+    """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod),
+    Deployment, and where that does not carry the number of pods its HorizontalPodAutoscaler, in the order in which they
+    are applied."""
     part, name, container = serving.part, serving.name, serving.container
-    budget = (disruption_budget(part, name),) if needs_budget(part.resource.spec.desired_replicas) else ()
+    scale = scale or Scale(part.resource.spec.desired_replicas)
+    budget = (disruption_budget(part, name),) if needs_budget(scale.running) else ()
     account = (service_account(part, name),) if needs_service_account(part.resource.spec, name) else ()
     return (
         *account,
@@ -40,8 +46,16 @@ def serving_objects(serving: Serving, release: ReleaseSettings) -> tuple[dict[st
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),
         *budget,
-        deployment(part, name, _template(serving, release)),
+        deployment(part, name, _template(serving, release), scale),
+        *_autoscaler(serving, scale),
     )
+
+
+def _autoscaler(serving: Serving, scale: Scale) -> tuple[dict[str, Any], ...]:
+    autoscaling = serving.part.resource.spec.autoscaling
+    if scale.told or autoscaling is None:
+        return ()
+    return (autoscaler(serving.part, serving.name, autoscaling),)
 
 
 def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
@@ -54,5 +68,5 @@ def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
         serving.container.settings.ending_seconds,
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
         labels=queue_labels(spec.placement),
-        scheduling=pod_scheduling(serving.part, spec.gpu),
+        scheduling=pod_scheduling(serving.part, release.gpu_pools),
     )

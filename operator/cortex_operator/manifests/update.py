@@ -21,7 +21,7 @@ def update_strategy(spec: CommonSpec) -> dict[str, Any]:
 def _recreates(spec: CommonSpec) -> bool:
     if spec.update != Update():
         return spec.update.strategy is UpdateStrategy.RECREATE
-    return spec.gpu is not None and spec.desired_replicas <= 1
+    return spec.gpu is not None and spec.most_replicas <= 1
 
 
 def _counts(update: Update, *, with_gpu: bool) -> tuple[int | str, int | str]:

@@ -12,6 +12,7 @@ from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
 
 MOST_RUN_DRAIN_SECONDS: Final = 300.0
@@ -19,12 +20,14 @@ MOST_RUN_DRAIN_SECONDS: Final = 300.0
 _PORTS = {"grpc": names.GRAPH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
-def workflow_objects(workflow: CortexWorkflow, release: ReleaseSettings) -> tuple[dict[str, Any], ...]:
-    """The workflow's objects, in the order in which they are applied; the Deployment is the last."""
+def workflow_objects(
+    workflow: CortexWorkflow, release: ReleaseSettings, scale: Scale | None = None
+) -> tuple[dict[str, Any], ...]:
+    """The workflow's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says."""
     name = workflow.metadata.name
     container = _graph_container(workflow, release)
     serving = Serving(Part(workflow, "graph"), names.graph_name(name), names.graph_headless_name(name), container)
-    return serving_objects(serving, release)
+    return serving_objects(serving, release, scale)
 
 
 def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Container:

@@ -19,6 +19,7 @@ from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.scaling import AUTOSCALED
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
 R = TypeVar("R", CortexIndex, CortexWorkflow)
@@ -91,13 +92,15 @@ class Reconciler:
             return replace(observed, revision_refused=str(error))
 
     async def _apply(self, plan: Plan) -> bool:
-        """Whether anything was written."""
-        results = [await self._world.cluster.apply(obj) for obj in plan.apply]
+        """Whether anything was written. What must go goes first: it may work against what comes."""
         for key, uid in plan.delete:
             try:
                 await self._world.cluster.delete(key, uid=uid)
             except NotFound:
                 continue  # somebody else was first
+        cluster = self._world.cluster
+        results = [await cluster.apply(obj, field_manager=AUTOSCALED) for obj in (plan.hand_over,) if obj is not None]
+        results += [await cluster.apply(obj) for obj in plan.apply]
         return any(result is not ApplyResult.UNCHANGED for result in results)
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:

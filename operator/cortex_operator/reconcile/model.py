@@ -83,6 +83,8 @@ class Observed:
     """Why there is no description."""
     unlisted: str = ""
     """That the Service does not list the ready pods; empty when it does, or when a pod could be asked."""
+    autoscaler: Object | None = None
+    """The HorizontalPodAutoscaler, where there is to be one."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
@@ -107,9 +109,11 @@ class Plan:
     """What one pass does."""
 
     status: CommonStatus
-    again: float
-    """Seconds until the next look."""
+    again: float | None
+    """Seconds until the next look; None: when something happens."""
     apply: tuple[Object, ...] = ()
     delete: tuple[tuple[ObjectKey, str], ...] = ()
-    """With the uid that is meant."""
+    """With the uid that is meant. Before anything is applied."""
+    hand_over: Object | None = None
+    """The Deployment's number of pods, for another field manager; before `apply` leaves it out."""
     ensure: EnsureRevision | None = None

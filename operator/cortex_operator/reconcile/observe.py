@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cortex_kinds.common import CommonSpec
 
-from cortex_operator.cluster import Cluster, Forbidden, NotFound, Object, ObjectKey
+from cortex_operator.cluster import EVERYWHERE, Cluster, Forbidden, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.disruption import needs_budget
+from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serviceaccount import needs_service_account
+from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
+
+_AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
 async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
@@ -57,26 +64,42 @@ async def find_unlisted(cluster: Cluster, namespace: str, service: str, pods: tu
     )
 
 
-async def find_nodes(cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...]) -> Nodes:
-    """The nodes, where they tell something about the resource's pods: a list of all of them is not cheap."""
+async def find_nodes(
+    cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...], pools: tuple[GPUPool, ...] | None
+) -> Nodes:
+    """The nodes and all that is on them, where they tell something about the resource's pods: lists of all of them are
+    not cheap."""
     if not wants_nodes(spec, pods):
-        return Nodes()
+        return Nodes(pools=pools)
     try:
-        return Nodes(tuple(await cluster.list("v1", "Node")), seen=True)
+        nodes = await cluster.list("v1", "Node")
     except Forbidden as error:
-        return Nodes(unreadable=str(error))
+        return Nodes(unreadable=str(error), pools=pools)
+    try:
+        return Nodes(Room(nodes, await cluster.list("v1", "Pod", namespace=EVERYWHERE)), pools=pools)
+    except Forbidden as error:
+        return Nodes(Room(nodes, unseen=str(error)), pools=pools)
 
 
-async def find_leftovers(cluster: Cluster, part: Part, name: str) -> tuple[tuple[ObjectKey, str], ...]:
-    """Objects of an earlier spec, with their uid: the PodDisruptionBudget of more replicas, the ServiceAccount that the
-    resource does without now; not those of somebody else."""
-    spec, namespace = part.resource.spec, part.resource.metadata.namespace
-    unneeded = [] if needs_budget(spec.desired_replicas) else [("policy/v1", "PodDisruptionBudget")]
-    unneeded += [] if needs_service_account(spec, name) else [("v1", "ServiceAccount")]
-    keys = [ObjectKey(api_version, kind, namespace, name) for api_version, kind in unneeded]
-    metas = [((await find(cluster, key)) or {}).get("metadata", {}) for key in keys]
-    return tuple((key, meta["uid"]) for key, meta in zip(keys, metas, strict=True) if _is_owned(meta, part))
+async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
+    """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
+    are to be now, a HorizontalPodAutoscaler where the Deployment is told the number, a ServiceAccount of its own where
+    the resource names another."""
+    kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
+    kinds += [_AUTOSCALER] if scale.told else []
+    kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
+    namespace = part.resource.metadata.namespace
+    found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
+    return tuple((key, uid) for key, uid in found if uid)
 
 
-def _is_owned(meta: Object, part: Part) -> bool:
-    return any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
+async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
+    """Of an object that belongs to the part's resource; empty when there is none."""
+    meta = ((await find(cluster, key)) or {}).get("metadata", {})
+    ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
+    return str(meta["uid"]) if ours else ""
+
+
+async def find_autoscaler(cluster: Cluster, namespace: str, name: str, scale: Scale) -> Object | None:
+    """The HorizontalPodAutoscaler, where there is to be one."""
+    return None if scale.told else await find(cluster, ObjectKey(*_AUTOSCALER, namespace, name))

@@ -11,8 +11,11 @@ from cortex_kinds.gpu import GPU
 from cortex_kinds.placement import Placement
 
 from cortex_operator.cluster import Object
+from cortex_operator.manifests.gpu import gpu_limits
+from cortex_operator.manifests.gpupool import GPUPool, unknown_pool
+from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.reconcile.finding import Finding, false, true, unknown
-from cortex_operator.reconcile.nodes import asked_labels, lacking
+from cortex_operator.reconcile.gpus import Room, Shortage, shortage
 from cortex_operator.reconcile.pods import condition, is_terminating
 from cortex_operator.reconcile.words import every
 
@@ -21,11 +24,12 @@ _TYPE = ConditionType.SCHEDULABLE
 
 @dataclass(frozen=True)
 class Nodes:
-    """The cluster's nodes, as far as they were looked at. `unreadable`: why they could not be."""
+    """The cluster's nodes and what is on them, as far as they were looked at. `unreadable`: why they could not be."""
 
-    items: tuple[Object, ...] = ()
-    seen: bool = False
+    room: Room | None = None
     unreadable: str = ""
+    pools: tuple[GPUPool, ...] | None = None
+    """Those of the release."""
 
 
 def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
@@ -36,17 +40,22 @@ def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
 
 def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding:
     """Schedulable, by what the scheduler said of the pods, and by the nodes where it tells more."""
+    if unknown_gpu_pool := unknown_pool(spec.gpu, nodes.pools):
+        return false(_TYPE, Reason.UNKNOWN_GPU_POOL, unknown_gpu_pool)
     living = [pod for pod in pods if not is_terminating(pod)]
-    missing = lacking(spec.gpu, nodes.items) if spec.gpu is not None and nodes.seen else ""
     refused = next((pod for pod in living if not is_placed(pod) and _verdict(pod).get("status") == "False"), None)
     if refused is not None:
-        return _refused(refused, spec.gpu, missing, nodes.unreadable)
+        return _refused(refused, spec.gpu, nodes)
     if not living and spec.desired_replicas == 0:
         return true(_TYPE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: there is nothing to place")
     if len(living) >= spec.desired_replicas and all(map(is_placed, living)):
         return true(_TYPE, Reason.PODS_SCHEDULED, _placed(spec, living))
-    if missing:
-        return false(_TYPE, Reason.NO_MATCHING_NODE, missing)
+    if (
+        spec.gpu is not None
+        and nodes.room is not None
+        and (short := shortage(_first(spec, nodes.pools), spec.gpu, nodes.room)).never
+    ):
+        return false(_TYPE, Reason.NO_MATCHING_NODE, short.message)
     if nodes.unreadable:
         message = f"whether a node fits shows once there is a pod: {nodes.unreadable}"
         return unknown(_TYPE, Reason.NODES_NOT_READABLE, message)
@@ -84,22 +93,28 @@ def _of_a_cluster(spec: CommonSpec) -> list[str]:
     return [field for field, given in asked.items() if given]
 
 
-def _refused(pod: Object, gpu: GPU | None, missing: str, unreadable: str) -> Finding:
+def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     said = _verdict(pod)
+    short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod))
     # The scheduler's words come last: they can be long, and a message is cut at its end.
-    words = [f"pod {pod['metadata']['name']} asks for {_asked(pod, gpu)}"]
-    words += [f"what the nodes have cannot be said: {unreadable}"] if unreadable else []
+    words = [short.message, f"pod {pod['metadata']['name']}"]
+    words += [f"what the nodes have cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
     words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
-    if missing:
-        return false(_TYPE, Reason.NO_MATCHING_NODE, "; ".join([missing, *words]))
-    return false(_TYPE, said.get("reason") or Reason.UNSCHEDULABLE, "; ".join(words))
+    reason = Reason.NO_MATCHING_NODE if short.never else said.get("reason") or Reason.UNSCHEDULABLE
+    return false(_TYPE, reason, "; ".join(words))
 
 
-def _asked(pod: Object, gpu: GPU | None) -> str:
+def _first(spec: CommonSpec, pools: Sequence[GPUPool] | None) -> Object:
+    """A pod as there will be one, as far as its GPUs and its placement go."""
+    container = {"resources": {"limits": gpu_limits(spec.gpu)}}
+    scheduling = job_scheduling(spec.placement, spec.gpu, pools)
+    return {"metadata": {"name": ""}, "spec": {"containers": [container], **scheduling}}
+
+
+def _asked(pod: Object) -> str:
     wanted: dict[str, str] = {}
     for container in (pod.get("spec") or {}).get("containers") or ():
         resources = container.get("resources") or {}
         wanted |= {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     amounts = ", ".join(f"{amount} {name}" for name, amount in sorted(wanted.items())) or "nothing in particular"
-    labels = asked_labels(gpu) if gpu is not None else ""
-    return f"{amounts} on a node with {labels}" if labels else amounts
+    return f"asks for {amounts}"

@@ -39,7 +39,10 @@ class Reference:
 
 
 async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
-    """What the spec names and is not there, in the spec's order; each object is read once."""
+    """What the spec names and is not there, in the spec's order; each object is read once, none while it is
+    suspended."""
+    if spec.suspend:
+        return ()
     wanted = tuple(dict.fromkeys(references(spec)))
     keys = dict.fromkeys(ObjectKey("v1", reference.kind, namespace, reference.name) for reference in wanted)
     objects = {(key.kind, key.name): await find(cluster, key, unwatched=True) for key in keys}

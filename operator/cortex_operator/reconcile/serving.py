@@ -13,6 +13,8 @@ def why_not_serving(index: Object) -> str:
     During a rolling update an index is not Ready, as that is about the new pods, but the old ones answer.
     """
     name, status = index["metadata"]["name"], index.get("status") or {}
+    if index.get("spec", {}).get("suspend"):
+        return f"CortexIndex {name} is suspended; set its spec.suspend to false"
     found = {c.get("type"): c for c in status.get("conditions") or ()}
     answers: dict[str, Any] = found.get("IndexReady", {})
     if answers.get("status") == "True" and status.get("readyReplicas", 0) > 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from cortex_kinds.common import CommonStatus, Condition, RevisionStatus
+from cortex_kinds.common import CommonSpec, CommonStatus, Condition, RevisionStatus
 from cortex_kinds.conditions import ConditionStatus, ConditionType, Reason, get_condition, set_condition, truncate
 
 from cortex_operator.dataplane import Description
@@ -44,13 +44,26 @@ class Verdict:
         yield (true if self.stalled else false)(ConditionType.STALLED, self.reason, self.message)
 
 
-def conditions(before: CommonStatus, findings: Iterable[Finding], generation: int, now: datetime) -> list[Condition]:
-    """The conditions after a pass; what no finding is about stays as it was."""
-    found = list(before.conditions)
+def conditions(
+    before: CommonStatus,
+    findings: Iterable[Finding],
+    generation: int,
+    now: datetime,
+    *,
+    gone: Collection[ConditionType] = (),
+) -> list[Condition]:
+    """The conditions after a pass, without those that are `gone`; what no finding is about stays as it was."""
+    found = [condition for condition in before.conditions if condition.type not in gone]
     for finding in findings:
         message = truncate(finding.message)
         found = set_condition(found, finding.type, finding.status, finding.reason, message, generation, now)
     return found
+
+
+def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
+    """Conditions about what the spec does not ask for."""
+    asked = {ConditionType.SUSPENDED: spec.suspend, ConditionType.AUTOSCALING_READY: spec.autoscaling is not None}
+    return tuple(type for type, is_asked in asked.items() if not is_asked)
 
 
 def secrets_finding(observed: Observed) -> Finding | None:
@@ -68,6 +81,8 @@ def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict 
     Schedulable."""
     if observed.refused:
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
+    if placed.reason == Reason.UNKNOWN_GPU_POOL:
+        return Verdict(False, placed.reason, placed.message, stalled=True)
     secrets = secrets_finding(observed)
     if secrets is not None and not (done.done and done.ready):
         return Verdict(False, secrets.reason, secrets.message, reconciling=True)

@@ -210,3 +210,23 @@ async def test_pods_that_start_together_make_one_schema(harness: Any) -> None:
     with psycopg.connect(harness.settings["lake_dsn"]) as lake:
         row = lake.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone()
     assert row == (0,)
+
+
+async def test_a_pod_whose_lake_is_another_one_ends(harness: Any, client: Any, define: Define) -> None:
+    await client.ensure(define(TWO_SEARCHES))
+    ending = asyncio.create_task(harness.pods[0].wait())
+    with psycopg.connect(harness.settings["lake_dsn"], autocommit=True) as lake:
+        lake.execute("DROP SCHEMA public CASCADE")
+        lake.execute("CREATE SCHEMA public")
+    with pytest.raises(Unavailable) as refused:
+        await client.run({})
+    assert refused.value.reason == "LakeReplaced"
+    with pytest.raises(Unavailable, match="another one than this pod started with"):
+        await asyncio.wait_for(ending, 15)
+
+
+async def test_sigterm_is_no_error(harness: Any, client: Any) -> None:
+    assert client is not None
+    ending = asyncio.create_task(harness.pods[0].wait())
+    harness.pods[0].server.draining.set()
+    await asyncio.wait_for(ending, 15)

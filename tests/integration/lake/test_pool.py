@@ -80,7 +80,25 @@ async def test_closes_although_a_wait_swallows_the_cancellation(lake_dsn: str, m
         await lake.close()
 
 
-@pytest.mark.parametrize("dsn", ["", "not a dsn", "http://x"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "",
+        "not a dsn",
+        "http://x",
+        "postgresql://u:hidden@h:port/lake",
+        "postgresql://u:hidden@h:65536/lake",
+        "postgresql://u:hid/hidden@h:5432/lake",
+        "postgresql://u:hidden%zz@h:5432/lake",
+        "postgresql://u:hidden\udcff@h:5432/lake",
+    ],
+)
 def test_a_wrong_address_is_refused(dsn: str) -> None:
-    with pytest.raises(InvalidInput, match="CORTEX_LAKE_DSN"):
+    with pytest.raises(InvalidInput, match="CORTEX_LAKE_DSN") as refused:
         Lake(dsn)
+    assert "hid" not in str(refused.value)
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://u@h/lake", "host=h dbname=lake", "postgresql://u@a:1,b,c:65535/lake"])
+def test_other_ways_to_write_an_address_are_fine(dsn: str) -> None:
+    assert not Lake(dsn).reachable

@@ -267,3 +267,32 @@ async def test_a_revision_that_the_pod_refuses_stalls_the_workflow(running: Runn
     assert "node judge: no such thing" in next(
         c["message"] for c in workflow["status"]["conditions"] if c["type"] == "Stalled"
     )
+
+
+async def test_a_suspended_index_runs_nothing_keeps_everything_and_comes_back(running: Running) -> None:
+    await running.secrets()
+    await running.cluster.apply(a_cortex_index_manifest(spec__replicas=2))
+    await running.cluster.apply(a_cortex_workflow_manifest())
+    before = await until(running.cluster, INDEX, is_ready)
+    await until(running.cluster, WORKFLOW, is_ready)
+    kept = await running.children()
+
+    await running.cluster.apply(a_cortex_index_manifest(spec__replicas=2, spec__suspend=True))
+    index = await until(running.cluster, INDEX, lambda o: condition(o, "Ready") == ("True", "Suspended"))
+    assert condition(index, "Suspended") == ("True", "Suspended")
+    assert index["status"]["replicas"] == 0
+    assert index["status"]["revisions"] == before["status"]["revisions"]
+    gone = ["Pod papers-search-0", "Pod papers-search-1", "PodDisruptionBudget papers-search"]
+    assert await running.children() == [child for child in kept if child not in gone]
+    workflow = await until(
+        running.cluster, WORKFLOW, lambda o: condition(o, "DependenciesReady") == ("False", "IndexNotReady")
+    )
+    assert "CortexIndex papers is suspended" in next(
+        c["message"] for c in workflow["status"]["conditions"] if c["type"] == "Ready"
+    )
+
+    await running.cluster.apply(a_cortex_index_manifest(spec__replicas=2))
+    index = await until(running.cluster, INDEX, is_ready)
+    assert condition(index, "Suspended") == ("", "")
+    await until(running.cluster, WORKFLOW, is_ready)
+    assert await running.children() == kept

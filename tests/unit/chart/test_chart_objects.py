@@ -64,7 +64,12 @@ def test_the_gateway_knows_each_of_its_settings() -> None:
 def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
     workloads = {f"{kind}Resources": resources for kind in ("search", "graph", "ingest")}
-    values = {**NAMESPACED, "workloads": {**workloads, "otlpEndpoint": "http://c:1", "drainSeconds": 2.5}}
+    pool = {"name": "research", "nodeSelector": {"team": "research"}, "tolerations": [{"operator": "Exists"}]}
+    values = {
+        **NAMESPACED,
+        "gpuPools": [pool],
+        "workloads": {**workloads, "otlpEndpoint": "http://c:1", "drainSeconds": 2.5},
+    }
     given = env(objects(render(values=values)), "operator")
     for name, value in given.items():
         monkeypatch.setenv(name, value if isinstance(value, str) else "from-the-pod")
@@ -72,6 +77,7 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
 
     assert given.keys() == {env_name(field) for field in settings.model_fields_set}
     assert settings.watch_namespaces == ("team-a", "team-b")
+    assert [each.to_manifest() for each in settings.gpu_pools] == [pool]
     for kind in (settings.search_resources, settings.graph_resources, settings.ingest_resources):
         assert kind.model_dump() == resources
 

@@ -33,6 +33,7 @@ CHANGES: dict[str, Any] = {
     "gateway.drainSeconds": 33,
     "gateway.service.annotations": {"a": "b"},
     "gateway.topologySpreadConstraints": [],
+    "gpuPools": [{"name": "research", "nodeSelector": {"team": "research"}}],
     "workloads.logLevel": "DEBUG",
     "workloads.drainSeconds": 44.5,
     "workloads.otlpEndpoint": "http://collector:4317",

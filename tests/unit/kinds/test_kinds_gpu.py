@@ -14,9 +14,19 @@ GOOD: list[dict[str, Any]] = [
     {"memory": "80G", "products": ["NVIDIA-A100-SXM4-80GB"]},
     {"partition": {"mode": "MIG", "profile": "1g.10gb"}, "count": 2},
     {"partition": {"profile": "1g.5gb+me"}},
+    {"sharing": "Exclusive", "count": 4},
+    {"pool": "research"},
+    {"sharing": "MPS", "memory": "20G"},
+    {"vendor": "Intel", "driver": "xe", "count": 2},
 ]
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"vendor": "Intel"}, "'NVIDIA' or 'AMD'"),
+    ({"vendor": "Other"}, "'NVIDIA', 'AMD' or 'Intel'"),
+    ({"vendor": "Intel", "memory": "16G"}, "name products"),
+    ({"vendor": "AMD", "sharing": "Any"}, "sharing is for vendor NVIDIA only"),
+    ({"sharing": "TimeSliced", "count": 2}, "two shares can be of the same GPU"),
+    ({"sharing": "Half"}, "'Exclusive'"),
+    ({"driver": "xe"}, "driver is for vendor Intel only"),
+    ({"vendor": "Intel", "driver": "amdgpu"}, "'i915' or 'xe'"),
     ({"count": 0}, "greater than or equal to 1"),
     ({"count": 65}, "less than or equal to 64"),
     ({"memory": "0Gi"}, "pattern"),
@@ -29,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"partition": {"mode": "MPS", "profile": "1g.10gb"}}, "'MIG'"),
     ({"products": ["NVIDIA H100"]}, "pattern"),
     ({"products": [f"p{n}" for n in range(17)]}, "at most 16"),
-    ({"pool": "research"}, "Extra inputs"),
+    ({"pool": "Research"}, "pattern"),
 ]
 
 
@@ -47,7 +57,7 @@ def test_what_cannot_work_is_refused_with_the_reason(gpu: dict[str, Any], messag
 
 
 @pytest.mark.parametrize("field", ["requests", "limits"])
-@pytest.mark.parametrize("name", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu"])
+@pytest.mark.parametrize("name", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu", "gpu.intel.com/xe"])
 def test_a_gpu_among_the_resources_is_refused_and_the_right_field_named(field: str, name: str) -> None:
     with pytest.raises(ValidationError, match=rf"spec\.gpu, not by resources\.{field}"):
         a_cortex_index(spec__resources={field: {name: "1"}})

@@ -8,6 +8,7 @@ import pytest
 from builders import a_cortex_index, a_cortex_workflow
 from cortex_operator.cluster import Object
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, workflow_objects
+from cortex_operator.manifests.gpupool import GPUPool
 
 RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 WHOLE = [
@@ -69,6 +70,29 @@ CASES: list[tuple[str, dict[str, Any], str, list[dict[str, Any]], list[str]]] = 
         [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-A100-SXM4-80GB"]}],
         ["nvidia.com/mig-1g.10gb.me", "nvidia.com/gpu"],
     ),
+    (
+        "a share by turns",
+        {"sharing": "TimeSliced", "count": 1},
+        "nvidia.com/gpu",
+        [{"key": "nvidia.com/gpu.sharing-strategy", "operator": "In", "values": ["time-slicing"]}, WHOLE[1]],
+        ["nvidia.com/gpu"],
+    ),
+    ("shared or not", {"sharing": "Any", "count": 1}, "nvidia.com/gpu", WHOLE[1:], ["nvidia.com/gpu"]),
+    (
+        "a product that is not shared",
+        {"sharing": "Exclusive", "products": ["NVIDIA-L4"]},
+        "nvidia.com/gpu",
+        [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-L4"]}, WHOLE[0]],
+        ["nvidia.com/gpu"],
+    ),
+    (
+        "an Intel product",
+        {"vendor": "Intel", "products": ["Flex_170"]},
+        "gpu.intel.com/i915",
+        [{"key": "gpu.intel.com/product", "operator": "In", "values": ["Flex_170"]}],
+        ["gpu.intel.com/i915"],
+    ),
+    ("Intel's newer driver", {"vendor": "Intel", "driver": "xe"}, "gpu.intel.com/xe", [], ["gpu.intel.com/xe"]),
     ("AMD", {"vendor": "AMD"}, "amd.com/gpu", [], ["amd.com/gpu"]),
     (
         "an AMD product",
@@ -84,12 +108,22 @@ CASES: list[tuple[str, dict[str, Any], str, list[dict[str, Any]], list[str]]] = 
 def test_a_gpu_becomes_a_limit_labels_of_the_node_and_tolerations(
     gpu: dict[str, Any], resource: str, labels: list[dict[str, Any]], taints: list[str]
 ) -> None:
-    deployment = built({**gpu, "count": 2})
-    assert {name: n for name, n in limits(deployment).items() if "/" in name} == {resource: "2"}
+    deployment = built({"count": 2, **gpu})
+    assert {name: n for name, n in limits(deployment).items() if "/" in name} == {resource: str(gpu.get("count", 2))}
     assert required(deployment) == labels
     assert pod_spec(deployment)["tolerations"] == [
         {"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints
     ]
+
+
+def test_a_pool_is_its_labels_and_its_taints_beside_those_of_the_gpu() -> None:
+    team = {"key": "team", "value": "research", "effect": "NoSchedule"}
+    pools = (GPUPool(name="research", node_selector={"team": "research", "rack": "4"}, tolerations=[team]),)
+    release = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1", gpu_pools=pools)
+    for pool, labels, tolerated in (("research", [("rack", "4"), ("team", "research")], [team]), (None, [], [])):
+        deployment = index_objects(a_cortex_index(spec__gpu={"pool": pool}), release)[-1]
+        assert required(deployment) == [*WHOLE, *({"key": k, "operator": "In", "values": [v]} for k, v in labels)]
+        assert pod_spec(deployment)["tolerations"][1:] == tolerated
 
 
 @pytest.mark.parametrize(

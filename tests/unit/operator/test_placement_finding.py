@@ -8,8 +8,13 @@ import pytest
 from builders import a_cortex_index
 from cortex_kinds.common import CommonSpec
 from cortex_operator.cluster import Object
+from cortex_operator.manifests import ReleaseSettings, index_objects
+from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, placement, wants_nodes
 
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+ROOM = {"cpu": "96", "memory": "1Ti", "pods": "110"}
 SAID = "0/9 nodes are available: 9 Insufficient nvidia.com/gpu."
 
 
@@ -20,6 +25,13 @@ def a_spec(gpu: dict[str, Any] | None = None, replicas: int | None = None) -> Co
 def a_pod(name: str = "papers-search-1", **status: Any) -> Object:
     resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "4", "nvidia.com/gpu": "1"}}
     return {"metadata": {"name": name}, "spec": {"containers": [{"resources": resources}]}, "status": status}
+
+
+def waiting(gpu: dict[str, Any]) -> Object:
+    """A pod as the Deployment makes it, that the scheduler refused."""
+    template = index_objects(a_cortex_index(spec__gpu=gpu), RELEASE)[-1]["spec"]["template"]
+    meta = {**template["metadata"], "name": "papers-search-1", "namespace": "default"}
+    return {"metadata": meta, "spec": template["spec"], "status": scheduled("False", "Unschedulable", SAID)}
 
 
 def scheduled(status: str, reason: str = "", message: str = "") -> dict[str, Any]:
@@ -36,7 +48,7 @@ def on_a_node(name: str = "papers-search-1") -> Object:
 
 def a_node(name: str, offers: dict[str, str], **labels: str) -> Object:
     found = {f"nvidia.com/gpu.{key}": value for key, value in labels.items()}
-    return {"metadata": {"name": name, "labels": found}, "status": {"allocatable": offers}}
+    return {"metadata": {"name": name, "labels": found}, "status": {"allocatable": {**ROOM, **offers}}}
 
 
 UNPLACED = a_pod(**scheduled("False", "Unschedulable", SAID))
@@ -47,7 +59,11 @@ T4 = a_node(
 )
 SLICED = a_node("mig", {"nvidia.com/gpu": "56"}, product="NVIDIA-A100-MIG-1g.10gb", memory="9728", **{"slices.gi": "1"})
 CPU = a_node("cpu", {"cpu": "64"})
-ALL = Nodes((A100, L4, T4, SLICED, CPU), seen=True)
+ALL = Nodes(Room((A100, L4, T4, SLICED, CPU)))
+HOLDS_ALL = {
+    "metadata": {"name": "train", "namespace": "other"},
+    "spec": {"nodeName": "a100", "containers": [{"resources": {"limits": {"nvidia.com/gpu": "8"}}}]},
+}
 UNREADABLE = Nodes(unreadable="the operator may not list Nodes")
 
 CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[str]]] = [
@@ -98,18 +114,18 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
     (
         "the GPUs are taken",
         a_spec({}),
-        [UNPLACED],
-        ALL,
+        [waiting({})],
+        Nodes(Room((A100,), (HOLDS_ALL,))),
         ("False", "Unschedulable"),
-        [SAID, "1 nvidia.com/gpu on a node with", "sharing-strategy other than mps or time-slicing"],
+        ["asks for 1 nvidia.com/gpu: node a100 matches and its 8 GPUs are held by pod other/train (8)", SAID],
     ),
     (
         "the nodes may not be read, but the scheduler tells",
         a_spec({}),
-        [UNPLACED],
+        [waiting({})],
         UNREADABLE,
         ("False", "Unschedulable"),
-        [SAID, "what the nodes have cannot be said: the operator may not list Nodes"],
+        [SAID, "1 nvidia.com/gpu", "what the nodes have cannot be said: the operator may not list Nodes"],
     ),
     (
         "the nodes may not be read and there is no pod",
@@ -130,66 +146,27 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
     (
         "no node offers it",
         a_spec({"vendor": "AMD"}),
-        [UNPLACED],
+        [waiting({"vendor": "AMD"})],
         ALL,
         ("False", "NoMatchingNode"),
         ["no node offers amd.com/gpu", SAID],
     ),
     (
-        "too many",
-        a_spec({"count": 64}),
+        "no pod was made yet, and no node could take it",
+        a_spec({"memory": "140G"}),
         [],
         ALL,
         ("False", "NoMatchingNode"),
-        ["no node offers 64 nvidia.com/gpu, the most is 56"],
+        ["nvidia.com/gpu.memory is 81920 (at least 126839 asked)"],
     ),
-    (
-        "another product",
-        a_spec({"products": ["NVIDIA-B200"]}),
-        [UNPLACED],
-        ALL,
-        ("False", "NoMatchingNode"),
-        ["nvidia.com/gpu.product NVIDIA-B200", "NVIDIA-A100-SXM4-80GB", "NVIDIA-L4", "Tesla-T4-SHARED"],
-    ),
-    (
-        "more memory",
-        a_spec({"memory": "140G"}),
-        [UNPLACED],
-        ALL,
-        ("False", "NoMatchingNode"),
-        ["nvidia.com/gpu.memory of at least 126839", "81920"],
-    ),
-    (
-        "each by itself, but not together",
-        a_spec({"memory": "80G", "products": ["NVIDIA-L4"]}),
-        [UNPLACED],
-        ALL,
-        ("False", "NoMatchingNode"),
-        ["meets all of", "NVIDIA-L4", "72480"],
-    ),
-    (
-        "the one with so many shares them",
-        a_spec({"count": 9}),
-        [UNPLACED],
-        Nodes((A100, T4), seen=True),
-        ("False", "NoMatchingNode"),
-        ["9 nvidia.com/gpu", "sharing-strategy other than", "there is time-slicing"],
-    ),
-    (
-        "only slices",
-        a_spec({}),
-        [UNPLACED],
-        Nodes((SLICED,), seen=True),
-        ("False", "NoMatchingNode"),
-        ["without nvidia.com/gpu.slices.gi"],
-    ),
+    ("no pod was made yet, and a node could take it", a_spec({}), [], ALL, ("Unknown", "Pending"), []),
     (
         "a slice that is named",
         a_spec({"products": ["NVIDIA-A100-MIG-1g.10gb"]}),
-        [UNPLACED],
-        Nodes((SLICED,), seen=True),
+        [waiting({"products": ["NVIDIA-A100-MIG-1g.10gb"]})],
+        Nodes(Room((SLICED,))),
         ("False", "Unschedulable"),
-        [SAID],
+        ["fits now on mig", SAID],
     ),
 ]
 
@@ -208,7 +185,7 @@ def test_the_condition_says_whether_there_is_a_node_and_what_is_missing(
 
 def test_without_nodes_a_pod_that_runs_is_placed_and_it_is_said_that_the_gpu_is_not_enforced() -> None:
     running = a_pod(phase="Running", conditions=[{"type": "PodScheduled", "status": "True"}])
-    found = placement(a_spec({}), [running], Nodes((), seen=True))
+    found = placement(a_spec({}), [running], Nodes(Room(())))
     assert found.holds
     assert "not enforced" in found.message
     assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
@@ -221,6 +198,28 @@ def test_without_nodes_it_is_said_which_fields_are_not_enforced() -> None:
     assert message.endswith("so spec.placement, spec.serviceAccountName are kept but not enforced")
     assert "not enforced" not in placement(spec, [on_a_node()], Nodes()).message
     assert "not enforced" not in placement(a_spec(), [running], Nodes()).message
+
+
+RESEARCH = GPUPool(name="research", node_selector={"team": "research"})
+
+
+@pytest.mark.parametrize(
+    ("pools", "words"),
+    [((RESEARCH,), "no pool of this release: there are research (chart value"), ((), "the release names none")],
+)
+def test_a_pool_that_nobody_named_is_said_with_those_that_there_are(pools: tuple[GPUPool, ...], words: str) -> None:
+    found = placement(a_spec({"pool": "other"}), [on_a_node()], Nodes(pools=pools))
+    assert (str(found.status), str(found.reason)) == ("False", "UnknownGPUPool")
+    assert words in found.message
+    assert placement(a_spec({"pool": "other"}), [on_a_node()], Nodes()).holds
+
+
+def test_before_there_is_a_pod_the_nodes_of_the_pool_are_looked_at() -> None:
+    found = placement(a_spec({"pool": "research"}), [], Nodes(Room((A100,)), pools=(RESEARCH,)))
+    assert found.reason == "NoMatchingNode"
+    assert "asks for 1 nvidia.com/gpu in pool research: node a100 lacks: team is not there (research asked)" in (
+        found.message
+    )
 
 
 def test_a_pod_that_is_going_does_not_count() -> None:

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import a_cortex_index_manifest
+from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import (
+    EVERYWHERE,
     ApplyResult,
     Forbidden,
     Invalid,
@@ -159,16 +160,21 @@ async def test_a_budget_of_somebody_else_stays() -> None:
 
 
 class WithNodes(MemoryCluster):
-    """A cluster whose nodes may be read or not; counts how often they are."""
+    """A cluster whose nodes, and the pods of all namespaces, may be read or not; counts how often the nodes are."""
 
     allowed = True
+    of_others = True
     looks = 0
+    nodes: tuple[Object, ...] = ()
 
     async def list(self, api_version: str, kind: str, **options: Any) -> list[Object]:
         if kind == "Node":
             self.looks += 1
             if not self.allowed:
                 raise Forbidden("nodes is forbidden: may not list at the cluster scope")
+            return [*self.nodes]
+        if kind == "Pod" and options.get("namespace") == EVERYWHERE and not self.of_others:
+            raise Forbidden("pods is forbidden: may not list at the cluster scope")
         return await super().list(api_version, kind, **options)
 
 
@@ -189,6 +195,50 @@ async def test_the_nodes_are_read_for_a_gpu_and_if_they_may_not_be_it_is_said(
     found = next(c for c in status["conditions"] if c["type"] == "Schedulable")
     assert (found["status"], found["reason"]) == told
     assert cluster.looks == 1
+
+
+@pytest.mark.parametrize("kind", ["CortexIndex", "CortexWorkflow"])
+async def test_for_a_pool_that_nobody_named_nothing_is_made_and_the_next_good_spec_goes_on(kind: str) -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    made = a_cortex_index_manifest if kind == "CortexIndex" else a_cortex_workflow_manifest
+    manifest = made(spec__gpu={"pool": "nowhere"}, metadata__name="pooled")
+    key = ObjectKey(API_VERSION, kind, "default", "pooled")
+    await cluster.apply(manifest)
+    await reconcile(ResourceKey(kind, "default", "pooled"))
+    found = {c["type"]: (c["status"], c["reason"]) for c in (await cluster.get(key))["status"]["conditions"]}
+    for type, status in (("Ready", "False"), ("Schedulable", "False"), ("Stalled", "True")):
+        assert found[type] == (status, "UnknownGPUPool")
+    assert await cluster.list("apps/v1", "Deployment") == []
+
+    await cluster.apply({**manifest, "spec": {**manifest["spec"], "gpu": {}}})
+    await reconcile(ResourceKey(kind, "default", "pooled"))
+    assert len(await cluster.list("apps/v1", "Deployment")) == 1
+    assert "Stalled" not in {c["type"] for c in (await cluster.get(key))["status"]["conditions"]}
+
+
+async def test_without_the_pods_of_all_namespaces_it_is_said_what_cannot_be_seen() -> None:
+    cluster = WithNodes()
+    cluster.nodes, cluster.of_others = (a_node(),), False
+    reconcile = await reconciler(cluster)
+    await cluster.apply(a_cortex_index_manifest(spec__gpu={}))
+    await reconcile(KEY)
+    deployment = await cluster.get(ObjectKey("apps/v1", "Deployment", "default", "papers-search"))
+    template = deployment["spec"]["template"]
+    meta = {**template["metadata"], "name": "papers-search-1", "namespace": "default"}
+    await cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]})
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    await cluster.patch_status(ObjectKey("v1", "Pod", "default", "papers-search-1"), {"conditions": [refused]})
+    await reconcile(KEY)
+    status = (await cluster.get(INDEX))["status"]
+    said = next(c["message"] for c in status["conditions"] if c["type"] == "Schedulable")
+    assert "gpu-node may have room; what decides there is what other pods take (pods is forbidden" in said
+
+
+def a_node() -> Object:
+    offers = {"cpu": "96", "memory": "1Ti", "pods": "110", "nvidia.com/gpu": "8"}
+    node: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-node"}}
+    return {**node, "status": {"capacity": offers, "allocatable": offers}}
 
 
 async def test_ready_pods_that_the_service_does_not_list_are_not_ready_for_anybody() -> None:

@@ -21,13 +21,14 @@ from cortex_workloads.runtime.settings import GatewaySettings
 
 @asynccontextmanager
 async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
-    """A gateway that answers while the context is open. Raises StartError."""
+    """A gateway that answers while the context is open. Raises StartError, InvalidInput (the state's URL)."""
     hosts = listen.hosts(settings)
+    state = ProgressStream(settings.state_url.get_secret_value())
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(settings, "gateway", hosts=hosts))
         catalogue = await stack.enter_async_context(_catalogue(settings, server.health))
         channels = await stack.enter_async_context(Channels(settings, catalogue))
-        progress = await stack.enter_async_context(ProgressStream(settings.state_url.get_secret_value()))
+        progress = await stack.enter_async_context(state)
         backend = Backend(catalogue, channels, progress, server.health)
         server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
         sockets = listen.sockets(hosts, settings.port_http)
@@ -48,7 +49,7 @@ def _catalogue(settings: GatewaySettings, health: Health) -> AbstractAsyncContex
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM. Raises StartError."""
+    """Serves until SIGTERM. Raises StartError, InvalidInput."""
     async with gateway(settings) as server:
         await server.wait()
 

@@ -8,9 +8,9 @@ from cortex_workloads.runtime.settings import GraphSettings
 
 
 async def serve(settings: GraphSettings) -> None:
-    """Serves until SIGTERM."""
+    """Serves until SIGTERM. Raises CortexError."""
     async with Pod(settings) as pod:
-        await pod.server.wait()
+        await pod.wait()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Pod:
         self._preparing: asyncio.Task[None] | None = None
         self.server = Server(settings, "graph")
         self.lake = Lake(settings.lake_dsn.get_secret_value(), settings.lake_pool_size, name=settings.pod)
+        self._progress = ProgressStream(settings.state_url.get_secret_value())
         # A new process is a new owner: what the one before left behind is taken over when its lease is over.
         self.store = Store(self.lake, self._resource, f"{settings.pod}/{secrets.token_hex(4)}")
         self.model = Model(settings.embedding_threads)
@@ -54,7 +55,7 @@ class Pod:
     async def __aenter__(self) -> Self:
         """Listens; not ready before the Lake is."""
         channels = await self._stack.enter_async_context(Channels(self._settings))
-        progress = await self._stack.enter_async_context(ProgressStream(self._settings.state_url.get_secret_value()))
+        progress = await self._stack.enter_async_context(self._progress)
         self._stack.push_async_callback(self.lake.close)
         self._stack.push_async_callback(self.model.close)
         await self._stack.enter_async_context(self.server)
@@ -76,6 +77,17 @@ class Pod:
         await self.lake.open()
         self._preparing = asyncio.create_task(self._prepare(), name="prepare")
         return self
+
+    async def wait(self) -> None:
+        """Returns at SIGTERM. Raises Unavailable when the Lake is another one than the pod began with."""
+        told = asyncio.create_task(self.server.wait(), name="told")
+        changed = asyncio.create_task(self.lake.identity.changed(), name="lake-changed")
+        try:
+            await asyncio.wait((told, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.end(told, changed)
+        if not changed.cancelled():
+            await changed
 
     async def __aexit__(
         self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None

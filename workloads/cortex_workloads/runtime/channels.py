@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import grpc
+from cortex_kinds.conditions import Reason
 
 from cortex_workloads.runtime import errors, telemetry
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
@@ -33,6 +34,8 @@ _TARGET: Final = re.compile(r"^dns://[^/]*/(?P<service>[^.:/]+)\.(?P<namespace>[
 _PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
 _HEADLESS: Final = "-headless"
 _KINDS: Final = {f"-search{_HEADLESS}": INDEX, f"-graph{_HEADLESS}": WORKFLOW}
+_STOPPED: Final = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO)
+"""Reasons of a resource that is Ready, as it was asked to run nothing."""
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod, and for one in the place of a lost one."""
 _BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
@@ -290,7 +293,7 @@ def unavailable(catalogue: Catalogue | None, name: str, what: str) -> errors.Una
             ready = catalogue.get(kind, namespace, resource).ready
         except errors.NotFound as error:
             return errors.Unavailable(error.message, remedy=error.remedy, reason=error.reason)
-        if ready is not None and ready.status != "True":
+        if ready is not None and (ready.status != "True" or ready.reason in _STOPPED):
             reason, said = ready.reason, f": {ready.reason}: {ready.message}"
     return errors.Unavailable(
         f"{name} {what}{said}",

@@ -38,7 +38,8 @@ def run_key(run_id: str) -> str:
 
 
 class ProgressStream:
-    """Streams at a redis:// or rediss:// URL; an empty URL is a state that is never there."""
+    """Streams at a redis:// or rediss:// URL; an empty URL is a state that is never there. Raises InvalidInput when the
+    URL cannot be read."""
 
     def __init__(self, url: str) -> None:
         self._client = _client(url, _TIMEOUT_SECONDS) if url else None
@@ -134,9 +135,30 @@ class ProgressStream:
 
 
 def _client(url: str, timeout: float) -> redis.Redis:
-    # No retry by the library: an entry must not be added twice.
-    return redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=_TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0), protocol=2
+    if not url.startswith(("redis://", "rediss://")):
+        raise _malformed("it does not begin with redis:// or rediss://")
+    try:
+        # No retry by the library: an entry must not be added twice.
+        client = redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        # Options are read when a connection is made, which does not connect yet.
+        cast(Any, client.connection_pool).make_connection()
+    except (ValueError, TypeError, RedisError):
+        # Without the library's words, and without its error as the cause: they may quote a part of the password.
+        raise _malformed("its port or one of its options cannot be read") from None
+    return client
+
+
+def _malformed(why: str) -> errors.InvalidInput:
+    return errors.InvalidInput(
+        f"CORTEX_STATE_URL is not the URL of a Valkey or Redis: {why}",
+        remedy="set it (in a cluster: the Secret's key `url`) to redis://:PASSWORD@HOST:PORT/0 (rediss:// with TLS),"
+        " with the characters @:/?#% of a password as %40 and so on",
     )
 
 

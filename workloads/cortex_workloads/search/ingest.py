@@ -30,23 +30,30 @@ _log = logging.getLogger("cortex.ingest")
 async def ingest(settings: IngestSettings) -> None:
     """Runs the Job. Raises CortexError."""
     lake = Lake(settings.lake_dsn.get_secret_value(), 3, name=f"cortex-ingest {settings.pod}")
-    await lake.open()
     async with ProgressStream(settings.state_url.get_secret_value()) as state:
-        worker = Worker(
-            lake,
-            Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
-            await asyncio.to_thread(Embedder, settings.embedding_threads),
-            state,
-            JOB,
-        )
-        done = await _persistently(lake, worker, settings.revision)
-    await lake.close()
+        await lake.open()
+        try:
+            done = await _embed(settings, lake, state)
+        finally:
+            # Whatever happened: the tasks of an open pool may keep the process from ending.
+            await lake.close()
     ended = "nothing waits any more" if done else "the revision is not there any more: superseded"
     _log.info(ended, extra={"revision": settings.revision})
 
 
+async def _embed(settings: IngestSettings, lake: Lake, state: ProgressStream) -> bool:
+    worker = Worker(
+        lake,
+        Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
+        await asyncio.to_thread(Embedder, settings.embedding_threads),
+        state,
+        JOB,
+    )
+    return await _persistently(lake, worker, settings.revision)
+
+
 async def _persistently(lake: Lake, worker: Worker, revision: str) -> bool:
-    """Goes on over outages of the Lake that are shorter than a minute."""
+    """Goes on over outages of the Lake that are shorter than a minute; not with another Lake."""
     answered = time.monotonic()
     while True:
         try:
@@ -55,7 +62,7 @@ async def _persistently(lake: Lake, worker: Worker, revision: str) -> bool:
         except Unavailable:
             if lake.reachable:
                 answered = time.monotonic()
-            if time.monotonic() - answered > _LAKE_SECONDS:
+            if lake.identity.error is not None or time.monotonic() - answered > _LAKE_SECONDS:
                 raise
         await asyncio.sleep(0.5)
 

@@ -13,7 +13,7 @@ from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_serve
 from cortex_workloads.runtime.embedding.embedder import Embedder
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.migrate import migrate
-from cortex_workloads.runtime.lake.pool import REASON, Lake
+from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
@@ -33,7 +33,7 @@ _log = logging.getLogger("cortex.search")
 
 class Search:
     """One pod's parts. `run` brings them up and keeps health true; it ends by cancellation, or by an error that no
-    waiting repairs (FailedPrecondition: the model's files, the Lake's schema)."""
+    waiting repairs (FailedPrecondition: the model's files, the Lake's schema; Unavailable: another Lake)."""
 
     def __init__(self, settings: SearchSettings, server: Server) -> None:
         self._settings = settings
@@ -58,6 +58,7 @@ class Search:
         await self._lake.open()
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._watch())
+            parts.create_task(self._lake.identity.changed())
             migrated = parts.create_task(self._migrate())
             encoder = await self._load()
             await migrated
@@ -124,5 +125,6 @@ class Search:
                 if stands:
                     await self._health.ok("Lake")
                 else:
-                    await self._health.failing("Lake", REASON, str(self._lake.unavailable()))
+                    error = self._lake.unavailable()
+                    await self._health.failing("Lake", error.reason, str(error))
             await asyncio.sleep(_WATCH_SECONDS)

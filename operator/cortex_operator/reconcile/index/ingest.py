@@ -71,6 +71,15 @@ def _is_doomed(description: Description, desired: str, job: Object, now: datetim
             return False
 
 
+def working_jobs(jobs: tuple[Object, ...]) -> tuple[tuple[ObjectKey, str], ...]:
+    """Jobs that have not ended, with their uid."""
+    return tuple(
+        (ObjectKey.of(job), job["metadata"]["uid"])
+        for job in jobs
+        if "deletionTimestamp" not in job["metadata"] and phase(job) is JobPhase.ACTIVE
+    )
+
+
 def failure(description: Description, desired: str, jobs: tuple[Object, ...]) -> str:
     """Why the desired revision is not built though it is Building; empty when nothing failed."""
     found = revision(description, desired)

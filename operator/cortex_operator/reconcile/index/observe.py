@@ -14,6 +14,7 @@ from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
+    find_autoscaler,
     find_deployment,
     find_leftovers,
     find_nodes,
@@ -21,6 +22,7 @@ from cortex_operator.reconcile.observe import (
     find_unlisted,
 )
 from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.scaling import scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,22 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = index.metadata.namespace, index.metadata.name
     cluster, part = world.cluster, Part(index, "search")
+    deployment = await find_deployment(cluster, namespace, search_name(name))
+    wanted = scale(index.spec, deployment)
     pods = await find_pods(cluster, part)
-    description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), pods)
+    asked = () if index.spec.suspend else pods
+    description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
     return ObservedIndex(
         now=now,
         resource=index,
-        deployment=await find_deployment(cluster, namespace, search_name(name)),
+        deployment=deployment,
         pods=pods,
         missing_secrets=await find_missing_secrets(cluster, namespace, index.spec),
         description=description,
         unreachable=unreachable,
-        unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), pods),
-        nodes=await find_nodes(cluster, index.spec, pods),
-        leftovers=await find_leftovers(cluster, part, search_name(name)),
+        unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
+        nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
+        autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, search_name(name), wanted),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

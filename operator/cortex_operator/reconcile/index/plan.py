@@ -5,28 +5,37 @@ from __future__ import annotations
 from cortex_kinds.revision import index_definition, revision_id
 
 from cortex_operator.manifests import index_objects, ingest_job
-from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs
+from cortex_operator.manifests.gpupool import unknown_pool
+from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, working_jobs
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
 
 def plan(world: World, observed: ObservedIndex) -> Plan:
     """Objects, Jobs, the order to the data plane and the status.
 
-    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays.
+    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays. Of a
+    suspended index all objects are made, without pods; Jobs that work go, others take their place when it resumes.
     """
     index, description = observed.resource, lake_of(observed)
     definition = index_definition(index.spec)
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
+    if unknown_pool(index.spec.gpu, world.release.gpu_pools):
+        return Plan(after, again)
+    wanted = scale(index.spec, observed.deployment)
+    objects = index_objects(index, world.release, wanted)
+    if index.spec.suspend:
+        return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_secrets and observed.deployment is None:
         return Plan(after, again)
-    objects = index_objects(index, world.release)
+    handed = hand_over(observed.deployment, objects, wanted)
     if description is None:
-        return Plan(after, again, apply=objects, delete=observed.leftovers)
+        return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
     jobs = tuple(ingest_job(index, id, world.release) for id in missing_jobs(description, desired, observed.jobs))
     return Plan(
@@ -34,14 +43,17 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         again,
         apply=(*objects, *jobs),
         delete=(*observed.leftovers, *doomed_jobs(description, desired, observed.jobs, observed.now)),
+        hand_over=handed,
         ensure=None if ensured else EnsureRevision(desired, definition, index.spec.revisions.retain),
     )
 
 
-def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float:
+def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | None:
     timing, description = world.timing, lake_of(observed)
     if waits_for_others(observed, verdict):
         return timing.missing
+    if observed.resource.spec.suspend:
+        return None
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving
     if description is None and observed.pods:

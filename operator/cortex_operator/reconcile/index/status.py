@@ -9,11 +9,13 @@ from cortex_kinds.index import CortexIndexStatus
 from cortex_operator.dataplane import Description
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import search_target
+from cortex_operator.reconcile.autoscaling import autoscaling_findings
 from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.index.ingest import failure
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
+from cortex_operator.reconcile.suspension import suspended_findings, suspension
 from cortex_operator.reconcile.verdict import (
     Verdict,
     asked_finding,
@@ -24,6 +26,7 @@ from cortex_operator.reconcile.verdict import (
     pods_verdict,
     revision,
     secrets_finding,
+    unasked,
 )
 from cortex_operator.reconcile.words import counted, every, share
 
@@ -35,23 +38,28 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     index, before = observed.resource, observed.resource.status
     description = lake_of(observed)
     done = rollout(observed.deployment, observed.pods, observed.now)
-    placed = placement(index.spec, observed.pods, observed.nodes)
-    answers = _answers(observed, description, desired)
-    decided = _verdict(observed, done, placed, answers, desired)
-    findings = [
-        *decided.findings(),
-        secrets_finding(observed) or asked_finding(observed),
-        answers,
-        placed,
-        dataplane_finding(observed),
-    ]
+    decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
+    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler)]
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(
         **common_fields(before, part, endpoint, done, description),
-        conditions=conditions(before, findings, index.metadata.generation, observed.now),
+        conditions=conditions(before, findings, index.metadata.generation, observed.now, gone=unasked(index.spec)),
         documents=description.documents if description else before.documents,
     ), decided
+
+
+def _suspended(observed: ObservedIndex, done: Rollout) -> tuple[Verdict, list[Finding]]:
+    nothing = false(_READY, Reason.SUSPENDED, "it is suspended: nothing answers")
+    return suspension(observed, done), [nothing, *suspended_findings()]
+
+
+def _awake(observed: ObservedIndex, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
+    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    answers = _answers(observed, lake_of(observed), desired)
+    decided = _verdict(observed, done, placed, answers, desired)
+    needs = secrets_finding(observed) or asked_finding(observed)
+    return decided, [needs, answers, placed, dataplane_finding(observed)]
 
 
 def _verdict(observed: ObservedIndex, done: Rollout, placed: Finding, answers: Finding, desired: str) -> Verdict:

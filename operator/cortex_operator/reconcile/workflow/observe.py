@@ -17,6 +17,7 @@ from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
     find,
+    find_autoscaler,
     find_deployment,
     find_leftovers,
     find_nodes,
@@ -24,6 +25,7 @@ from cortex_operator.reconcile.observe import (
     find_unlisted,
 )
 from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.scaling import scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +43,23 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = workflow.metadata.namespace, workflow.metadata.name
     cluster, part = world.cluster, Part(workflow, "graph")
+    deployment = await find_deployment(cluster, namespace, graph_name(name))
+    wanted = scale(workflow.spec, deployment)
     pods = await find_pods(cluster, part)
-    description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), pods)
+    asked = () if workflow.spec.suspend else pods
+    description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
     return ObservedWorkflow(
         now=now,
         resource=workflow,
-        deployment=await find_deployment(cluster, namespace, graph_name(name)),
+        deployment=deployment,
         pods=pods,
         missing_secrets=await find_missing_secrets(cluster, namespace, workflow.spec),
         description=description,
         unreachable=unreachable,
-        unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), pods),
-        nodes=await find_nodes(cluster, workflow.spec, pods),
-        leftovers=await find_leftovers(cluster, part, graph_name(name)),
+        unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
+        nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
+        autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes

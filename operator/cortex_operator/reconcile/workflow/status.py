@@ -8,10 +8,12 @@ from cortex_kinds.workflow import CortexWorkflowStatus
 from cortex_operator.cluster import Object
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_target
+from cortex_operator.reconcile.autoscaling import autoscaling_findings
 from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.serving import why_not_serving
+from cortex_operator.reconcile.suspension import suspended_findings, suspension
 from cortex_operator.reconcile.verdict import (
     Verdict,
     asked_finding,
@@ -22,6 +24,7 @@ from cortex_operator.reconcile.verdict import (
     pods_verdict,
     revision,
     secrets_finding,
+    unasked,
 )
 from cortex_operator.reconcile.words import share
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
@@ -31,21 +34,27 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     """The whole status, and the verdict that it tells."""
     workflow, before = observed.resource, observed.resource.status
     done = rollout(observed.deployment, observed.pods, observed.now)
-    placed = placement(workflow.spec, observed.pods, observed.nodes)
-    graph, indexes = _graph(observed), _indexes(observed.indexes)
-    decided = _verdict(observed, done, placed, indexes, desired)
-    findings = [
-        *decided.findings(),
-        secrets_finding(observed) or indexes or asked_finding(observed),
-        graph,
-        placed,
-        dataplane_finding(observed),
-    ]
+    decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
+    findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler)]
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
-        conditions=conditions(before, findings, workflow.metadata.generation, observed.now),
+        conditions=conditions(
+            before, findings, workflow.metadata.generation, observed.now, gone=unasked(workflow.spec)
+        ),
     ), decided
+
+
+def _suspended(observed: ObservedWorkflow, done: Rollout) -> tuple[Verdict, list[Finding]]:
+    return suspension(observed, done), [_graph(observed), *suspended_findings()]
+
+
+def _awake(observed: ObservedWorkflow, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
+    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    indexes = _indexes(observed.indexes)
+    decided = _verdict(observed, done, placed, indexes, desired)
+    needs = secrets_finding(observed) or indexes or asked_finding(observed)
+    return decided, [needs, _graph(observed), placed, dataplane_finding(observed)]
 
 
 def _verdict(

@@ -62,22 +62,30 @@ def migrations(folder: Traversable | None = None) -> list[Migration]:
 
 async def migrate(lake: Lake, known: Sequence[Migration] | None = None) -> list[int]:
     """Applies what the Lake does not have yet; returns the numbers applied. Any number of pods may call it at once.
+    From then on another Lake at the same address is noticed (`Lake.identity`), and left alone.
 
     Raises FailedPrecondition: `LakeSchemaTooNew`, `LakeMigrationEdited`, `LakeMigrationFailed`; Unavailable.
     """
     known = migrations() if known is None else known
     async with lake.connection() as connection:
-        if not _missing(known, await _applied(connection)):
-            return []
-        await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        try:
-            await _bookkeeping(connection)
-            missing = _missing(known, await _applied(connection))
-            for migration in missing:
-                await _apply(connection, migration)
-        finally:
-            if not connection.closed:
-                await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+        await lake.identity.compare(connection)
+        applied = await _bring_up(connection, known)
+        await lake.identity.learn(connection)
+    return applied
+
+
+async def _bring_up(connection: Connection, known: Sequence[Migration]) -> list[int]:
+    if not _missing(known, await _applied(connection)):
+        return []
+    await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    try:
+        await _bookkeeping(connection)
+        missing = _missing(known, await _applied(connection))
+        for migration in missing:
+            await _apply(connection, migration)
+    finally:
+        if not connection.closed:
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
     return [migration.number for migration in missing]
 
 

@@ -1,7 +1,7 @@
 """Connections to the Lake. Shields the services from a PostgreSQL that is not there, goes away or comes back.
 
 A service starts without the Lake; `Lake.reachable` says how it stands, and every use of a Lake that does not answer is
-`errors.Unavailable` with the reason `LakeUnreachable`.
+`errors.Unavailable` with the reason `LakeUnreachable`; of a Lake that is another one now, `LakeReplaced`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
+from cortex_workloads.runtime.lake.identity import Identity
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -44,6 +45,7 @@ class Lake:
         self._session = {"jit": "off", **(session or {})}
         self._answered = asyncio.Event()
         self._reachable = False
+        self.identity = Identity()
         self._watcher: asyncio.Task[None] | None = None
         self.message = f"the Lake at {self._address} has not answered yet"
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -62,8 +64,8 @@ class Lake:
 
     @property
     def reachable(self) -> bool:
-        """Whether the Lake answered when it was last asked."""
-        return self._reachable
+        """Whether the Lake answered when it was last asked, and is the one that this process began with."""
+        return self._reachable and self.identity.error is None
 
     async def open(self) -> None:
         """Begins to connect, in the background; never fails because of the Lake."""
@@ -82,12 +84,17 @@ class Lake:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit. Raises Unavailable (`LakeUnreachable`), DeadlineExceeded (cancelled query)."""
+        """A connection in autocommit. Raises Unavailable (`LakeUnreachable`, `LakeReplaced`), DeadlineExceeded
+        (cancelled query)."""
         connection = await self._take()
         try:
             yield connection
         except psycopg.errors.QueryCanceled as error:
             raise DeadlineExceeded(f"the Lake gave up a statement: {_first_line(error)}") from error
+        except psycopg.ProgrammingError:
+            # What the statement names is missing: because it was dropped, or because the whole Lake is another one.
+            await self.identity.compare(connection)
+            raise
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if connection.closed or (error.sqlstate or "08").startswith(_GOING):
                 self._note_lost(error)
@@ -103,8 +110,8 @@ class Lake:
             yield connection
 
     def unavailable(self) -> Unavailable:
-        """The error of a Lake that does not answer."""
-        return Unavailable(
+        """The error of a Lake that does not answer, or is another one."""
+        return self.identity.error or Unavailable(
             self.message, remedy="see that PostgreSQL runs and that the secret's `dsn` is right", reason=REASON
         )
 
@@ -112,6 +119,8 @@ class Lake:
         # In slices: a full pool is worth waiting for, a Lake that went away is not.
         deadline = asyncio.get_running_loop().time() + _WAIT_SECONDS
         while True:
+            if self.identity.error is not None:
+                raise self.unavailable()
             try:
                 return await self.pool.getconn(timeout=_SLICE_SECONDS)
             except PoolTimeout as error:
@@ -142,6 +151,7 @@ class Lake:
             with suppress(Unavailable, DeadlineExceeded, psycopg.Error):
                 async with self.connection() as connection:
                     await connection.execute("SELECT 1")
+                    await self.identity.compare(connection)
                 self._note_found()
             if cancelled():
                 return
@@ -174,14 +184,21 @@ def cancelled() -> bool:
 def _address(dsn: str) -> str:
     try:
         parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        parts = {}
-    if not parts:
+        readable = bool(parts) and all(map(_is_port, str(parts.get("port", "")).split(",")))
+    except (psycopg.ProgrammingError, UnicodeError):
+        readable = False
+    if not readable:
         raise InvalidInput(
             "CORTEX_LAKE_DSN is not the address of a PostgreSQL",
-            remedy="set it (in a cluster: the Secret's key `dsn`) to postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+            remedy="set it (in a cluster: the Secret's key `dsn`) to postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
+            " with the characters @:/?#% of a password as %40 and so on",
         )
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _is_port(text: str) -> bool:
+    # A password with a `/` in it is cut there, and its first half is taken for the port.
+    return not text or (text.isdecimal() and 0 < int(text) < 65536)
 
 
 def _first_line(error: Exception) -> str:
