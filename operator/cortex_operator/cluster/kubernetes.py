@@ -71,7 +71,9 @@ class KubernetesCluster:
         if self._cache.is_applied(key, digest):
             return ApplyResult.UNCHANGED
         async with self._fresh_when_refused(key):
-            live = await self._find(key) or await self._find_unwatched(key)
+            # The cache keeps what the usual manager owns, and nothing of others.
+            enough = field_manager == FIELD_MANAGER or not self._cache.follows(key.api_version, key.kind)
+            live = (await self._find(key) if enough else None) or await self._find_unwatched(key)
             check_preconditions(key, config["metadata"], live)
             check_controller(key, config, live)
             if live is not None and is_applied(config, live, field_manager):
