@@ -45,8 +45,11 @@ Hook = Callable[[Pass], None]
 
 
 def log_failures(done: Pass) -> None:
-    """The hook that logs what failed; a stack trace only for what nobody expected, once per series of failures."""
+    """The hook that logs what failed, and at DEBUG every pass; a stack trace only for what nobody expected, once per
+    series of failures."""
     if done.error is None:
+        due = "when something happens" if done.again_after is None else f"in {done.again_after:.1f} s"
+        log.debug("%s: passed in %.3f s after %.3f s in the queue, again %s", done.key, done.took, done.waited, due)
         return
     unexpected = done.attempt == 1 and not isinstance(done.error, _PLAIN)
     log.log(
