@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
 
 PREFIX: Final = "CORTEX_"
@@ -52,6 +53,8 @@ class OperatorSettings(BaseSettings):
     """Of the workloads."""
     gpu_pools: tuple[GPUPool, ...] = ()
     """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
+    isolation: Isolation = Isolation()
+    """NetworkPolicies of the resources: JSON; unset: for a release called "cortex"."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
@@ -75,6 +78,7 @@ class OperatorSettings(BaseSettings):
             drain_seconds=self.drain_seconds,
             log_level=self.workload_log_level,
             gpu_pools=self.gpu_pools,
+            isolation=self.isolation,
             otlp_endpoint=self.otlp_endpoint,
         )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cortex_kinds.common import Resources
 
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 
 
 def _resources(cpu: tuple[str, str], memory: tuple[str, str]) -> Resources:
@@ -41,5 +42,7 @@ class ReleaseSettings:
     """Of the workloads."""
     gpu_pools: tuple[GPUPool, ...] | None = ()
     """What `spec.gpu.pool` may name; None: there are no nodes, and it is kept but not enforced."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """The NetworkPolicies of its resources."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""

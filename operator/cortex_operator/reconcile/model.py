@@ -11,7 +11,9 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests.reach import Reach
 from cortex_operator.reconcile.placement import Nodes
+from cortex_operator.reconcile.reading import Services
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    services: Services = field(default_factory=Services)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Observed:
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
     """Objects of the resource that must not be there any more, with their uid."""
+    reach: Reach = field(default_factory=Reach)
+    """Where its pods must get to."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

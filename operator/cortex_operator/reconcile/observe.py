@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from cortex_kinds.common import CommonSpec
@@ -16,11 +17,12 @@ from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
+from cortex_operator.reconcile.reading import Reader
 
 _AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
-async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
+async def find(cluster: Reader, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
     """The object, or None; `unwatched`: also one that is not ours."""
     try:
         return await cluster.get(key, unwatched=unwatched)
@@ -81,13 +83,16 @@ async def find_nodes(
         return Nodes(Room(nodes, unseen=str(error)), pools=pools)
 
 
-async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
+async def find_leftovers(
+    cluster: Cluster, part: Part, name: str, scale: Scale, unwanted: Iterable[tuple[str, str]] = ()
+) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, a HorizontalPodAutoscaler where the Deployment is told the number, a ServiceAccount of its own where
-    the resource names another."""
+    the resource names another, and what is of a kind that is `unwanted`."""
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [_AUTOSCALER] if scale.told else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
+    kinds += unwanted
     namespace = part.resource.metadata.namespace
     found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)

@@ -11,9 +11,10 @@ from typing import Final
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.environment import EnvFrom, EnvVar
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.reconcile.model import MissingSecret
 from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.reading import Reader
 
 _MAKE: Final = {"Secret": "secret generic", "ConfigMap": "configmap"}
 _REGISTRY: Final = "secret docker-registry --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
@@ -38,7 +39,7 @@ class Reference:
         return MissingSecret(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
 
 
-async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
+async def find_missing_secrets(cluster: Reader, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
     """What the spec names and is not there, in the spec's order; each object is read once, none while it is
     suspended."""
     if spec.suspend:
