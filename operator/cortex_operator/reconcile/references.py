@@ -11,7 +11,7 @@ from cortex_kinds.common import CommonSpec
 from cortex_kinds.environment import EnvFrom, EnvVar
 
 from cortex_operator.cluster import ObjectKey
-from cortex_operator.reconcile.model import MissingSecret, World
+from cortex_operator.reconcile.model import MissingReference, World
 from cortex_operator.reconcile.named import Facts
 from cortex_operator.reconcile.observe import find
 
@@ -30,15 +30,15 @@ class Reference:
     make: str = ""
     may_be_empty: bool = True
 
-    def missing_from(self, namespace: str, found: Facts | None) -> MissingSecret | None:
+    def missing_from(self, namespace: str, found: Facts | None) -> MissingReference | None:
         """What is missing; None: nothing."""
         if found is not None and (not self.key or self.key in (found.keys if self.may_be_empty else found.filled)):
             return None
         make = self.make or _MAKE[self.kind]
-        return MissingSecret(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
+        return MissingReference(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
 
 
-async def find_missing_secrets(world: World, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
+async def find_missing_references(world: World, namespace: str, spec: CommonSpec) -> tuple[MissingReference, ...]:
     """What the spec names and is not there, in the spec's order; none while it is suspended. Each object is read once;
     one that lacks nothing is not read again as long as it is remembered."""
     if spec.suspend:
