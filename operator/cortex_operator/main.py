@@ -29,6 +29,7 @@ from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.settings import OperatorSettings, mistakes
+from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -63,10 +64,16 @@ async def _operate(settings: OperatorSettings) -> None:
         port = await health.serve(settings.listen_host, settings.port_metrics)
         log.info("listening on port %d", port, extra={"port": port})
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
-        prepared = preflight.prepare(api, settings.watch_namespaces, settings.namespace, health.wait_for)
+        prepared = _prepare(api, settings, health)
         if await _ends_before(stop, prepared):
             await _lead(api, settings, health, registry, stop)
         log.info("stopped")
+
+
+async def _prepare(api: Api, settings: OperatorSettings, health: Health) -> None:
+    lease = (settings.namespace, settings.lease)
+    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for)
+    await warn_of_absent(api, settings.watch_namespaces)
 
 
 async def _lead(
@@ -101,7 +108,7 @@ async def _work(
     cache = make_cache(release)
     watch_cache(registry, cache)
     cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
-    dataplane = GrpcDataPlane(cluster)
+    dataplane = GrpcDataPlane(cluster, election.fence)
     pace = Pace(workers=settings.workers)
     engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache)
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)

@@ -39,6 +39,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
+# Their labels, for spec.access.allowedNamespaces of an index. In a Role: the namespace that it is in.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 {{- if not .Values.watchNamespaces }}
 - apiGroups: [""]
   resources: [nodes]

@@ -21,7 +21,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -48,7 +48,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_secrets=await find_missing_secrets(cluster, namespace, index.spec),
+        missing_references=await find_missing_references(cluster, namespace, index.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
