@@ -30,6 +30,7 @@ RIGHTS: Final = (
     ("batch", "jobs", _MADE),
     ("policy", "poddisruptionbudgets", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
+    ("monitoring.coreos.com", "podmonitors", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),

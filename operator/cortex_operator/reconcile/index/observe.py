@@ -54,6 +54,6 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, search_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

@@ -59,7 +59,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes
