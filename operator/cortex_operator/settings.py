@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Final, Literal
 
 from cortex_kinds.common import Resources
+from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -55,6 +56,12 @@ class OperatorSettings(BaseSettings):
     """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
     isolation: Isolation = Isolation()
     """NetworkPolicies of the resources: JSON; unset: for a release called "cortex"."""
+    pod_monitors: bool = True
+    """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
+    pod_monitor_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """JSON; labels of the PodMonitors, by which a Prometheus selects them."""
+    discovery_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
@@ -79,6 +86,8 @@ class OperatorSettings(BaseSettings):
             log_level=self.workload_log_level,
             gpu_pools=self.gpu_pools,
             isolation=self.isolation,
+            pod_monitors=self.pod_monitors,
+            pod_monitor_labels=self.pod_monitor_labels,
             otlp_endpoint=self.otlp_endpoint,
         )
 

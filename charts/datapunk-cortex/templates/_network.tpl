@@ -98,12 +98,13 @@ matchExpressions:
 {{- end }}
 {{- end }}
 
-{{/* The root: to the shared state, which the gateway knows by a URL, or by a Secret that the chart does not read. */}}
+{{/* The root: to the shared state, which the gateway knows by a URL, or by a Secret that the chart does not read: then
+at the usual ports, the second with TLS. */}}
 {{- define "cortex.egressToState" -}}
 {{- $url := include "cortex.stateUrl" . }}
 {{- if .Values.state.existingSecret }}
 - ports:
-  {{- include "cortex.tcpPorts" .Values.networkPolicy.statePorts | nindent 2 }}
+  {{- include "cortex.tcpPorts" (list 6379 6380) | nindent 2 }}
 {{- else if .Values.state.url }}
 - ports:
   {{- include "cortex.tcpPorts" (list (regexFind "[0-9]+$" (get (urlParse $url) "host" | regexFind ":[0-9]+$") | default "6379")) | nindent 2 }}

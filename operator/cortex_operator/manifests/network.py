@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.network import EgressRule, PolicyPort
 
@@ -13,6 +13,7 @@ from cortex_operator.manifests.names import METRICS_PORT
 from cortex_operator.manifests.reach import REACH, Reach, Rule, allow, pods
 from cortex_operator.manifests.release import ReleaseSettings
 
+NETWORK_POLICY: Final = ("networking.k8s.io/v1", "NetworkPolicy")
 Peer = dict[str, Any]
 """A NetworkPolicyPeer."""
 
@@ -27,8 +28,8 @@ def network_policy(
     egress = [*_resolving(isolation.dns), *reach.rules]
     egress += map(_as_it_is_kept, (*isolation.extra_egress, *(own.extra_egress or ())))
     return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
+        "apiVersion": NETWORK_POLICY[0],
+        "kind": NETWORK_POLICY[1],
         "metadata": {**metadata, "annotations": {REACH: reach.dump()}},
         "spec": {
             "podSelector": {"matchLabels": part.all_pods},

@@ -36,9 +36,9 @@ Place = Address | Operand
 
 @dataclass(frozen=True)
 class Backend:
-    """What a host is. `service`: it, when the cluster has one; `readable`: whether the operator may look."""
+    """What a host is. `service`: its namespace and spec, when the cluster has one; `readable`: whether the operator may
+    look."""
 
-    namespace: str
     service: dict[str, Any] | None = None
     readable: bool = True
 
@@ -86,18 +86,18 @@ def follow(places: Iterable[Place], before: Reach, made: Iterable[str]) -> Reach
     return Reach(now, kept, until if kept else "")
 
 
-def place_rule(place: Place, backend: Backend) -> Rule | None:
-    """What lets pods of `backend.namespace` get there; None: there is nothing to get to yet."""
+def place_rule(place: Place, backend: Backend, namespace: str) -> Rule | None:
+    """What lets pods of `namespace` get there; None: there is nothing to get to yet."""
     if isinstance(place, Operand):
-        return allow([SEARCH_PORT], pods(pods_of_index(place.index), place.namespace, backend.namespace))
+        return allow([SEARCH_PORT], pods(pods_of_index(place.index), place.namespace, namespace))
     if place.ip is not None:
         return allow([place.port], {"ipBlock": {"cidr": f"{place.ip}/{place.ip.max_prefixlen}"}})
-    where = place.service(backend.namespace)
+    where = place.service(namespace)
     if where is not None and not backend.readable:
         return allow([place.port], {"namespaceSelector": in_namespaces(where[0])})
     if where is None or backend.service is None:
         return None if place.is_of_cluster else allow([place.port])
-    return _service_rule(place, backend.service, backend.namespace)
+    return _service_rule(place, backend.service, namespace)
 
 
 def _service_rule(address: Address, service: dict[str, Any], namespace: str) -> Rule:

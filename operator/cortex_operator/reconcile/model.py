@@ -12,8 +12,9 @@ from cortex_operator.cluster import Cluster, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.reach import Reach
+from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
-from cortex_operator.reconcile.reading import Services
+from cortex_operator.reconcile.services import Services
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,12 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    named: Named = field(default_factory=Named)
     services: Services = field(default_factory=Services)
 
 
 @dataclass(frozen=True)
-class MissingSecret:
+class MissingReference:
     """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
 
     namespace: str
@@ -80,7 +82,7 @@ class Observed:
     now: datetime
     deployment: Object | None
     pods: tuple[Object, ...]
-    missing_secrets: tuple[MissingSecret, ...]
+    missing_references: tuple[MissingReference, ...]
     description: Description | None
     unreachable: str = ""
     """Why there is no description."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from cortex_kinds.common import CommonSpec
@@ -12,17 +11,20 @@ from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Descripti
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.network import NETWORK_POLICY
+from cortex_operator.manifests.optional import POD_MONITOR
+from cortex_operator.manifests.podmonitor import wants_pod_monitor
+from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
-from cortex_operator.reconcile.reading import Reader
 
 _AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
-async def find(cluster: Reader, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
+async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
     """The object, or None; `unwatched`: also one that is not ours."""
     try:
         return await cluster.get(key, unwatched=unwatched)
@@ -84,15 +86,16 @@ async def find_nodes(
 
 
 async def find_leftovers(
-    cluster: Cluster, part: Part, name: str, scale: Scale, unwanted: Iterable[tuple[str, str]] = ()
+    cluster: Cluster, part: Part, name: str, scale: Scale, release: ReleaseSettings
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, a HorizontalPodAutoscaler where the Deployment is told the number, a ServiceAccount of its own where
-    the resource names another, and what is of a kind that is `unwanted`."""
+    the resource names another, a PodMonitor or a NetworkPolicy where the release wants none."""
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [_AUTOSCALER] if scale.told else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
-    kinds += unwanted
+    kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
+    kinds += [] if release.isolation.enabled else [NETWORK_POLICY]
     namespace = part.resource.metadata.namespace
     found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)

@@ -31,7 +31,7 @@ def planned(kind: str, *, pods: int = 0, mistakes: tuple[str, ...] = (), **chang
         "now": datetime(2026, 6, 1, tzinfo=UTC),
         "deployment": stopped(kind),
         "pods": tuple({"metadata": {"name": f"pod-{n}"}} for n in range(pods)),
-        "missing_secrets": (),
+        "missing_references": (),
         "description": None,
     }
     jobs = changes.pop("jobs", ())
@@ -81,7 +81,7 @@ def test_without_pods_it_is_ready_and_says_that_it_is_suspended(kind: str) -> No
 @KINDS
 def test_everything_but_pods_and_budget_is_kept(kind: str) -> None:
     kinds = [obj["kind"] for obj in planned(kind, deployment=None).apply]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "Service", "Deployment"]
+    assert kinds == ["NetworkPolicy", "ServiceAccount", "ConfigMap", "Service", "Service", "Deployment"]
     assert deployment_of(planned(kind))["spec"]["replicas"] == 0
 
 
@@ -146,7 +146,7 @@ def test_the_condition_goes_when_it_resumes() -> None:
         resource=awake,
         deployment=stopped("CortexIndex", replicas=1),
         pods=(),
-        missing_secrets=(),
+        missing_references=(),
         description=None,
         jobs=(),
     )

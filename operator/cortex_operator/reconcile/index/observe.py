@@ -12,7 +12,7 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.model import Observed, World
-from cortex_operator.reconcile.network import find_reach, unwanted
+from cortex_operator.reconcile.network import find_reach
 from cortex_operator.reconcile.observe import (
     ask,
     find_autoscaler,
@@ -22,8 +22,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
-from cortex_operator.reconcile.reading import Once
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -40,7 +39,6 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = index.metadata.namespace, index.metadata.name
     cluster, part = world.cluster, Part(index, "search")
-    reader = Once(cluster)
     deployment = await find_deployment(cluster, namespace, search_name(name))
     wanted = scale(index.spec, deployment)
     pods = await find_pods(cluster, part)
@@ -51,13 +49,13 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_secrets=await find_missing_secrets(reader, namespace, index.spec),
+        missing_references=await find_missing_references(world, namespace, index.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, unwanted(world.release)),
-        reach=await find_reach(world, reader, part, search_name(name), pods),
+        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+        reach=await find_reach(world, part, search_name(name), pods),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

@@ -15,7 +15,7 @@ from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
 from cortex_operator.manifests.reach import Operand
 from cortex_operator.reconcile.model import Observed, World
-from cortex_operator.reconcile.network import find_reach, unwanted
+from cortex_operator.reconcile.network import find_reach
 from cortex_operator.reconcile.observe import (
     ask,
     find,
@@ -26,8 +26,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
-from cortex_operator.reconcile.reading import Once
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -46,7 +45,6 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     """Looks at the cluster, and asks a pod when there is one. Raises Unavailable."""
     namespace, name = workflow.metadata.namespace, workflow.metadata.name
     cluster, part = world.cluster, Part(workflow, "graph")
-    reader = Once(cluster)
     operands = [Operand(namespace, use.name) for use in workflow.spec.indexes]
     deployment = await find_deployment(cluster, namespace, graph_name(name))
     wanted = scale(workflow.spec, deployment)
@@ -58,14 +56,14 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         resource=workflow,
         deployment=deployment,
         pods=pods,
-        missing_secrets=await find_missing_secrets(reader, namespace, workflow.spec),
+        missing_references=await find_missing_references(world, namespace, workflow.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, unwanted(world.release)),
-        reach=await find_reach(world, reader, part, graph_name(name), pods, operands),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+        reach=await find_reach(world, part, graph_name(name), pods, operands),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes

@@ -34,7 +34,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes:
         return Plan(after, again)
-    if observed.missing_secrets and observed.deployment is None:
+    if observed.missing_references and observed.deployment is None:
         return Plan(after, again, apply=policies(objects), delete=observed.leftovers)
     ensure = None
     if description is not None and not is_ensured(workflow.status, description, desired, workflow.metadata.generation):
