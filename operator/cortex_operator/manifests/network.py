@@ -46,14 +46,15 @@ def _ingress(
     ours, isolation = part.resource.metadata.namespace, release.isolation
     gateway = pods(isolation.gateway, release.namespace, ours)
     operator = pods(isolation.operator, release.namespace, ours)
-    yield _admit([ports["grpc"]], gateway, *clients)
-    yield _admit([ports["control"]], gateway, operator)
+    yield _admit(ports["grpc"], gateway, *clients)
+    # The gateway asks pods of an index how far its documents are.
+    yield _admit(ports["control"], operator, *([gateway] if part.resource.kind == "CortexIndex" else []))
     if isolation.monitoring_namespaces:
-        yield _admit([METRICS_PORT], {"namespaceSelector": in_namespaces(*isolation.monitoring_namespaces)})
+        yield _admit(METRICS_PORT, {"namespaceSelector": in_namespaces(*isolation.monitoring_namespaces)})
 
 
-def _admit(ports: list[int], *peers: Peer) -> dict[str, Any]:
-    return {"from": [*peers], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+def _admit(port: int, *peers: Peer) -> dict[str, Any]:
+    return {"from": [*peers], "ports": [{"port": port, "protocol": "TCP"}]}
 
 
 def _resolving(dns: Resolver) -> Iterator[Rule]:
