@@ -3,7 +3,7 @@ proposed. What the first change already is drift, which the operator mends witho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,22 +15,26 @@ from pydantic import ValidationError
 
 from cortex_operator.cluster import EVERYWHERE, Forbidden, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_name, search_name
 from cortex_operator.preview.changes import Action, ObjectChange, action_of, field_changes
 from cortex_operator.preview.claims import claim
 from cortex_operator.preview.gpus import Claim, Fits, Verdict, gpu_changes, verdicts
-from cortex_operator.preview.lake import Describe
+from cortex_operator.preview.lake import Describe, Rehearsal
 from cortex_operator.preview.pods import pods_change
 from cortex_operator.preview.report import Blocked, Missing, ResourcePlan
 from cortex_operator.preview.revision import Resource, revision_change
 from cortex_operator.preview.sandbox import Sandbox
-from cortex_operator.preview.settle import Changes, Releases, settle
+from cortex_operator.preview.settle import Changes, settle
+from cortex_operator.reconcile import World
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.loop import KINDS
 from cortex_operator.reconcile.observe import find, find_pods
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 
+Releases = Callable[[ResourceKey], ReleaseSettings]
+"""What the installed operator decides; for each resource, as where that cannot be read it is told from its objects."""
 _PARTS: Final = {"CortexIndex": ("search", search_name), "CortexWorkflow": ("graph", graph_name)}
 
 
@@ -57,16 +61,23 @@ async def preview(
     worlds: Sandboxes, proposals: Sequence[Proposal], releases: Releases, describe: Describe
 ) -> tuple[ResourcePlan, ...]:
     """A plan for each proposal. Raises Unsettled, Unavailable."""
-    living = [each.key for each in proposals if each.live is not None]
-    drift = await settle(worlds.live, living, releases, describe)
-    changes = await settle(worlds.proposed, [each.key for each in proposals], releases, describe)
-    plans = [await _plan(worlds.proposed, each, changes[each.key], drift.get(each.key, {})) for each in proposals]
+    lakes = Rehearsal(describe), Rehearsal(describe)
+    living = {each.key: World(worlds.live, lakes[0], releases(each.key)) for each in proposals if each.live is not None}
+    coming = {each.key: World(worlds.proposed, lakes[1], releases(each.key)) for each in proposals}
+    drift, changes = await settle(worlds.live, living), await settle(worlds.proposed, coming)
+    plans = [
+        replace(
+            _plan(worlds.proposed, each, changes[each.key], drift.get(each.key, {})),
+            missing=await _missing(coming[each.key], _model(each.proposed)),
+        )
+        for each in proposals
+    ]
     claims = [await _claim(worlds, *each) for each in zip(proposals, plans, strict=True)]
     placed = await _placed(worlds, [each for each in claims if each is not None])
     return tuple(replace(plan, placement=placed.get(plan.key)) for plan in plans)
 
 
-async def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: Changes) -> ResourcePlan:
+def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: Changes) -> ResourcePlan:
     own, deployment = _own(proposal.key), _deployment(proposal.key)
     was, will = _model(proposal.live), _model(proposal.proposed)
     old, new = sandbox.before(deployment), sandbox.state(deployment)
@@ -81,7 +92,6 @@ async def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: C
         pods_change(old, new, template),
         gpu_changes(old, new, (_pool(was), _pool(will))),
         revision=revision_change(was, will),
-        missing=await _missing(sandbox, will) if will is not None else (),
         blocked=_blocked(sandbox.state(own)),
     )
 
@@ -92,12 +102,14 @@ def _is_drift(change: ObjectChange, before: ObjectChange | None) -> bool:
     return all(field in before.fields for field in change.fields)
 
 
-async def _missing(sandbox: Sandbox, resource: Resource) -> tuple[Missing, ...]:
+async def _missing(world: World, resource: Resource | None) -> tuple[Missing, ...]:
+    if resource is None:
+        return ()
     namespace = resource.metadata.namespace
-    found = await find_missing_secrets(sandbox, namespace, resource.spec)
+    found = await find_missing_references(world, namespace, resource.spec)
     uses = [use.name for use in resource.spec.indexes] if isinstance(resource, CortexWorkflow) else []
     keys = [ObjectKey(API_VERSION, "CortexIndex", namespace, name) for name in uses]
-    absent = [key.name for key in keys if await find(sandbox, key) is None]
+    absent = [key.name for key in keys if await find(world.cluster, key) is None]
     message = f"it is neither in namespace {namespace} nor in this plan; create it, or correct spec.indexes"
     return (
         *(Missing(one.kind, one.name, one.key, one.message) for one in found),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from cortex_operator.cluster import ObjectKey
 from cortex_operator.dataplane import ResourceKey
-from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.preview.changes import Action, FieldChange, ObjectChange, action_of, field_changes, handed_over
-from cortex_operator.preview.lake import Describe, Rehearsal
 from cortex_operator.preview.sandbox import Sandbox, Touched
 from cortex_operator.reconcile import Reconciler, World
 
 ROUNDS: Final = 8
 """More passes than any change needs."""
-Releases = Callable[[ResourceKey], ReleaseSettings]
 Changes = dict[ObjectKey, ObjectChange]
 
 
@@ -24,19 +21,20 @@ class Unsettled(RuntimeError):
     """The passes do not come to an end."""
 
 
-async def settle(
-    sandbox: Sandbox, keys: Sequence[ResourceKey], releases: Releases, describe: Describe
-) -> dict[ResourceKey, Changes]:
-    """By whose pass it was: what changed since `sandbox` was live. Raises Unsettled, Unavailable."""
-    lake, now = Rehearsal(describe), datetime.now(UTC)
-    passes = {key: Reconciler(World(sandbox, lake, releases(key)), now=lambda: now) for key in keys}
+async def settle(sandbox: Sandbox, worlds: Mapping[ResourceKey, World]) -> dict[ResourceKey, Changes]:
+    """By whose pass it was: what changed since `sandbox`, which is the cluster of all `worlds`, was live. Raises
+    Unsettled, Unavailable."""
+    now = datetime.now(UTC)
+    passes = {key: Reconciler(world, now=lambda: now) for key, world in worlds.items()}
     for _ in range(ROUNDS):
         written = sandbox.writes
         for sandbox.actor, reconcile in passes.items():
             await reconcile(sandbox.actor)
         if sandbox.writes == written:
-            return {key: _changes(sandbox, key) for key in keys}
-    raise Unsettled(f"no end after {ROUNDS} passes over {', '.join(map(str, keys))}; this is a defect of the operator")
+            return {key: _changes(sandbox, key) for key in worlds}
+    raise Unsettled(
+        f"no end after {ROUNDS} passes over {', '.join(map(str, worlds))}; this is a defect of the operator"
+    )
 
 
 def _changes(sandbox: Sandbox, actor: ResourceKey) -> Changes:

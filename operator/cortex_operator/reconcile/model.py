@@ -11,6 +11,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 
 
@@ -34,10 +35,11 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    named: Named = field(default_factory=Named)
 
 
 @dataclass(frozen=True)
-class MissingSecret:
+class MissingReference:
     """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
 
     namespace: str
@@ -77,7 +79,7 @@ class Observed:
     now: datetime
     deployment: Object | None
     pods: tuple[Object, ...]
-    missing_secrets: tuple[MissingSecret, ...]
+    missing_references: tuple[MissingReference, ...]
     description: Description | None
     unreachable: str = ""
     """Why there is no description."""
