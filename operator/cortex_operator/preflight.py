@@ -36,6 +36,7 @@ RIGHTS: Final = (
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
+    ("events.k8s.io", "events", ("create", "patch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "create", "update")),)

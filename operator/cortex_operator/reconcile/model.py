@@ -8,7 +8,7 @@ from typing import Any
 
 from cortex_kinds.common import CommonStatus
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile.placement import Nodes
@@ -34,6 +34,8 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    record: Recorder = log_notices
+    """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)
