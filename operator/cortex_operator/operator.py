@@ -41,15 +41,17 @@ def make_engine(
     reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), record))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(cluster, map(_selected, sources()), reconcile, pace=pace or Pace(), hooks=told, cache=cache)
+    engine = Engine(
+        cluster, map(_selected, sources(release.served)), reconcile, pace=pace or Pace(), hooks=told, cache=cache
+    )
     if registry is not None:
         watch_queue(registry, engine.queue)
     return engine
 
 
-def make_cache() -> Cache:
+def make_cache(release: ReleaseSettings) -> Cache:
     """A cache of what the engine is told of."""
-    watched = map(_selected, sources())
+    watched = map(_selected, sources(release.served))
     return Cache({(each.api_version, each.kind): Selection(each.labels, each.listed_by) for each in watched})
 
 

@@ -26,6 +26,10 @@
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
+# Kinds that the cluster may lack: the operator makes them where they are served.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
@@ -37,6 +41,10 @@
   verbs: [create, patch]
 - apiGroups: [""]
   resources: [secrets]
+  verbs: [get]
+# Their labels, for spec.access.allowedNamespaces of an index. In a Role: the namespace that it is in.
+- apiGroups: [""]
+  resources: [namespaces]
   verbs: [get]
 {{- if not .Values.watchNamespaces }}
 - apiGroups: [""]

@@ -39,7 +39,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class MissingSecret:
+class MissingReference:
     """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
 
     namespace: str
@@ -79,7 +79,7 @@ class Observed:
     now: datetime
     deployment: Object | None
     pods: tuple[Object, ...]
-    missing_secrets: tuple[MissingSecret, ...]
+    missing_references: tuple[MissingReference, ...]
     description: Description | None
     unreachable: str = ""
     """Why there is no description."""

@@ -12,7 +12,7 @@ from cortex_kinds.common import CommonSpec
 from cortex_kinds.environment import EnvFrom, EnvVar
 
 from cortex_operator.cluster import Cluster, Object, ObjectKey
-from cortex_operator.reconcile.model import MissingSecret
+from cortex_operator.reconcile.model import MissingReference
 from cortex_operator.reconcile.observe import find
 
 _MAKE: Final = {"Secret": "secret generic", "ConfigMap": "configmap"}
@@ -30,15 +30,15 @@ class Reference:
     make: str = ""
     may_be_empty: bool = True
 
-    def missing_from(self, namespace: str, found: Object | None) -> MissingSecret | None:
+    def missing_from(self, namespace: str, found: Object | None) -> MissingReference | None:
         """What is missing; None: nothing."""
         if found is not None and (not self.key or _holds(found, self)):
             return None
         make = self.make or _MAKE[self.kind]
-        return MissingSecret(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
+        return MissingReference(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
 
 
-async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
+async def find_missing_references(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingReference, ...]:
     """What the spec names and is not there, in the spec's order; each object is read once, none while it is
     suspended."""
     if spec.suspend:

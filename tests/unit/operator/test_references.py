@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index
 from cortex_operator.cluster import MemoryCluster
-from cortex_operator.reconcile.references import find_missing_secrets, references
+from cortex_operator.reconcile.references import find_missing_references, references
 from objects import a_config_map, a_secret
 from podfields import FIELDS, NAMES, every_field, named_objects
 
@@ -19,7 +19,7 @@ async def missing(spec: dict[str, Any], *objects: dict[str, Any]) -> list[str]:
     cluster = MemoryCluster()
     for obj in (LAKE, STATE, *objects):
         await cluster.apply(obj)
-    found = await find_missing_secrets(cluster, "default", a_cortex_index(spec=spec).spec)
+    found = await find_missing_references(cluster, "default", a_cortex_index(spec=spec).spec)
     return [one.message for one in found]
 
 

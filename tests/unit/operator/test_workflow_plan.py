@@ -50,7 +50,7 @@ def observed(**changes: Any) -> ObservedWorkflow:
         resource=WORKFLOW,
         deployment={**deployment, "metadata": {**deployment["metadata"], "generation": 1}, "status": counts},
         pods=({"metadata": {"name": "pod-a"}},),
-        missing_secrets=(),
+        missing_references=(),
         description=described((DESIRED, "Current")),
         indexes={"papers": an_index()},
         mistakes=(),

@@ -21,7 +21,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -48,12 +48,12 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_secrets=await find_missing_secrets(cluster, namespace, index.spec),
+        missing_references=await find_missing_references(cluster, namespace, index.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, search_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

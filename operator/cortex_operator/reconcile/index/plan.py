@@ -31,7 +31,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     objects = index_objects(index, world.release, wanted)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
-    if observed.missing_secrets and observed.deployment is None:
+    if observed.missing_references and observed.deployment is None:
         return Plan(after, again)
     handed = hand_over(observed.deployment, objects, wanted)
     if description is None:

@@ -24,8 +24,8 @@ from cortex_operator.reconcile.verdict import (
     dataplane_finding,
     lake_of,
     pods_verdict,
+    references_finding,
     revision,
-    secrets_finding,
     unasked,
 )
 from cortex_operator.reconcile.words import counted, every, share
@@ -58,7 +58,7 @@ def _awake(observed: ObservedIndex, done: Rollout, desired: str) -> tuple[Verdic
     placed = placement(observed.resource.spec, observed.pods, observed.nodes)
     answers = _answers(observed, lake_of(observed), desired)
     decided = _verdict(observed, done, placed, answers, desired)
-    needs = secrets_finding(observed) or asked_finding(observed)
+    needs = references_finding(observed) or asked_finding(observed)
     return decided, [needs, answers, placed, dataplane_finding(observed)]
 
 

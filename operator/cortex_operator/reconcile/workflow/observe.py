@@ -24,7 +24,7 @@ from cortex_operator.reconcile.observe import (
     find_pods,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_secrets
+from cortex_operator.reconcile.references import find_missing_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -53,13 +53,13 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         resource=workflow,
         deployment=deployment,
         pods=pods,
-        missing_secrets=await find_missing_secrets(cluster, namespace, workflow.spec),
+        missing_references=await find_missing_references(cluster, namespace, workflow.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
-        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted),
+        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes

@@ -31,7 +31,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     objects = workflow_objects(workflow, world.release, wanted)
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
-    if observed.mistakes or (observed.missing_secrets and observed.deployment is None):
+    if observed.mistakes or (observed.missing_references and observed.deployment is None):
         return Plan(after, again)
     ensure = None
     if description is not None and not is_ensured(workflow.status, description, desired, workflow.metadata.generation):

@@ -22,8 +22,8 @@ from cortex_operator.reconcile.verdict import (
     dataplane_finding,
     lake_of,
     pods_verdict,
+    references_finding,
     revision,
-    secrets_finding,
     unasked,
 )
 from cortex_operator.reconcile.words import share
@@ -53,7 +53,7 @@ def _awake(observed: ObservedWorkflow, done: Rollout, desired: str) -> tuple[Ver
     placed = placement(observed.resource.spec, observed.pods, observed.nodes)
     indexes = _indexes(observed.indexes)
     decided = _verdict(observed, done, placed, indexes, desired)
-    needs = secrets_finding(observed) or indexes or asked_finding(observed)
+    needs = references_finding(observed) or indexes or asked_finding(observed)
     return decided, [needs, _graph(observed), placed, dataplane_finding(observed)]
 
 
