@@ -38,7 +38,7 @@ def make_engine(
     the one that `cluster` reads from, if it has one. `record` tells Events. The caller closes `cluster` and
     `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), record))
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), record=record))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
     engine = Engine(

@@ -11,6 +11,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 
 
@@ -34,6 +35,7 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    named: Named = field(default_factory=Named)
     record: Recorder = log_notices
     """Tells Events; returns at once and never fails."""
 

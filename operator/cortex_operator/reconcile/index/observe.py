@@ -48,7 +48,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(cluster, namespace, index.spec),
+        missing_references=await find_missing_references(world, namespace, index.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),

@@ -53,7 +53,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         resource=workflow,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(cluster, namespace, workflow.spec),
+        missing_references=await find_missing_references(world, namespace, workflow.spec),
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
