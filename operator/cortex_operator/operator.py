@@ -10,7 +10,7 @@ from typing import Final
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster, Selection
+from cortex_operator.cluster import Cache, Cluster, Recorder, Selection, log_notices
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
@@ -30,13 +30,15 @@ def make_engine(
     hooks: Iterable[Hook] = (),
     registry: CollectorRegistry | None = None,
     cache: Cache | None = None,
+    record: Recorder = log_notices,
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
-    the one that `cluster` reads from, if it has one. The caller closes `cluster` and `dataplane`.
+    the one that `cluster` reads from, if it has one. `record` tells Events. The caller closes `cluster` and
+    `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), record=record))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
     engine = Engine(

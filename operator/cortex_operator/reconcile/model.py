@@ -8,7 +8,7 @@ from typing import Any
 
 from cortex_kinds.common import CommonStatus
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile.named import Named
@@ -36,6 +36,8 @@ class World:
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
     named: Named = field(default_factory=Named)
+    record: Recorder = log_notices
+    """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)
