@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
-import orjson
 from cortex_kube.client import Api
 from cortex_kube.client import Unavailable as NoAnswer
 from cortex_kube.listwatch import list_watch
@@ -285,7 +285,7 @@ def _version(obj: Object) -> str:
 
 
 def _digest(config: Object, manager: str) -> bytes:
-    return hashlib.blake2b(orjson.dumps([manager, config]), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps([manager, config]).encode(), digest_size=16).digest()
 
 
 def _query(labels: dict[str, str] | None) -> dict[str, str]:
