@@ -14,7 +14,7 @@ from cortex_operator.cluster import Cache, Cluster, Selection
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import Reconciler, Timing, World, sources
+from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -36,10 +36,11 @@ def make_engine(
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
     the one that `cluster` reads from, if it has one. The caller closes `cluster` and `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
+    uses = Uses()
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), uses))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(cluster, map(_selected, sources()), reconcile, pace=pace or Pace(), hooks=told, cache=cache)
+    engine = Engine(cluster, map(_selected, sources(uses)), reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
     return engine
@@ -47,7 +48,7 @@ def make_engine(
 
 def make_cache() -> Cache:
     """A cache of what the engine is told of."""
-    watched = map(_selected, sources())
+    watched = map(_selected, sources(Uses()))
     return Cache({(each.api_version, each.kind): Selection(each.labels, each.listed_by) for each in watched})
 
 

@@ -12,7 +12,7 @@ from cortex_operator.cluster import Event, EventType, MemoryCluster, Object
 from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, workflow_objects
-from cortex_operator.reconcile import Timing, World, sources
+from cortex_operator.reconcile import Timing, Uses, World, sources
 from cortex_operator.reconcile.workflow import plan
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
@@ -34,6 +34,16 @@ def an_index(ready: bool = True, pods: int = 1, answers: bool = True, name: str 
         "spec": {},
         "status": {"conditions": conditions, "replicas": 1, "readyReplicas": pods},
     }
+
+
+def leaving(index: Object) -> Object:
+    return {**index, "metadata": {**index["metadata"], "deletionTimestamp": "2026-06-01T00:00:00Z"}}
+
+
+ELSEWHERE = a_cortex_workflow(
+    metadata__uid="u", metadata__generation=1, spec__indexes=[{"name": "papers", "namespace": "library"}]
+)
+NO_INDEX = a_cortex_workflow(metadata__uid="u", metadata__generation=1, spec__indexes=[])
 
 
 def described(*phases: tuple[str, str]) -> Description:
@@ -78,19 +88,43 @@ CASES: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
     (
         "an index is not there",
         {"indexes": {"papers": None}},
-        {"Ready": ("False", "IndexNotFound"), "DependenciesReady": ("False", "IndexNotFound")},
-        2,
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotFound")),
+        15,
     ),
     (
         "an index has no revision yet",
         {"indexes": {"papers": an_index(ready=False, answers=False)}},
-        {"Ready": ("False", "IndexNotReady"), "DependenciesReady": ("False", "IndexNotReady")},
-        2,
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotReady")),
+        15,
     ),
     (
         "an index has no pod",
         {"indexes": {"papers": an_index(pods=0)}},
         {"Ready": ("False", "IndexNotReady")},
+        15,
+    ),
+    (
+        "an index is being deleted",
+        {"indexes": {"papers": leaving(an_index())}},
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexTerminating")),
+        15,
+    ),
+    (
+        "no index is named",
+        {"resource": NO_INDEX, "indexes": {}},
+        {"Ready": ("True", "RevisionBuilding"), "IndexReady": ("", "")},
+        2,
+    ),
+    (
+        "an index of another namespace is not there, or not for this one",
+        {"resource": ELSEWHERE, "indexes": {"papers": None}},
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotAllowed")),
+        15,
+    ),
+    (
+        "an index of another namespace answers",
+        {"resource": ELSEWHERE},
+        {"Ready": ("True", "RevisionBuilding"), "IndexReady": ("True", "Ready")},
         2,
     ),
     (
@@ -152,7 +186,7 @@ def test_pods_are_made_and_the_revision_ordered_though_an_index_is_not_there_yet
 
 def keys(kind: str, *events: tuple[EventType, Object]) -> list[list[ResourceKey]]:
     """What the last events of a kind concern, after a workflow over `papers` was seen."""
-    made = {source.kind: source for source in sources()}
+    made = {source.kind: source for source in sources(Uses())}
     seen = {"metadata": {"name": "helpdesk", "namespace": "default"}, "kind": "CortexWorkflow"}
     list(made["CortexWorkflow"].keys(Event(EventType.ADDED, {**seen, "spec": {"indexes": [{"name": "papers"}]}})))
     return [list(made[kind].keys(Event(*event))) for event in events]
