@@ -7,7 +7,7 @@ per manager, the status subresource, ownerReferences, finalizers and watches beh
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -99,6 +99,10 @@ class MemoryCluster:
     ) -> AsyncGenerator[Objects, None]:
         """All objects of a kind, at once."""
         yield await self.list(api_version, kind, labels=labels)
+
+    async def served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """None: nobody here would act upon them."""
+        return frozenset()
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object and what it owns; with finalizers it is only marked. Raises NotFound."""

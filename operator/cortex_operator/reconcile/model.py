@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from cortex_kinds.common import CommonStatus
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 from cortex_operator.reconcile.recent import Recent
 from cortex_operator.reconcile.uses import Uses
@@ -44,6 +45,9 @@ class World:
     """Which workflows name which index, as the engine was told."""
     labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
     """Of namespaces."""
+    named: Named = field(default_factory=Named)
+    record: Recorder = log_notices
+    """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)

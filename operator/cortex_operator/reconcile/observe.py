@@ -11,6 +11,9 @@ from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Descripti
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.optional import POD_MONITOR
+from cortex_operator.manifests.podmonitor import wants_pod_monitor
+from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.gpus import Room
@@ -81,13 +84,16 @@ async def find_nodes(
         return Nodes(Room(nodes, unseen=str(error)), pools=pools)
 
 
-async def find_leftovers(cluster: Cluster, part: Part, name: str, scale: Scale) -> tuple[tuple[ObjectKey, str], ...]:
+async def find_leftovers(
+    cluster: Cluster, part: Part, name: str, scale: Scale, release: ReleaseSettings
+) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, a HorizontalPodAutoscaler where the Deployment is told the number, a ServiceAccount of its own where
-    the resource names another."""
+    the resource names another, a PodMonitor where the release wants none."""
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [_AUTOSCALER] if scale.told else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
+    kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
     namespace = part.resource.metadata.namespace
     found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from cortex_kinds.base import API_VERSION
@@ -11,6 +11,7 @@ from cortex_operator.cluster import Event
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.engine import Source
 from cortex_operator.manifests.labels import INDEX_LABEL, MANAGED, WORKFLOW_LABEL
+from cortex_operator.manifests.optional import OPTIONAL, Kind
 from cortex_operator.reconcile.uses import Uses
 
 OWNED: Final = (
@@ -30,13 +31,16 @@ _LISTED_BY: Final = {"Pod": "app.kubernetes.io/instance", "Job": INDEX_LABEL}
 _KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
 
 
-def sources(uses: Uses) -> list[Source[ResourceKey]]:
-    """What the engine watches. `uses` learns from it who uses what; one per engine."""
+def sources(served: Collection[Kind] = (), uses: Uses | None = None) -> list[Source[ResourceKey]]:
+    """What the engine watches; of the optional kinds those that are `served`: a watch of another one would end the
+    operator. `uses` learns from it who uses what; one per engine."""
+    uses = uses or Uses()
+    owned = (*OWNED, *(kind for kind in OPTIONAL if kind in served))
     return [
         # Who uses an index hears of its status from what the operator itself wrote.
         Source(API_VERSION, "CortexIndex", uses.of_index, echo=uses.concerned),
         Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
-        *(Source(api, kind, of_owned, MANAGED, _LISTED_BY.get(kind, "")) for api, kind in OWNED),
+        *(Source(api, kind, of_owned, MANAGED, _LISTED_BY.get(kind, "")) for api, kind in owned),
         Source("discovery.k8s.io/v1", "EndpointSlice", of_slice, MANAGED, "kubernetes.io/service-name"),
     ]
 

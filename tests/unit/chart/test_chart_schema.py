@@ -34,6 +34,8 @@ CHANGES: dict[str, Any] = {
     "gateway.service.annotations": {"a": "b"},
     "gateway.topologySpreadConstraints": [],
     "gpuPools": [{"name": "research", "nodeSelector": {"team": "research"}}],
+    "podMonitors.enabled": False,
+    "podMonitors.labels": {"release": "prometheus"},
     "workloads.logLevel": "DEBUG",
     "workloads.drainSeconds": 44.5,
     "workloads.otlpEndpoint": "http://collector:4317",

@@ -12,7 +12,7 @@ from cortex_operator.cluster import Event, EventType, MemoryCluster, Object
 from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, workflow_objects
-from cortex_operator.reconcile import Timing, Uses, World, sources
+from cortex_operator.reconcile import Timing, World, sources
 from cortex_operator.reconcile.workflow import plan
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
@@ -186,7 +186,7 @@ def test_pods_are_made_and_the_revision_ordered_though_an_index_is_not_there_yet
 
 def keys(kind: str, *events: tuple[EventType, Object]) -> list[list[ResourceKey]]:
     """What the last events of a kind concern, after a workflow over `papers` was seen."""
-    made = {source.kind: source for source in sources(Uses())}
+    made = {source.kind: source for source in sources()}
     seen = {"metadata": {"name": "helpdesk", "namespace": "default"}, "kind": "CortexWorkflow"}
     list(made["CortexWorkflow"].keys(Event(EventType.ADDED, {**seen, "spec": {"indexes": [{"name": "papers"}]}})))
     return [list(made[kind].keys(Event(*event))) for event in events]

@@ -101,6 +101,13 @@ class IngestSettings(WorkloadSettings):
     """The revision to embed for; when it is Building, it is promoted when nothing waits any more."""
 
 
+class DropSettings(WorkloadSettings):
+    """`python -m cortex_workloads.search.drop` and `.graph.drop`: a Job that drops the data of a resource."""
+
+    drop_before: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds since 1970 (UTC) after which nothing is dropped any more, as the name may be in use again; 0: never."""
+
+
 class GraphSettings(WorkloadSettings):
     """`python -m cortex_workloads.graph`: serves a CortexWorkflow."""
 
