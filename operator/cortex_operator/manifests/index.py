@@ -14,6 +14,7 @@ from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.job import job
 from cortex_operator.manifests.labels import REVISION_LABEL, Part, pods_of_workflows
+from cortex_operator.manifests.network import Peer, selector
 from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.reach import Reach
@@ -31,9 +32,8 @@ def index_objects(
     `reach`: where its pods must get to."""
     name = index.metadata.name
     container = _search_container(index, release)
-    clients = ({"podSelector": {"matchLabels": pods_of_workflows()}},)
     headless = names.search_headless_name(name)
-    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, clients)
+    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, _clients(index))
     return serving_objects(serving, release, scale, reach)
 
 
@@ -52,6 +52,13 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
         scheduling=job_scheduling(index.spec.placement),
     )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
+
+
+def _clients(index: CortexIndex) -> tuple[Peer, ...]:
+    """The workflows of the namespaces that may use it."""
+    workflows = {"podSelector": {"matchLabels": pods_of_workflows()}}
+    others = index.spec.access.others
+    return (workflows, {"namespaceSelector": selector(others), **workflows}) if others is not None else (workflows,)
 
 
 def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container:

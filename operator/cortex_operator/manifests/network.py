@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cortex_kinds.labels import LabelSelector
 from cortex_kinds.network import EgressRule, PolicyPort
 
 from cortex_operator.manifests.isolation import Resolver, in_namespaces
@@ -51,6 +52,11 @@ def _ingress(
     yield _admit(ports["control"], operator, *([gateway] if part.resource.kind == "CortexIndex" else []))
     if isolation.monitoring_namespaces:
         yield _admit(METRICS_PORT, {"namespaceSelector": in_namespaces(*isolation.monitoring_namespaces)})
+
+
+def selector(labels: LabelSelector) -> dict[str, Any]:
+    """As the API server keeps it."""
+    return dict(_without_empty(labels.to_manifest()))
 
 
 def _admit(port: int, *peers: Peer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from cortex_kinds.common import CommonSpec
 
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import Cluster, Forbidden, Object, ObjectKey
 from cortex_operator.manifests.addresses import Address, otlp_addresses
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.network import NETWORK_POLICY
@@ -52,7 +52,15 @@ async def _facts(world: World, namespace: str, secret: str) -> Facts | None:
 
 async def _backend(world: World, namespace: str, place: Place) -> Backend:
     where = place.service(namespace) if isinstance(place, Address) else None
-    return await world.services.look(world.cluster, *where) if where else Backend()
+    return await world.backends.get(where, partial(_find_service, world.cluster, *where)) if where else Backend()
+
+
+async def _find_service(cluster: Cluster, namespace: str, name: str) -> Backend:
+    try:
+        found = await find(cluster, ObjectKey("v1", "Service", namespace, name), unwatched=True)
+    except Forbidden:
+        return Backend(readable=False)
+    return Backend({"metadata": {"namespace": namespace}, "spec": found["spec"]} if found else None)
 
 
 def _remembered(policy: Object | None) -> Reach:
