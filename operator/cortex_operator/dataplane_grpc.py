@@ -7,6 +7,7 @@ resource's headless Service; ready ones are asked first, then the others, each a
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,10 +44,12 @@ class _Pod:
 
 
 class GrpcDataPlane:
-    """Asks pods; keeps one channel per pod until the pod is gone. `close` ends them all."""
+    """Asks pods; keeps one channel per pod until the pod is gone. `fence` is called just before each order and does not
+    return when this process may give none. `close` ends all channels."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, fence: Callable[[], object] = lambda: None) -> None:
         self._cluster = cluster
+        self._fence = fence
         self._channels: dict[ResourceKey, dict[str, grpc.aio.Channel]] = {}
 
     async def describe(self, key: ResourceKey) -> Description:
@@ -80,8 +83,10 @@ class GrpcDataPlane:
         request = control_pb2.CommandRequest(resource=_ref(key), operation_id=str(uuid.uuid4()), ensure_revision=ensure)
         failures: list[str] = []
         for pod in await self._pods(key):
+            stub = self._stub(key, pod)
+            self._fence()
             try:
-                response = await self._stub(key, pod).Command(request, timeout=DEADLINE)
+                response = await stub.Command(request, timeout=DEADLINE)
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     raise ValueError(f"pod {pod.name} refuses revision {revision}: {error.details()}") from error

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from cortex_kube.client import Api, ConfigError
@@ -19,14 +20,17 @@ from pydantic_settings import SettingsError
 
 from cortex_operator import logs, preflight
 from cortex_operator.cluster.cache_metrics import watch_cache
+from cortex_operator.cluster.events import EventRecorder
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.cluster.leases import LeaseStore
 from cortex_operator.dataplane_grpc import GrpcDataPlane
+from cortex_operator.discovery import Discovery
 from cortex_operator.engine import Election, Lease, Pace, Terms
 from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.settings import OperatorSettings, mistakes
+from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -61,10 +65,16 @@ async def _operate(settings: OperatorSettings) -> None:
         port = await health.serve(settings.listen_host, settings.port_metrics)
         log.info("listening on port %d", port, extra={"port": port})
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
-        prepared = preflight.prepare(api, settings.watch_namespaces, settings.namespace, health.wait_for)
+        prepared = _prepare(api, settings, health)
         if await _ends_before(stop, prepared):
             await _lead(api, settings, health, registry, stop)
         log.info("stopped")
+
+
+async def _prepare(api: Api, settings: OperatorSettings, health: Health) -> None:
+    lease = (settings.namespace, settings.lease)
+    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for)
+    await warn_of_absent(api, settings.watch_namespaces)
 
 
 async def _lead(
@@ -77,8 +87,13 @@ async def _lead(
     leader.set_function(election.lease.held)
     health.stuck, health.follows = (election.stuck,), election.follows
     health.unready = lambda: "" if election.follows() else "waiting for the watches"
-    if await _ends_before(stop, election.win()):
-        await _work(api, settings, health, registry, stop, election)
+    discovery = Discovery(KubernetesCluster(api), settings.discovery_seconds)
+    if not await _ends_before(stop, election.win()):
+        return
+    if await _ends_before(stop, discovery.begin()):
+        await _work(api, settings, health, registry, stop, election, discovery)
+    else:
+        await election.resign()
 
 
 async def _work(
@@ -88,13 +103,16 @@ async def _work(
     registry: CollectorRegistry,
     stop: asyncio.Event,
     election: Election,
+    discovery: Discovery,
 ) -> None:
-    cache = make_cache()
+    release = replace(settings.release, served=discovery.served)
+    cache = make_cache(release)
     watch_cache(registry, cache)
     cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
-    dataplane = GrpcDataPlane(cluster)
+    dataplane = GrpcDataPlane(cluster, election.fence)
+    events = EventRecorder(api, settings.pod, election.fence, registry)
     pace = Pace(workers=settings.workers)
-    engine = make_engine(cluster, dataplane, settings.release, pace=pace, registry=registry, cache=cache)
+    engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache, record=events.record)
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)
@@ -102,9 +120,17 @@ async def _work(
     where = ", ".join(settings.watch_namespaces) or "all namespaces"
     log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
     feed = KopfFeed(settings.watch_namespaces, watches, election.lease)
+    events.start()
+    following = asyncio.create_task(discovery.follow(stop))
     try:
         await engine.run(stop, feed)
+    except WatchLost:
+        # Of a kind that went its watch ends for good, and sooner than anybody asks.
+        if not await discovery.explains():
+            raise
     finally:
+        await events.close()
+        following.cancel()
         # First: others wait for it, and the watches take their time to end.
         await election.resign()
         await feed.close()

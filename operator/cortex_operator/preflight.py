@@ -30,16 +30,22 @@ RIGHTS: Final = (
     ("batch", "jobs", _MADE),
     ("policy", "poddisruptionbudgets", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
+    ("monitoring.coreos.com", "podmonitors", _MADE),
+    ("keda.sh", "scaledobjects", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
+    ("", "namespaces", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
+    ("events.k8s.io", "events", ("create", "patch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
-OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "create", "update")),)
+OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("create",)),)
 """What it needs in its own namespace."""
+LEASE_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "update")),)
+"""What it needs of its own Lease alone; nobody can be let create an object of one name only."""
 
 
 class MissingRights(Exception):
@@ -52,12 +58,19 @@ class _Right:
     resource: str
     verb: str
     namespace: str
+    name: str = ""
 
 
-async def prepare(api: Api, namespaces: Sequence[str], own: str, waiting: Callable[[str], None]) -> None:
+async def prepare(api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None]) -> None:
     """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all)
-    and `own`, its own. Tells `waiting` and the log for what it waits, once per reason. Raises MissingRights."""
-    wanted = [*_rights(RIGHTS, namespaces or ("",)), *_rights(OWN_RIGHTS, (own,))]
+    and in its own, which is that of its `lease` (namespace and name). Tells `waiting` and the log for what it waits,
+    once per reason. Raises MissingRights."""
+    own, name = lease
+    wanted = [
+        *_rights(RIGHTS, namespaces or ("",)),
+        *_rights(OWN_RIGHTS, (own,)),
+        *_rights(LEASE_RIGHTS, (own,), name),
+    ]
     told = ""
     while missing := await _what_is_missing(api, wanted):
         if missing != told:
@@ -69,10 +82,12 @@ async def prepare(api: Api, namespaces: Sequence[str], own: str, waiting: Callab
         log.info("%s is ready: it serves %s", api.server, API_VERSION)
 
 
-def _rights(table: Iterable[tuple[str, str, Iterable[str]]], namespaces: Iterable[str]) -> Iterator[_Right]:
+def _rights(
+    table: Iterable[tuple[str, str, Iterable[str]]], namespaces: Iterable[str], name: str = ""
+) -> Iterator[_Right]:
     for namespace in namespaces:
         for group, resource, verbs in table:
-            yield from (_Right(group, resource, verb, namespace) for verb in verbs)
+            yield from (_Right(group, resource, verb, namespace, name) for verb in verbs)
 
 
 async def _check_rights(api: Api, wanted: Sequence[_Right]) -> None:
@@ -134,6 +149,7 @@ async def _is_allowed(api: Api, right: _Right) -> bool:
                 "subresource": subresource,
                 "verb": right.verb,
                 "namespace": right.namespace,
+                "name": right.name,
             }
         },
     }
@@ -145,6 +161,7 @@ def _told(missing: Sequence[_Right]) -> Iterator[str]:
     places: dict[tuple[str, str], list[str]] = {}
     for right in missing:
         name = f"{right.resource}.{right.group}" if right.group else right.resource
+        name += f"/{right.name}" if right.name else ""
         places.setdefault((right.namespace, name), []).append(right.verb)
     for (namespace, name), verbs in places.items():
         yield f"{'/'.join(verbs)} {name} {f'in namespace {namespace}' if namespace else 'in all namespaces'}"

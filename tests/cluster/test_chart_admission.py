@@ -45,9 +45,10 @@ def groups(user: str) -> list[str]:
     return ["system:authenticated", *(["system:serviceaccounts"] if account else [])]
 
 
-def may(verb: str, group: str, resource: str, namespace: str = "") -> dict[str, str]:
+def may(verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> dict[str, str]:
     resource, _, subresource = resource.partition("/")
-    return {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    about = {"group": group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name}
+    return {"verb": verb, **about}
 
 
 def pods(api_server: Path, namespace: str) -> dict[str, dict[str, Any]]:
@@ -107,9 +108,13 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
         may("delete", "batch", "jobs", "default"),
         may("get", "", "secrets", "default"),
         may("list", "", "nodes"),
-        may("update", "coordination.k8s.io", "leases", namespace),
+        may("get", "", "namespaces", "default", "default"),
+        may("update", "coordination.k8s.io", "leases", namespace, "datapunk-cortex-operator"),
+        may("create", "coordination.k8s.io", "leases", namespace),
     ]
     denied = [
+        may("update", "coordination.k8s.io", "leases", namespace, "another"),
+        may("list", "coordination.k8s.io", "leases", namespace),
         may("update", "coordination.k8s.io", "leases", "default"),
         may("patch", GROUP, "cortexindexes", "default"),
         may("delete", GROUP, "cortexindexes", "default"),

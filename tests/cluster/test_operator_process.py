@@ -11,7 +11,7 @@ import pytest
 from cortex_kube.client import Api
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.preflight import OWN_RIGHTS, RIGHTS
+from cortex_operator.preflight import LEASE_RIGHTS, OWN_RIGHTS, RIGHTS
 from cortex_testbed.kubectl import Kubectl
 from fault_proxy import FaultProxy
 from objects import Place, until, until_gone
@@ -92,6 +92,9 @@ def rights(namespace: str) -> list[Object]:
     meta = {"name": "operator", "namespace": namespace}
     needed = (*RIGHTS, *OWN_RIGHTS)
     rules = [{"apiGroups": [group], "resources": [name], "verbs": [*verbs]} for group, name, verbs in needed]
+    for group, name, verbs in LEASE_RIGHTS:
+        only = {"resourceNames": ["cortex-operator"]}
+        rules.append({"apiGroups": [group], "resources": [name], "verbs": [*verbs], **only})
     api = "rbac.authorization.k8s.io"
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
@@ -235,3 +238,11 @@ def _noted(place: Place, note: str) -> Object:
     """The index as somebody annotates it."""
     meta = {"name": "papers", "namespace": place.namespace, "annotations": {"team.example/note": note}}
     return {"apiVersion": place.papers.api_version, "kind": "CortexIndex", "metadata": meta}
+
+
+def test_a_namespace_that_does_not_exist_is_warned_of_once(namespace: str, start: Starts) -> None:
+    operator = start(namespace, CORTEX_WATCH_NAMESPACES=json.dumps([namespace, "no-such-place", "nor-this"]))
+    operator.until_ready()
+    (said,) = operator.messages("CORTEX_WATCH_NAMESPACES")
+    assert "names no-such-place, nor-this, which do not exist" in said
+    assert "kubectl create namespace no-such-place" in said

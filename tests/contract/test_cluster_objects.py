@@ -205,5 +205,9 @@ async def test_a_slow_watcher_sees_the_last_state_of_everything(cluster: Cluster
                 del seen[event.object["metadata"]["name"]]
 
 
+async def test_a_kind_that_nobody_defined_is_not_served(cluster: Cluster) -> None:
+    assert await cluster.served([("nobody.invalid/v1", "Nothing"), ("apps/v1", "Nothing")]) == frozenset()
+
+
 def _short(event: Event) -> tuple[str, str]:
     return event.type.value, event.object["metadata"]["name"]

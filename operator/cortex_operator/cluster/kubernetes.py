@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from cortex_kube.resources import path
 
 from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, normal_key
 from cortex_operator.cluster.cache import Cache
+from cortex_operator.cluster.discovery import served_of
 from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.owned import is_applied
 from cortex_operator.cluster.port import (
@@ -118,6 +119,10 @@ class KubernetesCluster:
                 async with aclosing(self._api.pages(path(api_version, kind, place), query=_query(labels))) as pages:
                     async for page, _ in pages:
                         yield page
+
+    async def served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Those of the kinds that the API server serves. Raises Forbidden, Unavailable."""
+        return await served_of(self._api, kinds)
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
         """Deletes an object, what it owns in the background. Raises NotFound, Forbidden, Unavailable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -120,6 +120,11 @@ class Cluster(Protocol):
     ) -> AsyncGenerator[Objects, None]:
         """All objects of a kind as they are at the source, whatever is remembered of them; in any order, some at a
         time, as all of them at once may be too much to hold. Raises Forbidden, Unavailable."""
+        ...
+
+    async def served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Those of the kinds (apiVersion and kind), which not every cluster has, that this one keeps and acts upon.
+        Raises Forbidden, Unavailable."""
         ...
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:

@@ -46,8 +46,13 @@ class Part:
             **self.selector,
             "app.kubernetes.io/part-of": "datapunk-cortex",
             **MANAGED,
-            _LABEL_OF_KIND[self.resource.kind]: self.resource.metadata.name,
+            **self.resource_selector,
         }
+
+    @property
+    def resource_selector(self) -> dict[str, str]:
+        """The label that finds the pods of all parts of the resource."""
+        return {_LABEL_OF_KIND[self.resource.kind]: self.resource.metadata.name}
 
     def metadata(self, name: str, **labels: str) -> dict[str, Any]:
         """The metadata of an object of the part, owned by the resource."""

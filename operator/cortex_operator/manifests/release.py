@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cortex_kinds.common import Resources
 
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.optional import Kind
 
 
 def _resources(cpu: tuple[str, str], memory: tuple[str, str]) -> Resources:
@@ -41,5 +43,13 @@ class ReleaseSettings:
     """Of the workloads."""
     gpu_pools: tuple[GPUPool, ...] | None = ()
     """What `spec.gpu.pool` may name; None: there are no nodes, and it is kept but not enforced."""
+    served: frozenset[Kind] = frozenset()
+    """Which of the optional kinds the cluster serves."""
+    pod_monitors: bool = True
+    """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
+    pod_monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the PodMonitors, by which a Prometheus selects them."""
+    prometheus_address: str = ""
+    """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""

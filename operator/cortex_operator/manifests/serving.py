@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cortex_operator.manifests.autoscaler import autoscaler
+from cortex_operator.manifests.autoscaler import autoscalers
 from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
 from cortex_operator.manifests.container import Container
 from cortex_operator.manifests.deployment import deployment
@@ -14,6 +14,7 @@ from cortex_operator.manifests.gpu import gpu_limits
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.placement import pod_scheduling, queue_labels
 from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.podmonitor import pod_monitor, wants_pod_monitor
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.service import headless_service, service
@@ -34,11 +35,12 @@ def serving_objects(
     serving: Serving, release: ReleaseSettings, scale: Scale | None = None
 ) -> tuple[dict[str, Any], ...]:
     """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod),
-    Deployment, and where that does not carry the number of pods its HorizontalPodAutoscaler, in the order in which they
-    are applied."""
+    Deployment, where that does not carry the number of pods its autoscaler, and a PodMonitor where the cluster serves
+    that kind, in the order in which they are applied."""
     part, name, container = serving.part, serving.name, serving.container
     scale = scale or Scale(part.resource.spec.desired_replicas)
     budget = (disruption_budget(part, name),) if needs_budget(scale.running) else ()
+    monitor = (pod_monitor(part, name, release.pod_monitor_labels),) if wants_pod_monitor(release) else ()
     account = (service_account(part, name),) if needs_service_account(part.resource.spec, name) else ()
     return (
         *account,
@@ -47,15 +49,9 @@ def serving_objects(
         headless_service(part, serving.headless_name, container.ports),
         *budget,
         deployment(part, name, _template(serving, release), scale),
-        *_autoscaler(serving, scale),
+        *(() if scale.told or scale.waits else autoscalers(part, name, release)),
+        *monitor,
     )
-
-
-def _autoscaler(serving: Serving, scale: Scale) -> tuple[dict[str, Any], ...]:
-    autoscaling = serving.part.resource.spec.autoscaling
-    if scale.told or autoscaling is None:
-        return ()
-    return (autoscaler(serving.part, serving.name, autoscaling),)
 
 
 def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:

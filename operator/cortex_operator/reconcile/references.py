@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.environment import EnvFrom, EnvVar
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
-from cortex_operator.reconcile.model import MissingSecret
+from cortex_operator.cluster import ObjectKey
+from cortex_operator.reconcile.model import MissingReference, World
+from cortex_operator.reconcile.named import Facts
 from cortex_operator.reconcile.observe import find
 
 _MAKE: Final = {"Secret": "secret generic", "ConfigMap": "configmap"}
@@ -30,24 +30,28 @@ class Reference:
     make: str = ""
     may_be_empty: bool = True
 
-    def missing_from(self, namespace: str, found: Object | None) -> MissingSecret | None:
+    def missing_from(self, namespace: str, found: Facts | None) -> MissingReference | None:
         """What is missing; None: nothing."""
-        if found is not None and (not self.key or _holds(found, self)):
+        if found is not None and (not self.key or self.key in (found.keys if self.may_be_empty else found.filled)):
             return None
         make = self.make or _MAKE[self.kind]
-        return MissingSecret(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
+        return MissingReference(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
 
 
-async def find_missing_secrets(cluster: Cluster, namespace: str, spec: CommonSpec) -> tuple[MissingSecret, ...]:
-    """What the spec names and is not there, in the spec's order; each object is read once, none while it is
-    suspended."""
+async def find_missing_references(world: World, namespace: str, spec: CommonSpec) -> tuple[MissingReference, ...]:
+    """What the spec names and is not there, in the spec's order; none while it is suspended. Each object is read once;
+    one that lacks nothing is not read again as long as it is remembered."""
     if spec.suspend:
         return ()
     wanted = tuple(dict.fromkeys(references(spec)))
     keys = dict.fromkeys(ObjectKey("v1", reference.kind, namespace, reference.name) for reference in wanted)
-    objects = {(key.kind, key.name): await find(cluster, key, unwatched=True) for key in keys}
-    missing = (reference.missing_from(namespace, objects[reference.kind, reference.name]) for reference in wanted)
-    return tuple(one for one in missing if one is not None)
+    read = partial(find, world.cluster, unwatched=True)
+    found = {(key.kind, key.name): await world.named.look(key, read) for key in keys}
+    seen = (reference.missing_from(namespace, found[reference.kind, reference.name]) for reference in wanted)
+    missing = tuple(one for one in seen if one is not None)
+    for one in missing:
+        world.named.forget(ObjectKey("v1", one.kind, namespace, one.name))
+    return missing
 
 
 def references(spec: CommonSpec) -> Iterator[Reference]:
@@ -78,17 +82,3 @@ def _of_source(source: EnvFrom) -> Iterator[Reference]:
     for kind, ref in (("Secret", source.secret_ref), ("ConfigMap", source.config_map_ref)):
         if ref is not None and not ref.optional:
             yield Reference(kind, ref.name)
-
-
-def _holds(obj: Object, reference: Reference) -> bool:
-    data = obj.get("data") or {}
-    if reference.key not in {**data, **(obj.get("binaryData") or {})}:
-        return False
-    return reference.may_be_empty or _is_filled(data.get(reference.key, ""), obj["kind"])
-
-
-def _is_filled(value: str, kind: str) -> bool:
-    try:
-        return bool(base64.b64decode(value, validate=True) if kind == "Secret" else value)
-    except (binascii.Error, ValueError):
-        return False

@@ -66,13 +66,13 @@ def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
     return tuple(type for type, is_asked in asked.items() if not is_asked)
 
 
-def secrets_finding(observed: Observed) -> Finding | None:
+def references_finding(observed: Observed) -> Finding | None:
     """DependenciesReady=False when a Secret or ConfigMap is missing."""
-    if not observed.missing_secrets:
+    if not observed.missing_references:
         return None
-    worst = next((one for one in observed.missing_secrets if not one.found), observed.missing_secrets[0])
+    worst = next((one for one in observed.missing_references if not one.found), observed.missing_references[0])
     reason = _MISSING[worst.kind, worst.found]
-    message = "; ".join(secret.message for secret in observed.missing_secrets)
+    message = "; ".join(one.message for one in observed.missing_references)
     return false(ConditionType.DEPENDENCIES_READY, reason, message)
 
 
@@ -83,9 +83,11 @@ def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict 
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
     if placed.reason == Reason.UNKNOWN_GPU_POOL:
         return Verdict(False, placed.reason, placed.message, stalled=True)
-    secrets = secrets_finding(observed)
-    if secrets is not None and not (done.done and done.ready):
-        return Verdict(False, secrets.reason, secrets.message, reconciling=True)
+    missing = references_finding(observed)
+    if missing is not None and not (done.done and done.ready):
+        return Verdict(False, missing.reason, missing.message, reconciling=True)
+    if observed.keda.waits:
+        return Verdict(False, Reason.APPLYING, observed.keda.waits, reconciling=True)
     if done.done:
         return _found(observed, done)
     if done.reason is Reason.UNSCHEDULABLE and placed.fails:
@@ -119,7 +121,7 @@ def asked_finding(observed: Observed) -> Finding:
 def waits_for_others(observed: Observed, verdict: Verdict) -> bool:
     """Whether nothing moves before somebody gives a Secret, a right or a quota, which are not watched, or the scheduler
     finds a node, which shows at the pods and the Deployment: these are."""
-    if observed.refused or observed.missing_secrets:
+    if observed.refused or observed.missing_references:
         return True
     held = (Reason.UNSCHEDULABLE, Reason.NO_MATCHING_NODE, Reason.PODS_REFUSED)
     return verdict.reason in held and lake_of(observed) is None

@@ -78,6 +78,22 @@ async def test_a_revision_is_ordered_and_described(
     assert [r.phase for r in found.revisions] == ["Current"]
 
 
+async def test_who_may_not_write_gives_no_order_but_asks(cluster: MemoryCluster, pods: list[PodDouble]) -> None:
+    class Fenced(BaseException):
+        """In place of the end of the process."""
+
+    def fence() -> None:
+        raise Fenced
+
+    await endpoint(cluster, "pod-a", pods[0].port)
+    plane = GrpcDataPlane(cluster, fence)
+    assert (await plane.describe(KEY)).lake_read
+    with pytest.raises(Fenced):
+        await plane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+    assert pods[0].lake("papers").ensured == []
+    await plane.close()
+
+
 async def test_a_ready_pod_is_asked_before_one_that_is_not(
     cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
 ) -> None:

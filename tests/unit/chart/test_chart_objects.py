@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cortex_operator.preflight import OWN_RIGHTS, RIGHTS
+from cortex_operator.preflight import LEASE_RIGHTS, OWN_RIGHTS, RIGHTS
 from cortex_operator.settings import OperatorSettings
 from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
@@ -68,6 +68,8 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
     values = {
         **NAMESPACED,
         "gpuPools": [pool],
+        "autoscaling": {"prometheusAddress": "http://prometheus:9090"},
+        "podMonitors": {"enabled": False, "labels": {"release": "prometheus"}},
         "workloads": {**workloads, "otlpEndpoint": "http://c:1", "drainSeconds": 2.5},
     }
     given = env(objects(render(values=values)), "operator")
@@ -78,6 +80,8 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
     assert given.keys() == {env_name(field) for field in settings.model_fields_set}
     assert settings.watch_namespaces == ("team-a", "team-b")
     assert [each.to_manifest() for each in settings.gpu_pools] == [pool]
+    assert settings.prometheus_address == "http://prometheus:9090"
+    assert (settings.pod_monitors, settings.pod_monitor_labels) == (False, {"release": "prometheus"})
     for kind in (settings.search_resources, settings.graph_resources, settings.ingest_resources):
         assert kind.model_dump() == resources
 
@@ -165,13 +169,14 @@ def test_a_namespaced_release_asks_for_nothing_in_the_cluster() -> None:
     assert "nodes" not in set(chain.from_iterable(rule["resources"] for o in roles for rule in o["rules"]))
 
 
-def granted(found: list[Object], kind: str, name: str) -> set[tuple[str, str, str]]:
-    """(group, resource, verb) of the roles of that name."""
+def granted(found: list[Object], kind: str, name: str, only: list[str] | None = None) -> set[tuple[str, str, str]]:
+    """(group, resource, verb) of the roles of that name, where they are about all objects, or the names `only`."""
     return {
         (group, resource, verb)
         for o in found
         if o["kind"] == kind and o["metadata"]["name"] == name
         for rule in o["rules"]
+        if rule.get("resourceNames") == only
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -190,6 +195,8 @@ def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, 
     assert granted(found, kind, "cortex-system:datapunk-cortex-operator") == asked | owners | nodes
     own = {(group, resource, verb) for group, resource, verbs in OWN_RIGHTS for verb in verbs}
     assert granted(found, "Role", "datapunk-cortex-operator") == own
+    lease = {(group, resource, verb) for group, resource, verbs in LEASE_RIGHTS for verb in verbs}
+    assert granted(found, "Role", "datapunk-cortex-operator", [env(found, "operator")["CORTEX_LEASE"]]) == lease
     assert pick(found, "RoleBinding", "datapunk-cortex-operator")["roleRef"]["name"] == "datapunk-cortex-operator"
 
 

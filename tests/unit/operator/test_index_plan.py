@@ -15,7 +15,7 @@ from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job
 from cortex_operator.reconcile import Timing, World
 from cortex_operator.reconcile.index import plan
 from cortex_operator.reconcile.index.observe import ObservedIndex
-from cortex_operator.reconcile.model import MissingSecret, Plan
+from cortex_operator.reconcile.model import MissingReference, Plan
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
@@ -48,7 +48,7 @@ def observed(**changes: Any) -> ObservedIndex:
         resource=INDEX,
         deployment=deployed(),
         pods=({"metadata": {"name": "pod-a"}},),
-        missing_secrets=(),
+        missing_references=(),
         description=described(a_revision()),
         jobs=(),
     )
@@ -77,7 +77,7 @@ def kinds(planned: Plan) -> list[str]:
     return [obj["kind"] for obj in planned.apply]
 
 
-SECRET = MissingSecret("default", "cortex-lake", "dsn", False, "postgresql://HOST/DB")
+SECRET = MissingReference("default", "cortex-lake", "dsn", False, "postgresql://HOST/DB")
 ABSENT = {"deployment": None, "pods": (), "description": None, "unreachable": "there is no pod to ask"}
 UNPLACED: Object = {
     "metadata": {"name": "pod-b"},
@@ -140,19 +140,19 @@ STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
     ),
     (
         "a Secret is missing and nothing runs",
-        {**ABSENT, "missing_secrets": (SECRET,)},
+        {**ABSENT, "missing_references": (SECRET,)},
         {"Ready": ("False", "SecretNotFound"), "DependenciesReady": ("False", "SecretNotFound")},
         15,
     ),
     (
         "a Secret lacks its key",
-        {**ABSENT, "missing_secrets": (replace(SECRET, found=True),)},
+        {**ABSENT, "missing_references": (replace(SECRET, found=True),)},
         {"Ready": ("False", "SecretKeyMissing")},
         15,
     ),
     (
         "a Secret went while the pods serve",
-        {"missing_secrets": (SECRET,)},
+        {"missing_references": (SECRET,)},
         {"Ready": ("True", "Ready"), "DependenciesReady": ("False", "SecretNotFound")},
         15,
     ),
@@ -238,8 +238,8 @@ def test_planning_again_after_the_status_was_written_changes_nothing() -> None:
 
 
 def test_a_missing_secret_stops_the_first_deployment_but_not_one_that_is_there() -> None:
-    assert plan(WORLD, observed(missing_secrets=(SECRET,), deployment=None)).apply == ()
-    assert "Deployment" in kinds(plan(WORLD, observed(missing_secrets=(SECRET,))))
+    assert plan(WORLD, observed(missing_references=(SECRET,), deployment=None)).apply == ()
+    assert "Deployment" in kinds(plan(WORLD, observed(missing_references=(SECRET,))))
 
 
 @pytest.mark.parametrize(

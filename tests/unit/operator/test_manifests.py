@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from builders import a_cortex_index, a_cortex_workflow
 from cortex_kinds.base import DNS_LABEL, parse_quantity
 from cortex_kinds.common import Resources
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, names, workflow_objects
+from cortex_operator.manifests.optional import POD_MONITOR
 from cortex_operator.manifests.scale import Scale
 from cortex_workloads.runtime.settings import GraphSettings, IngestSettings, SearchSettings
 from hypothesis import assume, given
@@ -64,13 +66,20 @@ def workflow() -> Objects:
     return workflow_objects(a_cortex_workflow(**META, spec__indexes=indexes, spec__replicas=2), RELEASE)
 
 
+def monitored_index() -> Objects:
+    release = replace(RELEASE, served=frozenset({POD_MONITOR}), pod_monitor_labels={"release": "prometheus"})
+    return index_objects(a_cortex_index(**META), release)[-1:]
+
+
 def autoscaled_index() -> Objects:
     autoscaling = {"minReplicas": 2, "maxReplicas": 6, "metrics": [{"type": "Memory", "target": "80"}]}
     return index_objects(a_cortex_index(**META, spec__autoscaling=autoscaling), RELEASE, Scale(4, told=False))
 
 
 @pytest.mark.parametrize(
-    "case", [plain_index, full_index, autoscaled_index, ingest, workflow], ids=lambda case: case.__name__
+    "case",
+    [plain_index, full_index, autoscaled_index, monitored_index, ingest, workflow],
+    ids=lambda case: case.__name__,
 )
 def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:
     path = GOLDEN / f"{case.__name__}.yaml"

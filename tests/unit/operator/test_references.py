@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 from builders import a_cortex_index
-from cortex_operator.cluster import MemoryCluster
-from cortex_operator.reconcile.references import find_missing_secrets, references
+from cortex_operator.cluster import MemoryCluster, ObjectKey
+from cortex_operator.dataplane_grpc import GrpcDataPlane
+from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile import World
+from cortex_operator.reconcile.named import Named
+from cortex_operator.reconcile.references import find_missing_references, references
 from objects import a_config_map, a_secret
 from podfields import FIELDS, NAMES, every_field, named_objects
 
@@ -15,11 +19,29 @@ LAKE = a_secret("cortex-lake", dsn="postgresql://lake.invalid/cortex")
 STATE = a_secret("cortex-state", url="redis://state.invalid")
 
 
+class Asked(MemoryCluster):
+    """A cluster that notes what is read past the caches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    async def get(self, key: ObjectKey, *, unwatched: bool = False) -> dict[str, Any]:
+        if unwatched:
+            self.reads.append(key.name)
+        return await super().get(key, unwatched=unwatched)
+
+
+def a_world(cluster: MemoryCluster, named: Named | None = None) -> World:
+    release = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+    return World(cluster, GrpcDataPlane(cluster), release, named=named or Named())
+
+
 async def missing(spec: dict[str, Any], *objects: dict[str, Any]) -> list[str]:
     cluster = MemoryCluster()
     for obj in (LAKE, STATE, *objects):
         await cluster.apply(obj)
-    found = await find_missing_secrets(cluster, "default", a_cortex_index(spec=spec).spec)
+    found = await find_missing_references(a_world(cluster), "default", a_cortex_index(spec=spec).spec)
     return [one.message for one in found]
 
 
@@ -64,3 +86,51 @@ async def test_an_empty_value_will_do_for_a_variable_but_not_for_certificates() 
 async def test_an_object_that_is_named_twice_is_missed_once() -> None:
     spec = {**FIELDS["imagePullSecrets"], "envFrom": [{"secretRef": {"name": NAMES["Secret"]}}] * 2}
     assert len(list(references(a_cortex_index(spec=spec).spec))) > len(await missing(spec))
+
+
+async def test_what_is_there_is_asked_for_once_a_minute_whoever_names_it_and_what_is_not_each_time() -> None:
+    cluster, now = Asked(), [0.0]
+    world = a_world(cluster, Named(60.0, clock=lambda: now[0]))
+    index = a_cortex_index().spec
+    await cluster.apply(LAKE)
+    for _ in range(3):
+        assert [one.name for one in await find_missing_references(world, "default", index)] == ["cortex-state"]
+    assert cluster.reads == ["cortex-lake", *["cortex-state"] * 3]
+
+    await cluster.apply(STATE)
+    cluster.reads.clear()
+    for spec in (index, a_cortex_index(metadata__name="other").spec, index):
+        assert await find_missing_references(world, "default", spec) == ()
+    assert cluster.reads == ["cortex-state"]
+    await find_missing_references(world, "elsewhere", index)
+    assert cluster.reads == ["cortex-state", "cortex-lake", "cortex-state"]
+
+    cluster.reads.clear()
+    now[0] = 60.0
+    await find_missing_references(world, "default", index)
+    assert cluster.reads == ["cortex-lake", "cortex-state"]
+
+
+async def test_an_object_without_the_key_is_asked_for_each_time_until_it_has_it() -> None:
+    cluster = Asked()
+    world, index = a_world(cluster), a_cortex_index().spec
+    for obj in (a_secret("cortex-lake", url="other"), STATE):
+        await cluster.apply(obj)
+    for _ in range(2):
+        assert [one.found for one in await find_missing_references(world, "default", index)] == [True]
+    assert cluster.reads == ["cortex-lake", "cortex-state", "cortex-lake"]
+    await cluster.apply(LAKE)
+    assert await find_missing_references(world, "default", index) == ()
+
+
+async def test_what_is_remembered_is_bounded_and_holds_no_value() -> None:
+    cluster = Asked()
+    for number in range(4):
+        await cluster.apply(a_secret(f"s{number}", password="hunter2"))
+    named = Named(most=2)
+    for number in (0, 1, 2, 0):
+        found = await named.look(ObjectKey("v1", "Secret", "default", f"s{number}"), lambda key: cluster.get(key))
+        assert found is not None
+        assert found.filled == {"password"}
+    assert len(named._known) == 2
+    assert "hunter2" not in repr(named._known)

@@ -31,7 +31,7 @@ def planned(kind: str, *, pods: int = 0, mistakes: tuple[str, ...] = (), **chang
         "now": datetime(2026, 6, 1, tzinfo=UTC),
         "deployment": stopped(kind),
         "pods": tuple({"metadata": {"name": f"pod-{n}"}} for n in range(pods)),
-        "missing_secrets": (),
+        "missing_references": (),
         "description": None,
     }
     jobs = changes.pop("jobs", ())
@@ -73,7 +73,7 @@ def test_without_pods_it_is_ready_and_says_that_it_is_suspended(kind: str) -> No
     assert found["DependenciesReady"] == ("Unknown", "Suspended")
     assert found["Schedulable"] == ("True", "Suspended")
     assert found["DataPlaneReachable"] == ("False", "Suspended")
-    assert found.get("IndexReady", ("False", "Suspended")) == ("False", "Suspended")
+    assert found["IndexReady"] == ("False" if kind == "CortexIndex" else "Unknown", "Suspended")
     assert not {"Reconciling", "Stalled"} & found.keys()
     assert plan.again is None
 
@@ -146,7 +146,7 @@ def test_the_condition_goes_when_it_resumes() -> None:
         resource=awake,
         deployment=stopped("CortexIndex", replicas=1),
         pods=(),
-        missing_secrets=(),
+        missing_references=(),
         description=None,
         jobs=(),
     )

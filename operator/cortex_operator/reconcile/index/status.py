@@ -24,8 +24,8 @@ from cortex_operator.reconcile.verdict import (
     dataplane_finding,
     lake_of,
     pods_verdict,
+    references_finding,
     revision,
-    secrets_finding,
     unasked,
 )
 from cortex_operator.reconcile.words import counted, every, share
@@ -39,13 +39,14 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     description = lake_of(observed)
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
-    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler)]
+    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler, observed.keda)]
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(
         **common_fields(before, part, endpoint, done, description),
         conditions=conditions(before, findings, index.metadata.generation, observed.now, gone=unasked(index.spec)),
         documents=description.documents if description else before.documents,
+        used_by=list(observed.users),
     ), decided
 
 
@@ -58,7 +59,7 @@ def _awake(observed: ObservedIndex, done: Rollout, desired: str) -> tuple[Verdic
     placed = placement(observed.resource.spec, observed.pods, observed.nodes)
     answers = _answers(observed, lake_of(observed), desired)
     decided = _verdict(observed, done, placed, answers, desired)
-    needs = secrets_finding(observed) or asked_finding(observed)
+    needs = references_finding(observed) or asked_finding(observed)
     return decided, [needs, answers, placed, dataplane_finding(observed)]
 
 
