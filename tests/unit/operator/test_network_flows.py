@@ -24,7 +24,7 @@ VALUES = {
     "workloads": {"otlpEndpoint": "http://collector.observability:4317"},
     "networkPolicy": {
         "monitoringNamespaces": ["monitoring"],
-        "extraEgress": [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 8443}]}],
+        "extraEgress": [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 7777}]}],
     },
 }
 COLLECTOR: Object = {
@@ -133,7 +133,7 @@ TABLE: list[Row] = [
     *rows("ingest", "mirror", yes=(80,)),
     *rows("search", "not-mirror", no=(80,)),
     *rows("tickets", "mirror", no=(80,)),
-    *(row for who in ("search", "tickets", "graph", "gateway") for row in rows(who, "allowed-for-all", yes=(8443,))),
+    *(row for who in ("search", "tickets", "graph", "gateway") for row in rows(who, "allowed-for-all", yes=(7777,))),
     *(row for who in ("search", "graph") for row in rows(who, "allowed-for-all", no=(443,))),
     # The release's own pods.
     *rows("stranger", "gateway", yes=(8001, 50051), no=(METRICS, 22)),
@@ -146,7 +146,7 @@ TABLE: list[Row] = [
     *(row for who in ("gateway", "operator") for row in rows(who, "internet", no=(80, 5432))),
     *rows("gateway", "state", yes=(6379,)),
     *rows("gateway", "collector", yes=(4317,)),
-    *rows("operator", "allowed-for-all", yes=(8443,)),
+    *rows("operator", "allowed-for-all", yes=(7777,)),
     *rows("gateway", "lake", no=(5432,)),
     *rows("operator", "lake", no=(5432,)),
     *rows("operator", "state", no=(6379,)),
