@@ -14,7 +14,7 @@ from cortex_operator.cluster import Cache, Cluster, Recorder, Selection, log_not
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import Reconciler, Timing, World, sources
+from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -38,12 +38,12 @@ def make_engine(
     the one that `cluster` reads from, if it has one. `record` tells Events. The caller closes `cluster` and
     `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), record=record))
+    uses = Uses()
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(
-        cluster, map(_selected, sources(release.served)), reconcile, pace=pace or Pace(), hooks=told, cache=cache
-    )
+    watched = map(_selected, sources(release.served, uses))
+    engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
     return engine

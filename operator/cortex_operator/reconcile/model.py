@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.common import CommonStatus
 
@@ -13,6 +14,11 @@ from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
+from cortex_operator.reconcile.recent import Recent
+from cortex_operator.reconcile.uses import Uses
+
+_RECENT: Final = 5.0
+"""Seconds for which what was looked up for one resource is good for others."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    uses: Uses = field(default_factory=Uses)
+    """Which workflows name which index, as the engine was told."""
+    labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
+    """Of namespaces."""
     named: Named = field(default_factory=Named)
     record: Recorder = log_notices
     """Tells Events; returns at once and never fails."""
