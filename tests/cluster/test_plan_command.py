@@ -266,7 +266,7 @@ async def test_a_plan_reads_as_a_reviewer_wants_it(bed: Bed, api_server: Path, p
     assert "    + Deployment papers-search" in text
     assert "    pods: 0 -> 1" in text
     assert "    GPUs: 0 -> 1 nvidia.com/gpu (+1)" in text
-    assert any(line.startswith("    GPUs: no room now: asks for 1 nvidia.com/gpu") for line in text)
+    assert any(line.startswith("    placement: no room now: asks for 1 nvidia.com/gpu") for line in text)
     assert any(line.startswith("    revision: ") and ", the first build" in line for line in text)
     assert text[-1].startswith("Plan: 2 created; objects: 10 created; pods: 0 -> 2, 0 replaced; +1 nvidia.com/gpu.")
 

@@ -35,11 +35,8 @@ def _block(plan: Json) -> Iterator[str]:
     if plan["action"] != "None" or plan["objects"]:
         yield from _effects(plan)
     for one in plan["missing"]:
-        yield (
-            f"    missing: {one['message']}"
-            if one["kind"] != "CortexIndex"
-            else (f"    missing: CortexIndex {one['name']}: {one['message']}")
-        )
+        index = f"CortexIndex {one['name']} " if one["kind"] == "CortexIndex" else ""
+        yield f"    missing: {index}{one['message']}"
     yield from (f"    blocked: {one['reason']}: {one['message']}" for one in plan["blocked"])
 
 
@@ -72,7 +69,7 @@ def _effects(plan: Json) -> Iterator[str]:
     if plan["placement"] is not None:
         placed = plan["placement"]
         known = {"Yes": "", "NotNeeded": "", "No": "no room now: ", "Unknown": "fits unknown: "}[placed["fits"]]
-        yield f"    GPUs: {known}{placed['message']}"
+        yield f"    placement: {known}{placed['message']}"
     if plan["revision"] is not None:
         yield f"    revision: {_revision(plan['kind'], plan['revision'])}"
 
@@ -115,9 +112,8 @@ def _sum(document: Json) -> str:
 
 
 def _open(total: Json) -> str:
-    missing, blocked = total["missing"], total["blocked"]
-    words = [f"{missing} missing"] if missing else []
-    words += [f"{blocked} blocked"] if blocked else []
+    counts = {"missing": total["missing"], "blocked": total["blocked"], "without room": total["withoutRoom"]}
+    words = [f"{count} {word}" for word, count in counts.items() if count]
     return f" {', '.join(words)}: see above." if words else ""
 
 
