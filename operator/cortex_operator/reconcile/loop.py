@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.scaling import AUTOSCALED
@@ -47,6 +48,7 @@ class Reconciler:
     def __init__(self, world: World, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._world = world
         self._now = now
+        self._deletion = Deletion(world)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -54,15 +56,20 @@ class Reconciler:
         obj = await find(self._world.cluster, target)
         if obj is None:
             await self._world.dataplane.forget(key)
-            return None
-        if "deletionTimestamp" in obj["metadata"]:
+            await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
+        ending = "deletionTimestamp" in obj["metadata"]
         try:
             resource = steps.model.model_validate(obj)
         except ValidationError as error:
+            if ending:
+                return await self._deletion.carry_on(key, obj, None, self._now())
             await self._write_status(target, obj, _unreadable(obj, error, self._now()))
             return None
+        if ending:
+            return await self._deletion.carry_on(key, obj, resource, self._now())
+        await self._deletion.prepare(key, obj, resource)
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         await self._write_status(target, obj, plan.status)
         return plan.again
