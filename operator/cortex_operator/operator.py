@@ -10,11 +10,11 @@ from typing import Final
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster, Selection
+from cortex_operator.cluster import Cache, Cluster, Recorder, Selection, log_notices
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import Reconciler, Timing, World, sources
+from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -30,18 +30,20 @@ def make_engine(
     hooks: Iterable[Hook] = (),
     registry: CollectorRegistry | None = None,
     cache: Cache | None = None,
+    record: Recorder = log_notices,
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
-    the one that `cluster` reads from, if it has one. The caller closes `cluster` and `dataplane`.
+    the one that `cluster` reads from, if it has one. `record` tells Events. The caller closes `cluster` and
+    `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
+    uses = Uses()
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(
-        cluster, map(_selected, sources(release.served)), reconcile, pace=pace or Pace(), hooks=told, cache=cache
-    )
+    watched = map(_selected, sources(release.served, uses))
+    engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
     return engine

@@ -31,6 +31,7 @@ RIGHTS: Final = (
     ("policy", "poddisruptionbudgets", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
     ("monitoring.coreos.com", "podmonitors", _MADE),
+    ("keda.sh", "scaledobjects", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),
@@ -38,6 +39,7 @@ RIGHTS: Final = (
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
+    ("events.k8s.io", "events", ("create", "patch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 OWN_RIGHTS: Final = (

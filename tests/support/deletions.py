@@ -10,6 +10,7 @@ from typing import Any
 
 from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
+from cortex_kinds.events import Notice
 from cortex_operator.cluster import Cluster, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
@@ -29,12 +30,15 @@ class Deletions:
         self.index = ObjectKey(API_VERSION, "CortexIndex", namespace, "papers")
         self.now = datetime.now(UTC)
         self.own = own
+        self.notices: list[Notice] = []
         self._release = replace(RELEASE, namespace=own, **settings)
         self.restart()
 
     def restart(self) -> None:
         """Another process of the operator: nothing is in its memory."""
-        world = World(self.cluster, NoPods(), self._release, Timing())
+        world = World(
+            self.cluster, NoPods(), self._release, Timing(), record=lambda _, notices: self.notices.extend(notices)
+        )
         self.reconcile = Reconciler(world, lambda: self.now)
 
     async def set_up(self, policy: str = "Delete", **overrides: Any) -> None:

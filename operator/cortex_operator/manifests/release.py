@@ -53,5 +53,7 @@ class ReleaseSettings:
     """Secrets of the operator's namespace for the release's images: of Jobs that run there."""
     orphans: str = "datapunk-cortex-orphans"
     """The ConfigMap of the operator's namespace that names data that belongs to no resource."""
+    prometheus_address: str = ""
+    """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""

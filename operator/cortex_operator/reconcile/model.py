@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.common import CommonStatus
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
+from cortex_operator.reconcile.recent import Recent
+from cortex_operator.reconcile.uses import Uses
+
+_RECENT: Final = 5.0
+"""Seconds for which what was looked up for one resource is good for others."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Timing:
     """While a Secret, a node, a right or a quota is missing: these are not watched."""
     cleanup: float = 600.0
     """For how long at most a deleted resource waits until its data is dropped."""
+    details: float = 10.0
+    """Between two writes of a status that say the same in other words or counts."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,13 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    uses: Uses = field(default_factory=Uses)
+    """Which workflows name which index, as the engine was told."""
+    labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
+    """Of namespaces."""
     named: Named = field(default_factory=Named)
+    record: Recorder = log_notices
+    """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,9 @@ class Observed:
     unlisted: str = ""
     """That the Service does not list the ready pods; empty when it does, or when a pod could be asked."""
     autoscaler: Object | None = None
-    """The HorizontalPodAutoscaler, where there is to be one."""
+    """The operator's own HorizontalPodAutoscaler, where there is to be one."""
+    keda: Keda = field(default_factory=Keda)
+    """KEDA's part in the number of pods."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()

@@ -97,6 +97,18 @@ async def test_the_job_is_the_release_s_own_and_within_the_time(of: Deletions) -
     assert float(env["CORTEX_DROP_BEFORE"]) == pytest.approx(of.now.timestamp() + 540, abs=1.1)
 
 
+async def test_events_tell_the_beginning_once_and_what_is_left(of: Deletions) -> None:
+    await of.set_up()
+    of.notices.clear()
+    await of.delete()
+    for _ in range(3):
+        await of.pass_(5)
+    await of.job_ends("Failed", "the Lake does not answer")
+    await of.pass_()
+    assert [(n.reason, n.type) for n in of.notices] == [("DataCleanup", "Normal"), ("DataLeft", "Warning")]
+    assert "the Lake does not answer" in of.notices[1].note
+
+
 async def test_pods_end_first_but_are_not_waited_for_for_ever(of: Deletions) -> None:
     await of.set_up()
     labels = {

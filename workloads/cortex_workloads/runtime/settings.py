@@ -114,7 +114,10 @@ class GraphSettings(WorkloadSettings):
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50053
     """gRPC: GraphService."""
     indexes: dict[str, str] = Field(default_factory=dict)
-    """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`."""
+    """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`; only of those that the
+    workflow may use."""
+    index_namespaces: dict[str, str] = Field(default={})
+    """Index name -> its namespace, where that is not the workflow's."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from cortex_kinds.common import CommonStatus
 from cortex_kinds.conditions import ConditionType, Reason, get_condition, timestamp
 from cortex_kinds.deletion import DeletionPolicy
+from cortex_kinds.events import EventReason, Notice
 
 from cortex_operator.cluster import Conflict, Forbidden, Invalid, NamespaceTerminating, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
@@ -21,6 +22,7 @@ from cortex_operator.reconcile.deletion.orphans import Orphan, Orphans
 from cortex_operator.reconcile.deletion.steps import End, Resource, Steps, Times, Wait, had_data, moment, target_of
 from cortex_operator.reconcile.finding import true
 from cortex_operator.reconcile.model import World
+from cortex_operator.reconcile.report import StatusWriter
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
 FINALIZER: Final = "cortex.datapunk.io/data-cleanup"
@@ -42,8 +44,8 @@ class Deletion:
     """Of all resources. What it keeps in memory, a restart may lose: Secrets that are gone by then, and that a resource
     under Retain was there."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, status: StatusWriter) -> None:
+        self._world, self._status = world, status
         self._steps = Steps(world)
         self._credentials = Credentials(world.cluster)
         self._orphans = Orphans(world.cluster, world.release.namespace, world.release.orphans)
@@ -126,17 +128,17 @@ class Deletion:
         findings = [*verdict.findings(), true(ConditionType.DATA_CLEANUP, wait.reason, message)]
         before, generation = resource.status, resource.metadata.generation
         found = conditions(before, findings, generation, now)
-        after = before.model_copy(update={"observed_generation": generation, "conditions": found}).to_manifest()
-        if after != obj.get("status"):
-            try:
-                await self._world.cluster.patch_status(ObjectKey.of(obj), after)
-            except (NotFound, *_REFUSED) as error:
-                log.warning("%s waits, and its status does not say so: %s", ObjectKey.of(obj), error)
+        after = before.model_copy(update={"observed_generation": generation, "conditions": found})
+        try:
+            await self._status.write(ObjectKey.of(obj), obj, after)
+        except _REFUSED as error:
+            log.warning("%s waits, and its status does not say so: %s", ObjectKey.of(obj), error)
 
     async def _end(self, key: ResourceKey, obj: Object, resource: Resource, end: End, now: datetime) -> None:
         """First what is to be known afterwards, then nobody holds the resource."""
         if end.reason:
             await self._record(key, resource.metadata.uid, end.reason, end.message, now)
+            self._world.record(obj, (Notice(EventReason.DATA_LEFT, f"{end.reason}: {end.message}"),))
         else:
             await self._orphans.remove(key)
         await self._steps.clear(target_of(resource), keep_failed=bool(end.reason))

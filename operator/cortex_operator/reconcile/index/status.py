@@ -39,13 +39,14 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     description = lake_of(observed)
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
-    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler)]
+    findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler, observed.keda)]
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(
         **common_fields(before, part, endpoint, done, description),
         conditions=conditions(before, findings, index.metadata.generation, observed.now, gone=unasked(index.spec)),
         documents=description.documents if description else before.documents,
+        used_by=list(observed.users),
     ), decided
 
 

@@ -9,6 +9,7 @@ from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
+from cortex_operator.reconcile.workflow.indexes import OF_INDEXES
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
 
@@ -27,8 +28,8 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     again = _again(world, observed, verdict)
     if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
-    wanted = scale(workflow.spec, observed.deployment)
-    objects = workflow_objects(workflow, world.release, wanted)
+    wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
+    objects = workflow_objects(workflow, world.release, wanted, observed.granted)
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes or (observed.missing_references and observed.deployment is None):
@@ -45,8 +46,10 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float 
     suspended = observed.resource.spec.suspend
     if observed.mistakes and not suspended:
         return timing.idle
-    if waits_for_others(observed, verdict):
+    if waits_for_others(observed, verdict) or verdict.reason in OF_INDEXES:
         return timing.missing
+    if observed.keda.lingering:
+        return timing.moving
     if suspended:
         return None
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):
