@@ -34,10 +34,12 @@ class Steps(Generic[R, S]):
     model: type[R]
     observe: Callable[[World, R, datetime], Awaitable[S]]
     plan: Callable[[World, S], Plan]
+    leaving: Callable[[World, R, datetime], Awaitable[CommonStatus]] | None = None
+    """The status of one that is being deleted, where there is something to say."""
 
 
 KINDS: Final[dict[str, Steps[Any, Any]]] = {
-    "CortexIndex": Steps(CortexIndex, index.observe, index.plan),
+    "CortexIndex": Steps(CortexIndex, index.observe, index.plan, index.leaving),
     "CortexWorkflow": Steps(CortexWorkflow, workflow.observe, workflow.plan),
 }
 
@@ -56,13 +58,18 @@ class Reconciler:
         if obj is None:
             await self._world.dataplane.forget(key)
             return None
-        if "deletionTimestamp" in obj["metadata"]:
-            return None
         steps = KINDS[key.kind]
+        going = "deletionTimestamp" in obj["metadata"]
         try:
             resource = steps.model.model_validate(obj)
         except ValidationError as error:
+            if going:
+                return None
             await self._write_status(target, obj, _unreadable(obj, error, self._now()))
+            return None
+        if going:
+            if steps.leaving is not None:
+                await self._write_status(target, obj, await steps.leaving(self._world, resource, self._now()))
             return None
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         await self._write_status(target, obj, plan.status)

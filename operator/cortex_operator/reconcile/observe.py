@@ -17,6 +17,7 @@ from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.gpus import Room
+from cortex_operator.reconcile.model import World
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
 
@@ -67,13 +68,15 @@ async def find_unlisted(cluster: Cluster, namespace: str, service: str, pods: tu
     )
 
 
-async def find_nodes(
-    cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...], pools: tuple[GPUPool, ...] | None
-) -> Nodes:
+async def find_nodes(world: World, spec: CommonSpec, pods: tuple[Object, ...]) -> Nodes:
     """The nodes and all that is on them, where they tell something about the resource's pods: lists of all of them are
-    not cheap."""
+    not cheap, so those who wait share what was read a moment ago."""
     if not wants_nodes(spec, pods):
-        return Nodes(pools=pools)
+        return Nodes(pools=world.release.gpu_pools)
+    return await world.nodes.get("all", lambda: _all_nodes(world.cluster, world.release.gpu_pools))
+
+
+async def _all_nodes(cluster: Cluster, pools: tuple[GPUPool, ...] | None) -> Nodes:
     try:
         nodes = await cluster.list("v1", "Node")
     except Forbidden as error:

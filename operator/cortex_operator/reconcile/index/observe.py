@@ -55,7 +55,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
-        nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
+        nodes=await find_nodes(world, index.spec, pods),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
         leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
         users=await find_users(world, index),

@@ -64,7 +64,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
-        nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
+        nodes=await find_nodes(world, workflow.spec, pods),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
         leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
         indexes=indexes,
