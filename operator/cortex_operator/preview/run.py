@@ -29,8 +29,9 @@ from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.preview.settle import Changes, settle
 from cortex_operator.reconcile import World
 from cortex_operator.reconcile.gpus import Room
+from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.loop import KINDS
-from cortex_operator.reconcile.observe import find, find_pods
+from cortex_operator.reconcile.observe import find_pods
 from cortex_operator.reconcile.references import find_missing_references
 
 Releases = Callable[[ResourceKey], ReleaseSettings]
@@ -107,13 +108,21 @@ async def _missing(world: World, resource: Resource | None) -> tuple[Missing, ..
         return ()
     namespace = resource.metadata.namespace
     found = await find_missing_references(world, namespace, resource.spec)
-    uses = [use.name for use in resource.spec.indexes] if isinstance(resource, CortexWorkflow) else []
-    keys = [ObjectKey(API_VERSION, "CortexIndex", namespace, name) for name in uses]
-    absent = [key.name for key in keys if await find(world.cluster, key) is None]
-    message = f"it is neither in namespace {namespace} nor in this plan; create it, or correct spec.indexes"
-    return (
-        *(Missing(one.kind, one.name, one.key, one.message) for one in found),
-        *(Missing("CortexIndex", name, "", message) for name in absent),
+    indexes = await _missing_indexes(world, resource) if isinstance(resource, CortexWorkflow) else ()
+    return (*(Missing(one.kind, one.name, one.key, one.message) for one in found), *indexes)
+
+
+async def _missing_indexes(world: World, workflow: CortexWorkflow) -> tuple[Missing, ...]:
+    own = workflow.metadata.namespace
+    found, _ = await find_indexes(world, workflow)
+    here = f"it is neither in namespace {own} nor in this plan; create it, or correct spec.indexes"
+    elsewhere = f"namespace {own} may use no such index, there or in this plan; see its spec.access.allowedNamespaces"
+    return tuple(
+        Missing("CortexIndex", use.name, "", here)
+        if use.home(own) == own
+        else Missing("CortexIndex", f"{use.namespace}/{use.name}", "", elsewhere)
+        for use in workflow.spec.indexes
+        if found[use.name] is None
     )
 
 

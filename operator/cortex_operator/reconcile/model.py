@@ -12,6 +12,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 from cortex_operator.reconcile.recent import Recent
@@ -31,6 +32,8 @@ class Timing:
     """Otherwise."""
     missing: float = 15.0
     """While a Secret, a node, a right or a quota is missing: these are not watched."""
+    details: float = 10.0
+    """Between two writes of a status that say the same in other words or counts."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class Observed:
     unlisted: str = ""
     """That the Service does not list the ready pods; empty when it does, or when a pod could be asked."""
     autoscaler: Object | None = None
-    """The HorizontalPodAutoscaler, where there is to be one."""
+    """The operator's own HorizontalPodAutoscaler, where there is to be one."""
+    keda: Keda = field(default_factory=Keda)
+    """KEDA's part in the number of pods."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
