@@ -12,7 +12,7 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, World
-from cortex_operator.reconcile.observe import find_nodes
+from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.recent import Recent
 from objects import a_secret
 

@@ -14,12 +14,12 @@ from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
     find_autoscaler,
     find_deployment,
     find_leftovers,
-    find_nodes,
     find_pods,
     find_unlisted,
 )
