@@ -53,6 +53,10 @@ class EventReason(StrEnum):
     """Nothing goes on until somebody changes something; the note says what."""
     RECOVERED = "Recovered"
     """It was stalled and goes on."""
+    DATA_CLEANUP = "DataCleanup"
+    """It is being deleted, and its data is dropped first."""
+    DATA_LEFT = "DataLeft"
+    """It was deleted and its data could not be dropped; `cortex orphans` lists it."""
 
 
 WARNINGS: Final = frozenset(
@@ -66,6 +70,7 @@ WARNINGS: Final = frozenset(
         EventReason.APPLY_REFUSED,
         EventReason.DELETED_IN_USE,
         EventReason.STALLED,
+        EventReason.DATA_LEFT,
     }
 )
 """Events of type Warning; the others are Normal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.report import StatusWriter, stored
@@ -51,6 +53,7 @@ class Reconciler:
         self._world = world
         self._now = now
         self._status = StatusWriter(world, now)
+        self._deletion = Deletion(world, self._status)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -59,25 +62,33 @@ class Reconciler:
         if obj is None:
             await self._world.dataplane.forget(key)
             self._status.forget(target)
+            await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
-        going = "deletionTimestamp" in obj["metadata"]
+        ending = "deletionTimestamp" in obj["metadata"]
         try:
             resource = steps.model.model_validate(obj)
         except ValidationError as error:
-            if going:
-                return None
+            if ending:
+                return await self._deletion.carry_on(key, obj, None, self._now())
             return await self._status.write(target, obj, _unreadable(obj, error, self._now()))
-        if going:
-            return await self._leave(target, obj, steps, resource)
+        if ending:
+            obj, resource = await self._leave(target, obj, steps, resource)
+            return await self._deletion.carry_on(key, obj, resource, self._now())
+        await self._deletion.prepare(key, obj, resource)
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
 
-    async def _leave(self, target: ObjectKey, obj: Object, steps: Steps[Any, Any], resource: Any) -> float | None:
+    async def _leave(self, target: ObjectKey, obj: Object, steps: Steps[Any, Any], resource: Any) -> tuple[Object, Any]:
+        """Says what there is to say of one that is being deleted; the object and the resource as they are then."""
         if steps.leaving is None:
-            return None
-        return await self._status.write(target, obj, await steps.leaving(self._world, resource, self._now()))
+            return obj, resource
+        status = await steps.leaving(self._world, resource, self._now())
+        # What is said must not hold up what is done.
+        with suppress(Invalid, Forbidden):
+            await self._status.write(target, obj, status)
+        return {**obj, "status": status.to_manifest()}, resource.model_copy(update={"status": status})
 
     async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
         """Does what the plan says; returns the plan for the world as it is afterwards, whose status is true."""
