@@ -151,7 +151,7 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
     bench.kubectl("wait", "cortexindex/papers", where, "--for=condition=DeletedInUse", "--timeout=30s")
     conditions = bench.kubectl.get("cortexindex", "papers", where)["status"]["conditions"]
     (said,) = [each["message"] for each in conditions if each["type"] == "DeletedInUse"]
-    assert f"although CortexWorkflow {bench.team}/helpdesk searches it" in said
+    assert f"although it is used by CortexWorkflow {bench.team}/helpdesk" in said
     for namespace, reason, kind in (
         (bench.library, "DeletedInUse", "CortexIndex"),
         (bench.team, "DependencyMissing", "CortexWorkflow"),

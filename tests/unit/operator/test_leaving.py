@@ -35,8 +35,8 @@ def a_world(cluster: MemoryCluster, users: int) -> World:
 @pytest.mark.parametrize(
     ("users", "words"),
     [
-        (1, "although CortexWorkflow default/flow-00 searches it"),
-        (10, "default/flow-07 and 2 more searches it"),
+        (1, "although it is used by CortexWorkflow default/flow-00:"),
+        (10, "default/flow-07 and 2 more:"),
     ],
 )
 async def test_it_says_who_uses_it_and_keeps_what_it_said_before(users: int, words: str) -> None:

@@ -126,8 +126,8 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         UNREADABLE,
         ("Unknown", "NodesNotReadable"),
         [
-            f"1 nvidia.com/gpu; pod papers-search-1; the scheduler says: {SAID}; ",
-            "whether any node could take it cannot be said: the operator may not list Nodes",
+            "1 nvidia.com/gpu; pod papers-search-1; whether any node could take it cannot be said: the operator may not",
+            f"; the scheduler says: {SAID}",
         ],
     ),
     (

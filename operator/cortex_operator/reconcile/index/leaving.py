@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from cortex_kinds.conditions import ConditionType, Reason
 from cortex_kinds.index import CortexIndex, CortexIndexStatus, IndexUser
@@ -12,7 +13,7 @@ from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.model import World
 from cortex_operator.reconcile.verdict import conditions
 
-_NAMED = 8
+_NAMED: Final = 8
 """Workflows that the message names at most."""
 
 
@@ -29,6 +30,6 @@ def _message(users: tuple[IndexUser, ...]) -> str:
     names = ", ".join(f"{user.namespace}/{user.name}" for user in users[:_NAMED])
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     return (
-        f"it is being deleted although CortexWorkflow {names}{more} searches it: once it is gone, create it again, or "
+        f"it is being deleted although it is used by CortexWorkflow {names}{more}: once it is gone, create it again, or "
         "take it out of their spec.indexes"
     )
