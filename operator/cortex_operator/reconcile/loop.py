@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.report import StatusWriter, stored
@@ -49,6 +50,7 @@ class Reconciler:
         self._world = world
         self._now = now
         self._status = StatusWriter(world, now)
+        self._deletion = Deletion(world, self._status)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -57,14 +59,19 @@ class Reconciler:
         if obj is None:
             await self._world.dataplane.forget(key)
             self._status.forget(target)
-            return None
-        if "deletionTimestamp" in obj["metadata"]:
+            await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
+        ending = "deletionTimestamp" in obj["metadata"]
         try:
             resource = steps.model.model_validate(obj)
         except ValidationError as error:
+            if ending:
+                return await self._deletion.carry_on(key, obj, None, self._now())
             return await self._status.write(target, obj, _unreadable(obj, error, self._now()))
+        if ending:
+            return await self._deletion.carry_on(key, obj, resource, self._now())
+        await self._deletion.prepare(key, obj, resource)
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
