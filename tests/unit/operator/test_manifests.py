@@ -15,12 +15,8 @@ from builders import a_cortex_index, a_cortex_workflow
 from cortex_kinds.base import DNS_LABEL, parse_quantity
 from cortex_kinds.common import Resources
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, names, workflow_objects
-<<<<<<< HEAD
-from cortex_operator.manifests.optional import CLAIM_TEMPLATE, POD_MONITOR
-=======
 from cortex_operator.manifests.cleanup import Target, cleanup_job, cleanup_secret
-from cortex_operator.manifests.optional import POD_MONITOR
->>>>>>> main
+from cortex_operator.manifests.optional import CLAIM_TEMPLATE, POD_MONITOR
 from cortex_operator.manifests.scale import Scale
 from cortex_workloads.runtime.settings import GraphSettings, IngestSettings, SearchSettings
 from hypothesis import assume, given
@@ -96,11 +92,7 @@ def autoscaled_index() -> Objects:
 
 @pytest.mark.parametrize(
     "case",
-<<<<<<< HEAD
-    [plain_index, full_index, autoscaled_index, monitored_index, claimed_index, ingest, workflow],
-=======
-    [plain_index, full_index, autoscaled_index, monitored_index, ingest, workflow, cleanup],
->>>>>>> main
+    [plain_index, full_index, autoscaled_index, monitored_index, claimed_index, ingest, workflow, cleanup],
     ids=lambda case: case.__name__,
 )
 def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:
