@@ -79,6 +79,8 @@ class Reason(StrEnum):
     which come closest and what each lacks."""
     UNKNOWN_GPU_POOL = "UnknownGPUPool"
     """`spec.gpu.pool` names no pool of the release; the message lists those that there are. Pods stay as they were."""
+    RESOURCE_CLAIMS_NOT_SERVED = "ResourceClaimsNotServed"
+    """`spec.gpu.allocation` is DRA, and the cluster does not serve `resource.k8s.io/v1`. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
     """The operator may not read Nodes, so it cannot say whether any could take a pod with such GPUs; the message has
     the scheduler's words, once there is a pod."""

@@ -126,7 +126,7 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         UNREADABLE,
         ("Unknown", "NodesNotReadable"),
         [
-            "1 nvidia.com/gpu; pod papers-search-1; whether any node could take it cannot be said: the operator may not",
+            "1 nvidia.com/gpu; pod papers-search-1; whether any node could take it cannot be said: the operator",
             f"; the scheduler says: {SAID}",
         ],
     ),

@@ -30,6 +30,6 @@ def _message(users: tuple[IndexUser, ...]) -> str:
     names = ", ".join(f"{user.namespace}/{user.name}" for user in users[:_NAMED])
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     return (
-        f"it is being deleted although it is used by CortexWorkflow {names}{more}: once it is gone, create it again, or "
-        "take it out of their spec.indexes"
+        f"it is being deleted although it is used by CortexWorkflow {names}{more}: once it is gone, create it again, "
+        "or take it out of their spec.indexes"
     )
