@@ -25,6 +25,8 @@ _NAMESPACED: Final = {
     ("monitoring.coreos.com", "PodMonitor"): "podmonitors",
     ("networking.k8s.io", "NetworkPolicy"): "networkpolicies",
     ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("resource.k8s.io", "ResourceClaim"): "resourceclaims",
+    ("resource.k8s.io", "ResourceClaimTemplate"): "resourceclaimtemplates",
     ("rbac.authorization.k8s.io", "Role"): "roles",
     ("rbac.authorization.k8s.io", "RoleBinding"): "rolebindings",
 }
@@ -32,6 +34,8 @@ _CLUSTER_WIDE: Final = {
     ("", "Namespace"): "namespaces",
     ("", "Node"): "nodes",
     ("apiextensions.k8s.io", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("resource.k8s.io", "DeviceClass"): "deviceclasses",
+    ("resource.k8s.io", "ResourceSlice"): "resourceslices",
     ("rbac.authorization.k8s.io", "ClusterRole"): "clusterroles",
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): "clusterrolebindings",
 }

@@ -51,6 +51,8 @@ class World:
     """Which workflows name which index, as the engine was told."""
     labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
     """Of namespaces."""
+    nodes: Recent[str, Nodes] = field(default_factory=lambda: Recent(_RECENT))
+    """The nodes and all that is on them, for every resource that waits for a GPU."""
     named: Named = field(default_factory=Named)
     backends: Recent[tuple[str, str], Backend] = field(default_factory=lambda: Recent(_RECENT))
     """Services, by namespace and name, that hosts in Secrets are."""
@@ -109,6 +111,8 @@ class Observed:
     """The operator's own HorizontalPodAutoscaler, where there is to be one."""
     keda: Keda = field(default_factory=Keda)
     """KEDA's part in the number of pods."""
+    unclaimable: str = ""
+    """Why GPUs cannot be claimed, though they are asked for so."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()

@@ -11,19 +11,21 @@ from cortex_kinds.workflow import CortexWorkflow
 
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
 from cortex_operator.manifests.reach import Operand
+from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.network import find_reach
+from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
     find_autoscaler,
     find_deployment,
     find_leftovers,
-    find_nodes,
     find_pods,
     find_unlisted,
 )
@@ -69,10 +71,14 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
-        nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
+        nodes=await find_nodes(world, workflow.spec, pods),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
         keda=keda,
-        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+        unclaimable=unclaimable(workflow.spec.gpu, world.release),
+        leftovers=(
+            *await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+            *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
+        ),
         reach=await find_reach(world, part, graph_name(name), pods, _operands(workflow, indexes)),
         indexes=indexes,
         unread=unread,
