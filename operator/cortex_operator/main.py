@@ -110,7 +110,8 @@ async def _work(
     cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
     dataplane = GrpcDataPlane(cluster, election.fence)
     pace = Pace(workers=settings.workers)
-    engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache)
+    updates = settings.workload_updates
+    engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache, updates=updates)
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster, Selection
+from cortex_operator.cluster import Cache, Cluster, Event, Selection
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, World, sources
+from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
+from cortex_operator.reconcile.fleet_metrics import watch_fleet
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -30,20 +33,23 @@ def make_engine(
     hooks: Iterable[Hook] = (),
     registry: CollectorRegistry | None = None,
     cache: Cache | None = None,
+    updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME,
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
-    the one that `cluster` reads from, if it has one. The caller closes `cluster` and `dataplane`.
+    the one that `cluster` reads from, if it has one. `updates`: how resources move from an earlier release to this
+    one. The caller closes `cluster` and `dataplane`.
     """
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing()))
+    fleet = Fleet(release.id, updates)
+    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), fleet=fleet))
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    engine = Engine(
-        cluster, map(_selected, sources(release.served)), reconcile, pace=pace or Pace(), hooks=told, cache=cache
-    )
+    watched = (_followed(_selected(source), fleet) for source in sources(release.served))
+    engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
+        watch_fleet(registry, fleet)
     return engine
 
 
@@ -69,3 +75,14 @@ async def run_operator(
 
 def _selected(source: Source[ResourceKey]) -> Source[ResourceKey]:
     return source if source.api_version == API_VERSION else replace(source, labels=OWNED_LABELS)
+
+
+def _followed(source: Source[ResourceKey], fleet: Fleet) -> Source[ResourceKey]:
+    """The fleet hears of Deployments and resources, also what the operator itself wrote."""
+    if source.kind != "Deployment" and source.api_version != API_VERSION:
+        return source
+
+    def also(keys: Callable[[Event], Iterable[ResourceKey]]) -> Callable[[Event], Iterable[ResourceKey]]:
+        return lambda event: chain(keys(event), fleet.hear(event))
+
+    return replace(source, keys=also(source.keys), echo=also(source.echo))

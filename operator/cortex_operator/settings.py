@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
+from cortex_operator.reconcile.fleet import WorkloadUpdates
 
 PREFIX: Final = "CORTEX_"
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -65,6 +66,8 @@ class OperatorSettings(BaseSettings):
     """Address of the HTTP port."""
     port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
     """HTTP: /livez, /readyz, /metrics."""
+    workload_updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME
+    """How resources move to this release: OneAtATime or Manual."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many resources are reconciled at the same time."""
 

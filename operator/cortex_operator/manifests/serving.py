@@ -48,7 +48,7 @@ def serving_objects(
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),
         *budget,
-        deployment(part, name, _template(serving, release), scale),
+        deployment(part, name, _template(serving, release), scale, release),
         *_autoscaler(serving, scale),
         *monitor,
     )

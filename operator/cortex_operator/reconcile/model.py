@@ -11,6 +11,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 
@@ -36,6 +37,8 @@ class World:
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
     named: Named = field(default_factory=Named)
+    fleet: Fleet | None = None
+    """Who moves to `release` when; None: everybody at once."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class Observed:
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
     """Objects of the resource that must not be there any more, with their uid."""
+    standing: Standing = field(default_factory=Standing)
+    """Whether it may move to the operator's release."""
+    settings: dict[str, str] | None = None
+    """What its ConfigMap holds, where its pods are of another release; None: there is none."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

@@ -19,6 +19,8 @@ from cortex_operator.reconcile.observe import (
     find_leftovers,
     find_nodes,
     find_pods,
+    find_settings,
+    find_standing,
     find_unlisted,
 )
 from cortex_operator.reconcile.references import find_missing_references
@@ -55,5 +57,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
         leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+        standing=find_standing(world.fleet, index),
+        settings=await find_settings(cluster, deployment, world.release),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

@@ -22,6 +22,8 @@ from cortex_operator.reconcile.observe import (
     find_leftovers,
     find_nodes,
     find_pods,
+    find_settings,
+    find_standing,
     find_unlisted,
 )
 from cortex_operator.reconcile.references import find_missing_references
@@ -60,6 +62,8 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
         leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+        standing=find_standing(world.fleet, workflow),
+        settings=await find_settings(cluster, deployment, world.release),
         indexes={
             use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
             for use in workflow.spec.indexes

@@ -8,6 +8,7 @@ from cortex_operator.manifests import workflow_objects
 from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.upgrade import upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
@@ -28,7 +29,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment)
-    objects = workflow_objects(workflow, world.release, wanted)
+    objects = upgraded(observed, workflow_objects(workflow, world.release, wanted), verdict)
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes or (observed.missing_references and observed.deployment is None):
