@@ -60,8 +60,8 @@ images: $(STAMP) ## Build the images with docker, podman or buildah (root). REGI
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py
 
-bench: $(STAMP) ## Measure; results go to benchmarks/results.
-	@$(BIN)/python -m benchmarks.run
+bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale or retrieval takes one part.
+	@PYTHONPATH=testbed $(BIN)/python -m benchmarks.run
 
 lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
 	@cp requirements/dev.txt .build/dev.txt

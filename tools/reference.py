@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
 
-from cortex_kinds import conditions
+from cortex_kinds import conditions, events
 from cortex_kinds.crd import KINDS, Kind, crd
 from cortex_kinds.structural import plain
 
@@ -19,7 +19,10 @@ NOTE = "<!-- Made by `make generate`; change the models, not this page. -->\n"
 
 def pages() -> dict[str, str]:
     """File name below docs/reference -> text."""
-    return {f"{kind.name.lower()}.md": _kind_page(kind) for kind in KINDS} | {"conditions.md": _conditions_page()}
+    return {f"{kind.name.lower()}.md": _kind_page(kind) for kind in KINDS} | {
+        "conditions.md": _conditions_page(),
+        "events.md": _events_page(),
+    }
 
 
 def _kind_page(kind: Kind) -> str:
@@ -98,8 +101,19 @@ def _conditions_page() -> str:
     ])  # fmt: skip
 
 
-def _members(enum: type[StrEnum]) -> list[str]:
-    """The members of an enumeration as rows of a table, described by the docstring below each."""
+def _events_page() -> str:
+    def type(reason: str) -> str:
+        return f" {events.Notice(events.EventReason(reason), '').type} |"
+
+    return "\n".join([
+        NOTE, "# Events", plain(events.__doc__ or ""), plain(events.EventReason.__doc__ or ""), "",
+        "| reason | type | |", "|---|---|---|", *_members(events.EventReason, type), "",
+    ])  # fmt: skip
+
+
+def _members(enum: type[StrEnum], more: Callable[[str], str] = lambda _: "") -> list[str]:
+    """The members of an enumeration as rows of a table, described by the docstring below each; `more` gives the cells
+    between."""
     tree = ast.parse(inspect.getsource(enum)).body[0]
     assert isinstance(tree, ast.ClassDef)
     rows = []
@@ -107,5 +121,6 @@ def _members(enum: type[StrEnum]) -> list[str]:
         if isinstance(statement, ast.Assign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             name = statement.targets[0]
             assert isinstance(name, ast.Name)
-            rows.append(f"| `{enum[name.id].value}` | {plain(str(below.value.value))} |")
+            member = enum[name.id].value
+            rows.append(f"| `{member}` |{more(member)} {plain(str(below.value.value))} |")
     return rows

@@ -27,7 +27,8 @@ class ConditionType(StrEnum):
     DEPENDENCIES_READY = "DependenciesReady"
     """What the resource needs is there: Secrets, the Lake, the shared state, indexes."""
     INDEX_READY = "IndexReady"
-    """CortexIndex: a revision of the index answers."""
+    """CortexIndex: a revision of the index answers. CortexWorkflow: every index that it names is there, may be used and
+    answers; present only with `spec.indexes`."""
     GRAPH_VALID = "GraphValid"
     """CortexWorkflow: the graph can run."""
     SCHEDULABLE = "Schedulable"
@@ -108,6 +109,13 @@ class Reason(StrEnum):
     """A ConfigMap is there but lacks the key that is read."""
     INDEX_NOT_FOUND = "IndexNotFound"
     """A CortexIndex that the workflow names is not in the namespace."""
+    INDEX_NOT_ALLOWED = "IndexNotAllowed"
+    """There is no CortexIndex of that name in the other namespace that lets the workflow's namespace in
+    (`spec.access.allowedNamespaces` there). Whether there is one at all is not told."""
+    INDEX_TERMINATING = "IndexTerminating"
+    """A CortexIndex that the workflow names is being deleted."""
+    DELETED_IN_USE = "DeletedInUse"
+    """The CortexIndex is being deleted, although workflows name it; the message says which."""
     INDEX_NOT_READY = "IndexNotReady"
     """A CortexIndex that the workflow names is not Ready."""
     DEPENDENCIES_FOUND = "DependenciesFound"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from cortex_kinds.base import Model, Whole
+from cortex_kinds.access import Access
+from cortex_kinds.base import Model, Name, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
+
+MOST_USERS: Final = 64
 
 
 class SplitBy(StrEnum):
@@ -104,6 +107,17 @@ class CortexIndexSpec(CommonSpec):
     """How the index answers."""
     revisions: IndexRevisions = IndexRevisions()
     """What happens to revisions."""
+    access: Access = Access()
+    """Who may use the index."""
+
+
+class IndexUser(Model):
+    """A workflow that uses the index."""
+
+    namespace: Name
+    """Its namespace."""
+    name: Name
+    """Its name."""
 
 
 class CortexIndexStatus(CommonStatus):
@@ -111,6 +125,9 @@ class CortexIndexStatus(CommonStatus):
 
     documents: Annotated[int, Field(ge=0), Whole] = 0
     """Documents in the index."""
+    used_by: Annotated[list[IndexUser], Field(max_length=MOST_USERS)] = Field(default_factory=list)
+    """The CortexWorkflows that name the index and may use it, by namespace and name; the first of them, if there are
+    more than this list holds."""
 
 
 class CortexIndex(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 
@@ -28,6 +29,14 @@ class LabelOperator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
+_HOLDS: Final[dict[LabelOperator, Callable[[str | None, list[str]], bool]]] = {
+    LabelOperator.IN: lambda found, values: found in values,
+    LabelOperator.NOT_IN: lambda found, values: found not in values,
+    LabelOperator.EXISTS: lambda found, _: found is not None,
+    LabelOperator.DOES_NOT_EXIST: lambda found, _: found is None,
+}
+
+
 class LabelRequirement(Model):
     """What one label must say."""
 
@@ -46,6 +55,10 @@ class LabelRequirement(Model):
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
     """What it is compared with."""
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels meets it."""
+        return _HOLDS[self.operator](labels.get(self.key), self.values or [])
+
 
 class LabelSelector(Model):
     """Objects by their labels; all that is said here must hold. Empty: every object."""
@@ -54,3 +67,8 @@ class LabelSelector(Model):
     """Labels and their values."""
     match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] | None = None
     """What else labels must say."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is one of them."""
+        wanted = (self.match_labels or {}).items()
+        return wanted <= labels.items() and all(each.matches(labels) for each in self.match_expressions or ())

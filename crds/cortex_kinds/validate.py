@@ -6,7 +6,7 @@ Objects of other kinds (Secrets, ConfigMaps) are handed back unchecked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -18,7 +18,7 @@ from cortex_kinds.index import CortexIndex
 from cortex_kinds.paths import Path, path_text
 from cortex_kinds.problems import Problem
 from cortex_kinds.suggest import did_you_mean
-from cortex_kinds.workflow import CortexWorkflow
+from cortex_kinds.workflow import CortexWorkflow, IndexUse
 from cortex_kinds.yamltext import Document, Position, read_documents
 
 LIMIT_BYTES: Final = 2**20
@@ -166,7 +166,7 @@ def _together(files: list[Checked]) -> Checked:
     within = [problem for _, found in files for problem in found]
     names = dict.fromkeys([p.file for p in within] + [m.file for m in manifests])
     order = {name: at for at, name in enumerate(names)}
-    problems = dict.fromkeys([*within, *_twice(manifests), *_absent_indexes(manifests)])
+    problems = dict.fromkeys([*within, *_twice(manifests), *_useless_indexes(manifests)])
     return manifests, sorted(problems, key=lambda p: (order[p.file], p.line, p.column, p.path, p.reason))
 
 
@@ -180,13 +180,24 @@ def _twice(manifests: list[Manifest]) -> Iterator[Problem]:
             yield Problem(manifest.file, manifest.line, 1, "metadata.name", reason, "remove or rename one")
 
 
-def _absent_indexes(manifests: list[Manifest]) -> Iterator[Problem]:
-    given = {manifest.key[2:] for manifest in manifests if manifest.key[1] == "CortexIndex"}
+def _useless_indexes(manifests: list[Manifest]) -> Iterator[Problem]:
+    """Indexes that a workflow names and that are not in these files, or do not let it use them."""
+    given = {manifest.key[2:]: manifest.model for manifest in manifests if manifest.key[1] == "CortexIndex"}
     for manifest in manifests:
         if not isinstance(manifest.model, CortexWorkflow):
             continue
         for at, use in enumerate(manifest.model.spec.indexes):
-            if (manifest.key[2], use.name) not in given:
-                reason = f"the CortexIndex {use.name!r} is not in these files: it must be in the cluster"
+            if reason := _why_useless(use, manifest.key[2], given):
                 path = ("spec", "indexes", at, "name")
                 yield Problem(manifest.file, *manifest.position(path), path_text(path), reason, severity="warning")
+
+
+def _why_useless(use: IndexUse, own: str, given: Mapping[tuple[str, str], object]) -> str:
+    home = use.home(own)
+    name = use.name if home == own else f"{home}/{use.name}"
+    if (home, use.name) not in given:
+        return f"the CortexIndex {name!r} is not in these files: it must be in the cluster"
+    index = given[home, use.name]
+    if home != own and isinstance(index, CortexIndex) and index.spec.access.others is None:
+        return f"the CortexIndex {name!r} lets no other namespace use it: set its spec.access.allowedNamespaces"
+    return ""

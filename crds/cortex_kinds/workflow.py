@@ -16,7 +16,14 @@ class IndexUse(Model):
     """An index that the workflow searches."""
 
     name: Name
-    """A CortexIndex of the same namespace; nodes name it so too."""
+    """A CortexIndex; nodes name it so too."""
+    namespace: Name | None = None
+    """Its namespace, which must let this one use it: `spec.access.allowedNamespaces` of the index. Unset: the
+    workflow's own."""
+
+    def home(self, own: str) -> str:
+        """The index's namespace; `own`: that of the workflow."""
+        return self.namespace or own
 
 
 class Input(Model):

@@ -8,7 +8,6 @@ Shields callers from HTTP, credentials and connections: whatever goes wrong is a
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
@@ -213,7 +213,7 @@ def _event(line: bytes, what: str) -> dict[str, Any]:
 
 def _parsed(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = orjson.loads(data)
     except ValueError as error:
         raise Unavailable(f"{what} was answered with what is not JSON: {data[:80]!r}") from error
     if not isinstance(found, dict):

@@ -190,11 +190,26 @@ def _settings(sources: Sequence[Source[ResourceKey]] = ()) -> kopf.OperatorSetti
     settings.watching.inactivity_timeout = 70.0
     settings.watching.chunk_size = 500
     settings.process.ultimate_exiting_timeout = None
+    settings.persistence.diffbase_storage = _NoEssence()
     for source in sources:
         if source.labels:
             selector = ",".join(f"{name}={value}" for name, value in source.labels.items())
             settings.watching.label_selectors[_resource(source)] = selector
     return settings
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """kopf compares an object with what was handled last, for handlers of changes. There are none here: copying each
+    object twice for that would be a tenth of the operator's work."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
 
 
 def _registry(sources: Sequence[Source[ResourceKey]], tell: Tell, login: Any) -> kopf.OperatorRegistry:

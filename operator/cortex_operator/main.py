@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError
 
 from cortex_operator import logs, preflight
 from cortex_operator.cluster.cache_metrics import watch_cache
+from cortex_operator.cluster.events import EventRecorder
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.cluster.leases import LeaseStore
 from cortex_operator.dataplane_grpc import GrpcDataPlane
@@ -109,9 +110,18 @@ async def _work(
     watch_cache(registry, cache)
     cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
     dataplane = GrpcDataPlane(cluster, election.fence)
+    events = EventRecorder(api, settings.pod, election.fence, registry)
     pace = Pace(workers=settings.workers)
-    updates = settings.workload_updates
-    engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache, updates=updates)
+    engine = make_engine(
+        cluster,
+        dataplane,
+        release,
+        pace=pace,
+        registry=registry,
+        cache=cache,
+        record=events.record,
+        updates=settings.workload_updates,
+    )
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)
@@ -119,6 +129,7 @@ async def _work(
     where = ", ".join(settings.watch_namespaces) or "all namespaces"
     log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
     feed = KopfFeed(settings.watch_namespaces, watches, election.lease)
+    events.start()
     following = asyncio.create_task(discovery.follow(stop))
     try:
         await engine.run(stop, feed)
@@ -127,6 +138,7 @@ async def _work(
         if not await discovery.explains():
             raise
     finally:
+        await events.close()
         following.cancel()
         # First: others wait for it, and the watches take their time to end.
         await election.resign()

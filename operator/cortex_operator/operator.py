@@ -11,11 +11,11 @@ from typing import Final
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster, Event, Selection
+from cortex_operator.cluster import Cache, Cluster, Event, Recorder, Selection, log_notices
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import Reconciler, Timing, World, sources
+from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
 from cortex_operator.reconcile.fleet_metrics import watch_fleet
 
@@ -33,19 +33,21 @@ def make_engine(
     hooks: Iterable[Hook] = (),
     registry: CollectorRegistry | None = None,
     cache: Cache | None = None,
+    record: Recorder = log_notices,
     updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME,
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
-    the one that `cluster` reads from, if it has one. `updates`: how resources move from an earlier release to this
-    one. The caller closes `cluster` and `dataplane`.
+    the one that `cluster` reads from, if it has one. `record` tells Events. `updates`: how resources move from an
+    earlier release to this one. The caller closes `cluster` and `dataplane`.
     """
-    fleet = Fleet(release.id, updates)
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), fleet=fleet))
+    uses, fleet = Uses(), Fleet(release.id, updates)
+    world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet)
+    reconcile = Reconciler(world)
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    watched = (_followed(_selected(source), fleet) for source in sources(release.served))
+    watched = (_followed(_selected(source), fleet) for source in sources(release.served, uses))
     engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)

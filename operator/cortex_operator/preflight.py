@@ -38,6 +38,7 @@ RIGHTS: Final = (
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
+    ("events.k8s.io", "events", ("create", "patch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("create",)),)

@@ -4,6 +4,7 @@ Shields the engine and the reconcilers from where the objects are: an API server
 """
 
 from cortex_operator.cluster.cache import Cache, Selection
+from cortex_operator.cluster.events import Recorder, log_notices
 from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import (
     EVERYWHERE,
@@ -38,6 +39,8 @@ __all__ = [
     "NotFound",
     "Object",
     "ObjectKey",
+    "Recorder",
     "Selection",
     "Unavailable",
+    "log_notices",
 ]

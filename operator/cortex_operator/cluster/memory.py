@@ -7,7 +7,7 @@ per manager, the status subresource, ownerReferences, finalizers and watches beh
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -48,7 +48,7 @@ _SERVERS_OWN: Final = (
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """A stored object, never changed in place, and which fields each manager set."""
 
     object: Object
@@ -59,7 +59,7 @@ class MemoryCluster:
     """Keeps objects in memory. Belongs to one event loop; every call is atomic."""
 
     def __init__(self) -> None:
-        self._records: dict[tuple[str, str], dict[ObjectKey, _Record]] = {}
+        self._records: dict[tuple[str, str], dict[ObjectKey, Record]] = {}
         self._uids: dict[str, ObjectKey] = {}
         self._dependents: dict[str, set[ObjectKey]] = {}
         self._watchers: set[Watcher] = set()
@@ -120,7 +120,7 @@ class MemoryCluster:
         validate_status(key, status)
         if record.object.get("status", {}) == status:
             return False
-        self._store(key, _Record({**record.object, "status": status}, record.owners))
+        self._store(key, Record({**record.object, "status": status}, record.owners))
         return True
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
@@ -136,6 +136,16 @@ class MemoryCluster:
         finally:
             self._watchers.discard(watcher)
 
+    def adopt(self, obj: Object, owners: Mapping[str, FieldSet]) -> None:
+        """Takes an object as it is elsewhere, with its uid, its status and who set what; nothing is checked."""
+        kept = {**obj, "metadata": {name: v for name, v in obj["metadata"].items() if name != "managedFields"}}
+        self._store(normal_key(ObjectKey.of(obj)), Record(copy_json(kept), dict(owners)))
+
+    def records(self) -> Iterator[tuple[Object, dict[str, FieldSet]]]:
+        """Everything that is kept, each with who set what."""
+        for kind in self._records.values():
+            yield from ((record.object, record.owners) for record in kind.values())
+
     def _create(self, key: ObjectKey, config: Object, manager: str) -> None:
         meta = {
             **config["metadata"],
@@ -145,10 +155,10 @@ class MemoryCluster:
         }
         obj = {**config, "metadata": meta, **({"status": dict(DEFAULT_STATUS)} if is_cortex_kind(key) else {})}
         validate(key, obj, None)
-        self._store(key, _Record(obj, {manager: field_set(config)}))
+        self._store(key, Record(obj, {manager: field_set(config)}))
         self._collect_if_orphaned(key)
 
-    def _update(self, key: ObjectKey, record: _Record, config: Object, manager: str, force: bool) -> ApplyResult:
+    def _update(self, key: ObjectKey, record: Record, config: Object, manager: str, force: bool) -> ApplyResult:
         before = record.object
         mine = field_set(config)
         merged = merge(before, config)
@@ -163,28 +173,28 @@ class MemoryCluster:
         if after == before and owners == record.owners:
             return ApplyResult.UNCHANGED
         validate(key, after, before)
-        self._store(key, _Record(_with_generation(key, before, after), owners))
+        self._store(key, Record(_with_generation(key, before, after), owners))
         self._delete_if_released(key)
         self._collect_if_orphaned(key)
         return ApplyResult.CHANGED
 
-    def _find(self, key: ObjectKey) -> _Record | None:
+    def _find(self, key: ObjectKey) -> Record | None:
         return self._records.get(_kind(key), {}).get(key)
 
     def _stored(self, key: ObjectKey) -> Object | None:
         record = self._find(key)
         return record.object if record is not None else None
 
-    def _record(self, key: ObjectKey) -> _Record:
+    def _record(self, key: ObjectKey) -> Record:
         record = self._find(key)
         if record is None:
             raise NotFound(f"{key} is not there")
         return record
 
-    def _store(self, key: ObjectKey, record: _Record) -> None:
+    def _store(self, key: ObjectKey, record: Record) -> None:
         self._version += 1
         meta = {**record.object["metadata"], "resourceVersion": str(self._version)}
-        stored = _Record({**record.object, "metadata": meta}, record.owners)
+        stored = Record({**record.object, "metadata": meta}, record.owners)
         self._forget_owners(key)
         self._records.setdefault(_kind(key), {})[key] = stored
         self._uids[meta["uid"]] = key
@@ -212,7 +222,7 @@ class MemoryCluster:
             marked = {**meta, "deletionTimestamp": _now()}
             if "generation" in meta:
                 marked["generation"] = meta["generation"] + 1
-            self._store(key, _Record({**record.object, "metadata": marked}, record.owners))
+            self._store(key, Record({**record.object, "metadata": marked}, record.owners))
 
     def _delete_if_released(self, key: ObjectKey) -> None:
         if "deletionTimestamp" in self._record(key).object["metadata"]:

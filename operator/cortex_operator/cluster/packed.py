@@ -5,9 +5,10 @@ Shields the cache from the size of objects: as dicts a Deployment takes about 40
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import Any, Final
+
+import orjson
 
 from cortex_operator.cluster.port import FIELD_MANAGER, Object
 
@@ -19,12 +20,12 @@ _LEVEL: Final = 1
 
 def pack(obj: Object) -> bytes:
     """The object without the fields that others manage and without what is read of no Pod."""
-    return zlib.compress(json.dumps(_trimmed(obj), separators=(",", ":")).encode(), _LEVEL)
+    return zlib.compress(orjson.dumps(_trimmed(obj)), _LEVEL)
 
 
 def unpack(packed: bytes) -> Object:
     """What was packed; the caller's own."""
-    found: Object = json.loads(zlib.decompress(packed))
+    found: Object = orjson.loads(zlib.decompress(packed))
     return found
 
 

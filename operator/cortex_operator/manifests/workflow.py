@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from cortex_kinds.base import parse_duration
@@ -21,22 +22,26 @@ _PORTS = {"grpc": names.GRAPH_PORT, "control": names.CONTROL_PORT, "metrics": na
 
 
 def workflow_objects(
-    workflow: CortexWorkflow, release: ReleaseSettings, scale: Scale | None = None
+    workflow: CortexWorkflow, release: ReleaseSettings, scale: Scale | None = None, granted: Collection[str] = ()
 ) -> tuple[dict[str, Any], ...]:
-    """The workflow's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says."""
+    """The workflow's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says.
+    `granted`: those of its indexes in other namespaces that let it use them; its pods are told of no others."""
     name = workflow.metadata.name
-    container = _graph_container(workflow, release)
+    container = _graph_container(workflow, release, granted)
     serving = Serving(Part(workflow, "graph"), names.graph_name(name), names.graph_headless_name(name), container)
     return serving_objects(serving, release, scale)
 
 
-def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings) -> Container:
+def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted: Collection[str]) -> Container:
     namespace = workflow.metadata.namespace
+    homes = {use.name: use.home(namespace) for use in workflow.spec.indexes}
+    used = {name: home for name, home in homes.items() if home == namespace or name in granted}
     # model_construct: the settings must hold what stands here and nothing from the operator's own environment.
     settings = GraphSettings.model_construct(
         resource_namespace=namespace,
         resource_name=workflow.metadata.name,
-        indexes={use.name: names.search_target(use.name, namespace) for use in workflow.spec.indexes},
+        indexes={name: names.search_target(name, home) for name, home in used.items()},
+        index_namespaces={name: home for name, home in used.items() if home != namespace},
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,

@@ -6,5 +6,6 @@
 from cortex_operator.reconcile.loop import Reconciler
 from cortex_operator.reconcile.model import Timing, World
 from cortex_operator.reconcile.sources import sources
+from cortex_operator.reconcile.uses import Uses
 
-__all__ = ["Reconciler", "Timing", "World", "sources"]
+__all__ = ["Reconciler", "Timing", "Uses", "World", "sources"]

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.events import events
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.scaling import AUTOSCALED
@@ -112,9 +113,11 @@ class Reconciler:
         after = status.to_manifest()
         if after != obj.get("status"):
             try:
-                await self._world.cluster.patch_status(key, after)
+                written = await self._world.cluster.patch_status(key, after)
             except NotFound:
                 return  # deleted meanwhile
+            if written and (notices := events(_before(obj), status)):
+                self._world.record(obj, notices)
 
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
@@ -123,10 +126,14 @@ def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonSta
         for mistake in error.errors(include_url=False, include_context=False)
     )
     verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
-    generation = obj["metadata"].get("generation", 0)
-    try:
-        before = CommonStatus.model_validate(obj.get("status") or {})
-    except ValidationError:
-        before = CommonStatus()
+    generation, before = obj["metadata"].get("generation", 0), _before(obj)
     found = conditions(before, verdict.findings(), generation, now)
     return before.model_copy(update={"observed_generation": generation, "conditions": found})
+
+
+def _before(obj: Object) -> CommonStatus:
+    """The status that is stored; an empty one when it cannot be read."""
+    try:
+        return CommonStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return CommonStatus()

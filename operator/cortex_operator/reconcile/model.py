@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cortex_kinds.common import CommonStatus
 
-from cortex_operator.cluster import Cluster, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
+from cortex_operator.reconcile.recent import Recent
+from cortex_operator.reconcile.uses import Uses
+
+_RECENT: Final = 5.0
+"""Seconds for which what was looked up for one resource is good for others."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,15 @@ class World:
     dataplane: DataPlane
     release: ReleaseSettings
     timing: Timing = field(default_factory=Timing)
+    uses: Uses = field(default_factory=Uses)
+    """Which workflows name which index, as the engine was told."""
+    labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
+    """Of namespaces."""
     named: Named = field(default_factory=Named)
     fleet: Fleet | None = None
     """Who moves to `release` when; None: everybody at once."""
+    record: Recorder = log_notices
+    """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)

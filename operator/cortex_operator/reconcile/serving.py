@@ -7,12 +7,20 @@ from typing import Any
 from cortex_operator.cluster import Object
 
 
-def why_not_serving(index: Object) -> str:
-    """Why the CortexIndex cannot answer; empty when it can.
+def is_leaving(index: Object) -> bool:
+    """Whether the CortexIndex was deleted and is going."""
+    return "deletionTimestamp" in index["metadata"]
+
+
+def why_not_serving(index: Object, name: str = "") -> str:
+    """Why the CortexIndex cannot answer, or soon cannot; empty when it can. `name`: how it is called, if not by its
+    own name alone.
 
     During a rolling update an index is not Ready, as that is about the new pods, but the old ones answer.
     """
-    name, status = index["metadata"]["name"], index.get("status") or {}
+    name, status = name or index["metadata"]["name"], index.get("status") or {}
+    if is_leaving(index):
+        return f"CortexIndex {name} is being deleted; once it is gone create it anew, or take it out of spec.indexes"
     if index.get("spec", {}).get("suspend"):
         return f"CortexIndex {name} is suspended; set its spec.suspend to false"
     found = {c.get("type"): c for c in status.get("conditions") or ()}

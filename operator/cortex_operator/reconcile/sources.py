@@ -7,12 +7,12 @@ from typing import Final
 
 from cortex_kinds.base import API_VERSION
 
-from cortex_operator.cluster import Event, EventType, Object
+from cortex_operator.cluster import Event
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.engine import Source
 from cortex_operator.manifests.labels import INDEX_LABEL, MANAGED, WORKFLOW_LABEL
 from cortex_operator.manifests.optional import OPTIONAL, Kind
-from cortex_operator.reconcile.serving import why_not_serving
+from cortex_operator.reconcile.uses import Uses
 
 OWNED: Final = (
     ("apps/v1", "Deployment"),
@@ -31,14 +31,14 @@ _LISTED_BY: Final = {"Pod": "app.kubernetes.io/instance", "Job": INDEX_LABEL}
 _KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
 
 
-def sources(served: Collection[Kind] = ()) -> list[Source[ResourceKey]]:
+def sources(served: Collection[Kind] = (), uses: Uses | None = None) -> list[Source[ResourceKey]]:
     """What the engine watches; of the optional kinds those that are `served`: a watch of another one would end the
-    operator. Keeps in mind what it was shown, so make one per engine."""
-    uses = _Uses()
+    operator. `uses` learns from it who uses what; one per engine."""
+    uses = uses or Uses()
     owned = (*OWNED, *(kind for kind in OPTIONAL if kind in served))
     return [
         # Who uses an index hears of its status from what the operator itself wrote.
-        Source(API_VERSION, "CortexIndex", uses.of_index, echo=uses.users),
+        Source(API_VERSION, "CortexIndex", uses.of_index, echo=uses.concerned),
         Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
         *(Source(api, kind, of_owned, MANAGED, _LISTED_BY.get(kind, "")) for api, kind in owned),
         Source("discovery.k8s.io/v1", "EndpointSlice", of_slice, MANAGED, "kubernetes.io/service-name"),
@@ -58,37 +58,3 @@ def of_owned(event: Event) -> Iterator[ResourceKey]:
     owners = {(o["kind"], o["name"]) for o in meta.get("ownerReferences", ()) if o["apiVersion"] == API_VERSION}
     for kind, name in sorted((kind, name) for kind, name in names | owners if name):
         yield ResourceKey(kind, meta["namespace"], name)
-
-
-class _Uses:
-    """Which workflows use an index; they hear when it comes, goes, or begins or ceases to serve."""
-
-    def __init__(self) -> None:
-        self._used: dict[ResourceKey, frozenset[ResourceKey]] = {}
-        self._problems: dict[ResourceKey, str] = {}
-
-    def of_workflow(self, event: Event) -> Iterator[ResourceKey]:
-        key = _key(event.object)
-        if event.type is EventType.DELETED:
-            self._used.pop(key, None)
-        else:
-            uses = event.object.get("spec", {}).get("indexes") or ()
-            self._used[key] = frozenset(ResourceKey("CortexIndex", key.namespace, use["name"]) for use in uses)
-        yield key
-
-    def of_index(self, event: Event) -> Iterator[ResourceKey]:
-        yield _key(event.object)
-        yield from self.users(event)
-
-    def users(self, event: Event) -> Iterator[ResourceKey]:
-        """Those of an index, when it came, went, or began or ceased to serve."""
-        key = _key(event.object)
-        problem = "gone" if event.type is EventType.DELETED else why_not_serving(event.object)
-        if self._problems.get(key) == problem:
-            return
-        self._problems[key] = problem
-        yield from sorted((user for user, used in self._used.items() if key in used), key=str)
-
-
-def _key(obj: Object) -> ResourceKey:
-    return ResourceKey(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])

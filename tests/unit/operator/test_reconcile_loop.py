@@ -14,7 +14,9 @@ from cortex_operator.cluster import (
     NotFound,
     Object,
     ObjectKey,
+    Recorder,
     Unavailable,
+    log_notices,
 )
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
@@ -31,6 +33,13 @@ class Refusing(MemoryCluster):
     """A cluster that refuses Deployments, as one with a quota or a policy does."""
 
     error: Exception | None = Invalid("Deployment default/papers-search is not valid: exceeded quota: cpu")
+    silent = False
+    """Whether the index is gone by the time that its status is written."""
+
+    async def patch_status(self, key: ObjectKey, status: Object, **options: Any) -> bool:
+        if self.silent and key == INDEX:
+            raise NotFound(f"{key} is not there")
+        return await super().patch_status(key, status, **options)
 
     async def apply(self, obj: Object, **options: Any) -> ApplyResult:
         if obj["kind"] == "Deployment" and self.error is not None:
@@ -48,13 +57,12 @@ class Older(MemoryCluster):
         return found
 
 
-async def reconciler(cluster: Any) -> Reconciler:
+async def reconciler(cluster: Any, record: Recorder = log_notices) -> Reconciler:
     for secret in (a_secret("cortex-lake", dsn="postgresql://h/d"), a_secret("cortex-state", url="redis://h")):
         await cluster.apply(secret)
     await cluster.apply(a_cortex_index_manifest())
-    return Reconciler(
-        World(cluster, GrpcDataPlane(cluster), ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1"))
-    )
+    release = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+    return Reconciler(World(cluster, GrpcDataPlane(cluster), release, record=record))
 
 
 async def conditions(cluster: Any) -> dict[str, tuple[str, str, str]]:
@@ -258,3 +266,19 @@ async def test_ready_pods_that_the_service_does_not_list_are_not_ready_for_anybo
     assert "papers-search-headless" in found["Ready"][2]
     assert "papers-search-1" in found["Ready"][2]
     assert found["Schedulable"][:2] == ("True", "PodsScheduled")
+
+
+async def test_events_are_told_of_what_was_written_and_only_then() -> None:
+    told: list[tuple[str, str]] = []
+    cluster = Refusing()
+    reconcile = await reconciler(cluster, lambda obj, notices: told.extend((obj["kind"], n.reason) for n in notices))
+    await reconcile(KEY)
+    await reconcile(KEY)
+    assert told == [("CortexIndex", "ApplyRefused")]
+    cluster.error = None
+    cluster.silent = True
+    await reconcile(KEY)
+    assert len(told) == 1
+    cluster.silent = False
+    await reconcile(KEY)
+    assert told[1:] == [("CortexIndex", "Recovered")]

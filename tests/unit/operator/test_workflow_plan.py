@@ -36,6 +36,16 @@ def an_index(ready: bool = True, pods: int = 1, answers: bool = True, name: str 
     }
 
 
+def leaving(index: Object) -> Object:
+    return {**index, "metadata": {**index["metadata"], "deletionTimestamp": "2026-06-01T00:00:00Z"}}
+
+
+ELSEWHERE = a_cortex_workflow(
+    metadata__uid="u", metadata__generation=1, spec__indexes=[{"name": "papers", "namespace": "library"}]
+)
+NO_INDEX = a_cortex_workflow(metadata__uid="u", metadata__generation=1, spec__indexes=[])
+
+
 def described(*phases: tuple[str, str]) -> Description:
     current = next((id for id, phase in phases if phase == "Current"), "")
     return Description("pod-a", True, current, tuple(RevisionStatus(id=id, phase=phase) for id, phase in phases))
@@ -78,19 +88,43 @@ CASES: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
     (
         "an index is not there",
         {"indexes": {"papers": None}},
-        {"Ready": ("False", "IndexNotFound"), "DependenciesReady": ("False", "IndexNotFound")},
-        2,
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotFound")),
+        15,
     ),
     (
         "an index has no revision yet",
         {"indexes": {"papers": an_index(ready=False, answers=False)}},
-        {"Ready": ("False", "IndexNotReady"), "DependenciesReady": ("False", "IndexNotReady")},
-        2,
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotReady")),
+        15,
     ),
     (
         "an index has no pod",
         {"indexes": {"papers": an_index(pods=0)}},
         {"Ready": ("False", "IndexNotReady")},
+        15,
+    ),
+    (
+        "an index is being deleted",
+        {"indexes": {"papers": leaving(an_index())}},
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexTerminating")),
+        15,
+    ),
+    (
+        "no index is named",
+        {"resource": NO_INDEX, "indexes": {}},
+        {"Ready": ("True", "RevisionBuilding"), "IndexReady": ("", "")},
+        2,
+    ),
+    (
+        "an index of another namespace is not there, or not for this one",
+        {"resource": ELSEWHERE, "indexes": {"papers": None}},
+        dict.fromkeys(("Ready", "DependenciesReady", "IndexReady"), ("False", "IndexNotAllowed")),
+        15,
+    ),
+    (
+        "an index of another namespace answers",
+        {"resource": ELSEWHERE},
+        {"Ready": ("True", "RevisionBuilding"), "IndexReady": ("True", "Ready")},
         2,
     ),
     (

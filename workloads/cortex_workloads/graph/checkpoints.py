@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from langchain_core.runnables import RunnableConfig
@@ -43,10 +44,10 @@ async def latest(of: AsyncPostgresSaver, run_id: str) -> CheckpointTuple | None:
     return await of.aget_tuple(config(run_id))
 
 
-async def forget(connection: Connection, run_id: str) -> None:
-    """Deletes a run's checkpoints, inside the caller's transaction."""
+async def forget(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Deletes the checkpoints of runs, inside the caller's transaction."""
     for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
-        await connection.execute(f"DELETE FROM {table} WHERE thread_id = %s", (run_id,))  # noqa: S608
+        await connection.execute(f"DELETE FROM {table} WHERE thread_id = ANY(%s)", (list(run_ids),))  # noqa: S608
 
 
 async def _up_to_date(connection: Connection) -> bool:

@@ -59,7 +59,10 @@ class Pod:
         self._stack.push_async_callback(self.lake.close)
         self._stack.push_async_callback(self.model.close)
         await self._stack.enter_async_context(self.server)
-        searcher = IndexSearcher(channels, self._resource.namespace, self._settings.indexes)
+        settings = self._settings
+        searcher = IndexSearcher(
+            channels, self._resource.namespace, settings.indexes, elsewhere=settings.index_namespaces
+        )
         tools = Tools(searcher, self.model.encoder)
         self.library = Library(self.lake, self._resource, tools)
         self.runner = Runner(self.lake, self.store, self.library, progress)

@@ -16,11 +16,15 @@ from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Una
 
 
 class IndexSearcher:
-    """`indexes`: name -> gRPC target, as in GraphSettings."""
+    """`indexes`: name -> gRPC target, and `elsewhere`: name -> namespace, where it is another than `namespace`; as in
+    GraphSettings."""
 
-    def __init__(self, channels: Channels, namespace: str, indexes: Mapping[str, str]) -> None:
+    def __init__(
+        self, channels: Channels, namespace: str, indexes: Mapping[str, str], elsewhere: Mapping[str, str]
+    ) -> None:
         self._channels = channels
         self._namespace = namespace
+        self._elsewhere = elsewhere
         self.indexes = indexes
 
     async def search(
@@ -28,7 +32,7 @@ class IndexSearcher:
     ) -> list[dict[str, Any]]:
         """`[{id, title, content, score, meta, index}]`, best first. `timeout` in seconds. Raises CortexError."""
         request = search_pb2.SearchRequest(
-            index=common_pb2.ResourceRef(namespace=self._namespace, name=index),
+            index=common_pb2.ResourceRef(namespace=self._elsewhere.get(index, self._namespace), name=index),
             query=query,
             mode=common_pb2.SearchMode.Value(f"SEARCH_MODE_{mode.upper()}" if mode else "SEARCH_MODE_UNSPECIFIED"),
             top_k=top_k or 0,
@@ -51,7 +55,8 @@ class IndexSearcher:
         if index not in self.indexes:
             raise FailedPrecondition(
                 f"this pod knows no address of index {index!r}, only of: {', '.join(self.indexes) or 'none'}",
-                remedy="list the index in spec.indexes; the pods are restarted with its address",
+                remedy="list the index in spec.indexes; the pods are restarted with its address when it lets them in "
+                "(see the workflow's condition IndexReady)",
                 reason="IndexUnknown",
             )
         # A node says itself how often it is tried again.

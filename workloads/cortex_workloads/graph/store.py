@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
+
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.failures import RunFailure
 from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
@@ -94,17 +96,21 @@ class Store:
             )
             row = await found.fetchone()
         if row is None or row[0] is None:
-            raise FailedPrecondition(
-                f"workflow {self._resource.name!r} has no current revision",
-                remedy="wait until its condition GraphValid is True, or see what it says",
-                reason="NoRevision",
-            )
+            raise self._no_revision()
         return str(row[0])
 
     async def begin(self, run_id: str, thread: str, revision: str, given: Mapping[str, Any]) -> tuple[Run, bool]:
         """Makes a run that this pod holds; True. When there is one of this id already: that one; False.
 
-        Raises FailedPrecondition (`ThreadBusy`), InvalidInput when the id is used by another workflow."""
+        Raises FailedPrecondition (`ThreadBusy`, `NoRevision`), InvalidInput when the id is used by another workflow."""
+        try:
+            return await self._begin(run_id, thread, revision, given)
+        except psycopg.errors.ForeignKeyViolation as error:
+            # The workflow was dropped from the Lake since this pod looked it up.
+            self._row = None
+            raise self._no_revision() from error
+
+    async def _begin(self, run_id: str, thread: str, revision: str, given: Mapping[str, Any]) -> tuple[Run, bool]:
         async with self._lake.transaction() as connection:
             resource = await self._resource_row(connection)
             await connection.execute(
@@ -186,7 +192,7 @@ class Store:
                     "UPDATE threads SET state = %s, changed_at = now() WHERE resource_id = %s AND thread = %s",
                     (_json(output), await self._resource_row(connection), run.thread),
                 )
-            await checkpoints.forget(connection, run.id)
+            await checkpoints.forget(connection, [run.id])
             return await self._find(connection, run.id)
 
     async def _find(self, connection: Connection, run_id: str) -> Run | None:
@@ -214,10 +220,19 @@ class Store:
             violations=[("run_id", "used by another workflow")],
         )
 
+    def _no_revision(self) -> FailedPrecondition:
+        return FailedPrecondition(
+            f"workflow {self._resource.name!r} has no current revision",
+            remedy="wait until its condition GraphValid is True, or see what it says",
+            reason="NoRevision",
+        )
+
     async def _resource_row(self, connection: Connection) -> int:
+        """0, which no row has, while the Lake does not know the workflow: only an order of the operator makes it one,
+        so that a pod that ends late brings nothing back."""
         if self._row is None:
-            self._row = await revisions.ensure_resource(connection, self._resource)
-        return self._row
+            self._row = await revisions.resource_row(connection, self._resource)
+        return self._row or 0
 
 
 def _run(row: tuple[Any, ...]) -> Run:

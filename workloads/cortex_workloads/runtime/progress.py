@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -79,6 +79,19 @@ class ProgressStream:
             return ""
         self._works()
         return str(entry.decode())
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Removes streams; those that the state does not remove expire."""
+        if self._client is None or time.monotonic() < self._retry_at:
+            return
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                # One command for each: in a cluster they are on several nodes.
+                for key in keys:
+                    pipe.unlink(key)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed("forget", error)
 
     async def ping(self) -> None:
         """Raises Unavailable when the state does not answer."""

@@ -101,13 +101,23 @@ class IngestSettings(WorkloadSettings):
     """The revision to embed for; when it is Building, it is promoted when nothing waits any more."""
 
 
+class DropSettings(WorkloadSettings):
+    """`python -m cortex_workloads.search.drop` and `.graph.drop`: a Job that drops the data of a resource."""
+
+    drop_before: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds since 1970 (UTC) after which nothing is dropped any more, as the name may be in use again; 0: never."""
+
+
 class GraphSettings(WorkloadSettings):
     """`python -m cortex_workloads.graph`: serves a CortexWorkflow."""
 
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50053
     """gRPC: GraphService."""
     indexes: dict[str, str] = Field(default_factory=dict)
-    """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`."""
+    """Index name -> gRPC target of its headless Service, `dns:///SERVICE.NAMESPACE.svc:50052`; only of those that the
+    workflow may use."""
+    index_namespaces: dict[str, str] = Field(default={})
+    """Index name -> its namespace, where that is not the workflow's."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from typing import Final
 
 from cortex_workloads.runtime.embedding.embedder import Embedder
-from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.patience import persistently
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import run
 from cortex_workloads.runtime.settings import IngestSettings
 from cortex_workloads.search.worker import JOB, Worker
-
-_LAKE_SECONDS: Final = 60.0
-"""How long the Lake may be away before the Job fails."""
 
 _log = logging.getLogger("cortex.ingest")
 
@@ -49,22 +44,12 @@ async def _embed(settings: IngestSettings, lake: Lake, state: ProgressStream) ->
         state,
         JOB,
     )
-    return await _persistently(lake, worker, settings.revision)
 
+    async def work() -> bool:
+        await migrate(lake)
+        return await worker.drain(settings.revision)
 
-async def _persistently(lake: Lake, worker: Worker, revision: str) -> bool:
-    """Goes on over outages of the Lake that are shorter than a minute; not with another Lake."""
-    answered = time.monotonic()
-    while True:
-        try:
-            await migrate(lake)
-            return await worker.drain(revision)
-        except Unavailable:
-            if lake.reachable:
-                answered = time.monotonic()
-            if lake.identity.error is not None or time.monotonic() - answered > _LAKE_SECONDS:
-                raise
-        await asyncio.sleep(0.5)
+    return await persistently(lake, work)
 
 
 if __name__ == "__main__":

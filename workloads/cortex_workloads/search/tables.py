@@ -164,6 +164,12 @@ async def prune(connection: Connection, row: int) -> None:
         await connection.execute(on(row, _PRUNE), (unused,))
 
 
+async def drop(connection: Connection, row: int) -> None:
+    """Drops the tables of a revision, those that are there. Waits for who uses them."""
+    names = ", ".join(f"{name}_{row:d}" for name in _NAMES)
+    await connection.execute(f"DROP TABLE IF EXISTS {names}")
+
+
 async def sweep(lake: Lake) -> int:
     """Drops the tables of revisions that are gone; those in use are left for the next time. Returns how many went."""
     async with lake.connection() as connection:
@@ -173,8 +179,7 @@ async def sweep(lake: Lake) -> int:
         try:
             async with lake.transaction() as connection:
                 await connection.execute("SET LOCAL lock_timeout = '200ms'")
-                names = ", ".join(f"{name}_{row:d}" for name in _NAMES)
-                await connection.execute(f"DROP TABLE IF EXISTS {names}")
+                await drop(connection, row)
                 dropped += 1
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             continue

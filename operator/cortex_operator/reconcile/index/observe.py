@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cortex_kinds.index import CortexIndex
+from cortex_kinds.index import CortexIndex, IndexUser
 
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
+from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
@@ -34,6 +35,8 @@ class ObservedIndex(Observed):
     resource: CortexIndex
     jobs: tuple[Object, ...]
     """Its ingest Jobs."""
+    users: tuple[IndexUser, ...] = ()
+    """The workflows that use it."""
 
 
 async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIndex:
@@ -59,5 +62,6 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
+        users=await find_users(world, index),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

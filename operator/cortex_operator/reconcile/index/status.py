@@ -48,6 +48,7 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
         **common_fields(before, part, endpoint, done, description),
         conditions=conditions(before, findings, index.metadata.generation, observed.now, gone=unasked(index.spec)),
         documents=description.documents if description else before.documents,
+        used_by=list(observed.users),
     ), decided
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cortex_kinds.base import API_VERSION
 from cortex_kinds.graph import graph_mistakes
 from cortex_kinds.workflow import CortexWorkflow
 
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
+from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
-    find,
     find_autoscaler,
     find_deployment,
     find_leftovers,
@@ -36,9 +35,16 @@ class ObservedWorkflow(Observed):
 
     resource: CortexWorkflow
     indexes: dict[str, Object | None]
-    """The indexes of the spec by name; None: not there."""
+    """The indexes of the spec by name; None: not there, or not for this namespace."""
     mistakes: tuple[str, ...]
     """Of the graph."""
+    unread: str = ""
+    """What could not be read to tell whether it may use an index of another namespace."""
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """The names of the indexes that are there and may be used."""
+        return frozenset(name for name, index in self.indexes.items() if index is not None)
 
 
 async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> ObservedWorkflow:
@@ -49,6 +55,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     wanted = scale(workflow.spec, deployment)
     pods = await find_pods(cluster, part)
     asked = () if workflow.spec.suspend else pods
+    indexes, unread = await find_indexes(world, workflow)
     description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
     return ObservedWorkflow(
         now=now,
@@ -64,9 +71,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
         standing=find_standing(world.fleet, workflow),
         settings=await find_settings(cluster, deployment, world.release),
-        indexes={
-            use.name: await find(cluster, ObjectKey(API_VERSION, "CortexIndex", namespace, use.name))
-            for use in workflow.spec.indexes
-        },
+        indexes=indexes,
+        unread=unread,
         mistakes=tuple(map(str, graph_mistakes(workflow.spec))),
     )

@@ -10,6 +10,7 @@ from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.upgrade import upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
+from cortex_operator.reconcile.workflow.indexes import OF_INDEXES
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from cortex_operator.reconcile.workflow.status import status
 
@@ -29,7 +30,8 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment)
-    objects = upgraded(observed, workflow_objects(workflow, world.release, wanted), verdict)
+    objects = workflow_objects(workflow, world.release, wanted, observed.granted)
+    objects = upgraded(observed, objects, verdict)
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes or (observed.missing_references and observed.deployment is None):
@@ -46,7 +48,7 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float 
     suspended = observed.resource.spec.suspend
     if observed.mistakes and not suspended:
         return timing.idle
-    if waits_for_others(observed, verdict):
+    if waits_for_others(observed, verdict) or verdict.reason in OF_INDEXES:
         return timing.missing
     if suspended:
         return None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from cortex_kinds.conditions import ConditionType, Reason
-from cortex_kinds.workflow import CortexWorkflowStatus
+from cortex_kinds.workflow import CortexWorkflowSpec, CortexWorkflowStatus
 
-from cortex_operator.cluster import Object
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_target
 from cortex_operator.reconcile.autoscaling import autoscaling_findings
-from cortex_operator.reconcile.finding import Finding, false, true
+from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
-from cortex_operator.reconcile.serving import why_not_serving
 from cortex_operator.reconcile.suspension import suspended_findings, suspension
 from cortex_operator.reconcile.upgrade import upgrade_finding
 from cortex_operator.reconcile.verdict import (
@@ -28,6 +26,7 @@ from cortex_operator.reconcile.verdict import (
     unasked,
 )
 from cortex_operator.reconcile.words import share
+from cortex_operator.reconcile.workflow.indexes import index_findings, index_problem
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
 
@@ -42,32 +41,39 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
         conditions=conditions(
-            before, findings, workflow.metadata.generation, observed.now, gone=unasked(workflow.spec)
+            before, findings, workflow.metadata.generation, observed.now, gone=_unasked(workflow.spec)
         ),
     ), decided
 
 
+def _unasked(spec: CortexWorkflowSpec) -> tuple[ConditionType, ...]:
+    return (*unasked(spec), *(() if spec.indexes else (ConditionType.INDEX_READY,)))
+
+
 def _suspended(observed: ObservedWorkflow, done: Rollout) -> tuple[Verdict, list[Finding]]:
-    return suspension(observed, done), [_graph(observed), *suspended_findings()]
+    indexes = [unknown(ConditionType.INDEX_READY, Reason.SUSPENDED, "nobody looks while it is suspended")]
+    named = indexes if observed.resource.spec.indexes else []
+    return suspension(observed, done), [_graph(observed), *named, *suspended_findings()]
 
 
 def _awake(observed: ObservedWorkflow, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
     placed = placement(observed.resource.spec, observed.pods, observed.nodes)
-    indexes = _indexes(observed.indexes)
-    decided = _verdict(observed, done, placed, indexes, desired)
+    problem = index_problem(observed)
+    decided = _verdict(observed, done, placed, problem, desired)
+    indexes = false(ConditionType.DEPENDENCIES_READY, *problem) if problem else None
     needs = references_finding(observed) or indexes or asked_finding(observed)
-    return decided, [needs, _graph(observed), placed, dataplane_finding(observed)]
+    return decided, [needs, *index_findings(observed), _graph(observed), placed, dataplane_finding(observed)]
 
 
 def _verdict(
-    observed: ObservedWorkflow, done: Rollout, placed: Finding, indexes: Finding | None, desired: str
+    observed: ObservedWorkflow, done: Rollout, placed: Finding, problem: tuple[Reason, str] | None, desired: str
 ) -> Verdict:
     if observed.mistakes:
         return Verdict(False, Reason.GRAPH_INVALID, _listed(observed.mistakes), stalled=True)
     if (early := pods_verdict(observed, done, placed)) is not None:
         return early
-    if indexes is not None:
-        return Verdict(False, indexes.reason, indexes.message, reconciling=True)
+    if problem is not None:
+        return Verdict(False, *problem, reconciling=True)
     if observed.revision_refused:
         return Verdict(False, Reason.REVISION_FAILED, observed.revision_refused, stalled=True)
     return _revision_verdict(observed, done, desired)
@@ -98,15 +104,3 @@ def _graph(observed: ObservedWorkflow) -> Finding:
 
 def _listed(mistakes: tuple[str, ...]) -> str:
     return "; ".join(mistakes)
-
-
-def _indexes(indexes: dict[str, Object | None]) -> Finding | None:
-    """DependenciesReady=False when an index is not there or does not serve; None when all do."""
-    absent = [name for name, index in indexes.items() if index is None]
-    if absent:
-        message = f"CortexIndex {', '.join(absent)} is not in this namespace; create it, or correct spec.indexes"
-        return false(ConditionType.DEPENDENCIES_READY, Reason.INDEX_NOT_FOUND, message)
-    problems = [why for index in indexes.values() if index is not None and (why := why_not_serving(index))]
-    if problems:
-        return false(ConditionType.DEPENDENCIES_READY, Reason.INDEX_NOT_READY, "; ".join(problems))
-    return None

@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.pool import Connection
 
 
@@ -73,7 +74,8 @@ async def ensure_resource(connection: Connection, resource: Resource) -> int:
         "INSERT INTO resources (kind, namespace, name) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", tuple(resource)
     )
     row = await resource_row(connection, resource)
-    assert row is not None  # resources are never deleted
+    if row is None:
+        raise Unavailable("the resource was dropped from the Lake just now", remedy="try again", reason="Dropped")
     return row
 
 
