@@ -88,11 +88,13 @@ class Reason(StrEnum):
     PODS_STOPPING = "PodsStopping"
     """Pods of a suspended resource are ending."""
     SCALING_ACTIVE = "ScalingActive"
-    """The HorizontalPodAutoscaler has its metrics."""
+    """The autoscaler has its metrics."""
     SCALING_LIMITED = "ScalingLimited"
     """More pods are wanted than `spec.autoscaling.maxReplicas` allows."""
     METRICS_SOURCE_MISSING = "MetricsSourceMissing"
-    """The cluster's metrics API does not answer: the number of pods stays as it is. Install metrics-server."""
+    """What pods are to be scaled by cannot be measured: the cluster's metrics API does not answer (install
+    metrics-server), or for metrics of type Prometheus there is no KEDA, or nobody says where Prometheus is. The number
+    of pods stays as it is."""
     ROLLED_OUT = "RolledOut"
     """Objects and pods are as the spec says."""
     INVALID_SPEC = "InvalidSpec"

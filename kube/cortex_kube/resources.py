@@ -21,6 +21,7 @@ _NAMESPACED: Final = {
     ("cortex.datapunk.io", "CortexWorkflow"): "cortexworkflows",
     ("discovery.k8s.io", "EndpointSlice"): "endpointslices",
     ("events.k8s.io", "Event"): "events",
+    ("keda.sh", "ScaledObject"): "scaledobjects",
     ("monitoring.coreos.com", "PodMonitor"): "podmonitors",
     ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
     ("rbac.authorization.k8s.io", "Role"): "roles",

@@ -31,6 +31,7 @@ RIGHTS: Final = (
     ("policy", "poddisruptionbudgets", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
     ("monitoring.coreos.com", "podmonitors", _MADE),
+    ("keda.sh", "scaledobjects", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),

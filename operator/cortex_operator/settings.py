@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
+from cortex_kinds.autoscaling import HTTP_URL
 from cortex_kinds.common import Resources
 from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field, ValidationError
@@ -58,6 +59,8 @@ class OperatorSettings(BaseSettings):
     """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
     pod_monitor_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     """JSON; labels of the PodMonitors, by which a Prometheus selects them."""
+    prometheus_address: Annotated[str, Field(pattern=f"^$|{HTTP_URL}", max_length=512)] = ""
+    """URL of the Prometheus that `spec.autoscaling` asks where it names none."""
     discovery_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves."""
     otlp_endpoint: str = ""
@@ -87,6 +90,7 @@ class OperatorSettings(BaseSettings):
             gpu_pools=self.gpu_pools,
             pod_monitors=self.pod_monitors,
             pod_monitor_labels=self.pod_monitor_labels,
+            prometheus_address=self.prometheus_address,
             otlp_endpoint=self.otlp_endpoint,
         )
 

@@ -65,10 +65,11 @@ BINARIES: Final = {
     "coredns": Binary("github.com/coredns/coredns", "v1.15.0"),
     "kind": Binary("sigs.k8s.io/kind", "v0.31.0"),
     "kind-config": Binary(".", "v0.31.0", "kind"),
+    "kstatus": Binary(".", "v0.37.2", "kstatus"),
 }
 PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 """A control plane with fake nodes."""
-CHECKS: Final = ("helm", "kind-config")
+CHECKS: Final = ("helm", "kind-config", "kstatus")
 """What the tests of `make test` run beside a cluster."""
 NODE: Final = (*PLANE, "kubelet", "kube-proxy", "coredns", "helm")
 """The same with a real node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from cortex_kube.client import Api
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_testbed.kubectl import Kubectl
+from cortex_testbed.plane import Plane, PlaneOptions
 from cortex_testbed.pools import POOL_LABEL
 from doubles import CountingCluster
 from objects import a_secret
@@ -26,6 +27,16 @@ def pools(run_cluster: dict[str, Any]) -> dict[str, list[str]]:
     for node in Kubectl(run_cluster["url"]).get("nodes", f"--selector={POOL_LABEL}")["items"]:
         pools[node["metadata"]["labels"][POOL_LABEL]].append(node["metadata"]["name"])
     return dict(pools)
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """The admin's kubectl of a control plane of this worker's own, without nodes: definitions that others must not see
+    may come and go there."""
+    plane = Plane(tmp_path_factory.mktemp("plane"), PlaneOptions(our_kinds=True))
+    plane.start()
+    yield Kubectl(plane.kubeconfig)
+    plane.stop()
 
 
 @pytest.fixture

@@ -14,19 +14,10 @@ from cortex_operator.cluster import NotFound, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.manifests.optional import OPTIONAL, POD_MONITOR
 from cortex_testbed.kubectl import Kubectl
-from cortex_testbed.plane import Plane, PlaneOptions
 from objects import Place, until
 from operators import OperatorProcess
 
 Starts = Callable[[], OperatorProcess]
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    plane = Plane(tmp_path_factory.mktemp("plane"), PlaneOptions(our_kinds=True))
-    plane.start()
-    yield Kubectl(plane.kubeconfig)
-    plane.stop()
 
 
 @pytest.fixture

@@ -59,9 +59,9 @@ class PodDouble(ControlServiceServicer):
     def lake(self, name: str) -> LakeDouble:
         return self.lakes.setdefault(name, LakeDouble())
 
-    async def start(self) -> None:
+    async def start(self, address: str = "127.0.0.1") -> None:
         add_ControlServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"{address}:0")
         await self._server.start()
 
     async def stop(self) -> None:

@@ -26,7 +26,17 @@ POD_MONITOR = record(
     podTargetLabels=many(TEXT),
     podMetricsEndpoints=many(record(port=TEXT, path=TEXT)),
 )
+SCALED_OBJECT = record(
+    scaleTargetRef=record(apiVersion=TEXT, kind=TEXT, name=TEXT),
+    minReplicaCount=NUMBER,
+    maxReplicaCount=NUMBER,
+    advanced=record(
+        horizontalPodAutoscalerConfig=record(behavior=record(scaleDown=record(stabilizationWindowSeconds=NUMBER)))
+    ),
+    triggers=many(record(type=TEXT, metricType=TEXT, metadata=TEXTS)),
+)
 DEFINITIONS = {
+    "ScaledObject": ("keda.sh", "v1alpha1", "scaledobjects", SCALED_OBJECT),
     "PodMonitor": ("monitoring.coreos.com", "v1", "podmonitors", POD_MONITOR),
 }
 

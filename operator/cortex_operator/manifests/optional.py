@@ -10,4 +10,7 @@ Kind = tuple[str, str]
 POD_MONITOR: Final = ("monitoring.coreos.com/v1", "PodMonitor")
 """Of the Prometheus Operator."""
 
-OPTIONAL: Final = (POD_MONITOR,)
+SCALED_OBJECT: Final = ("keda.sh/v1alpha1", "ScaledObject")
+"""Of KEDA."""
+
+OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT)

@@ -55,6 +55,8 @@ class ReleaseSettings:
     """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
     pod_monitor_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of the PodMonitors, by which a Prometheus selects them."""
+    prometheus_address: str = ""
+    """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
 

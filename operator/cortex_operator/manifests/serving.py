@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cortex_operator.manifests.autoscaler import autoscaler
+from cortex_operator.manifests.autoscaler import autoscalers
 from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
 from cortex_operator.manifests.container import Container
 from cortex_operator.manifests.deployment import deployment
@@ -35,8 +35,8 @@ def serving_objects(
     serving: Serving, release: ReleaseSettings, scale: Scale | None = None
 ) -> tuple[dict[str, Any], ...]:
     """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod),
-    Deployment, where that does not carry the number of pods its HorizontalPodAutoscaler, and a PodMonitor where the
-    cluster serves that kind, in the order in which they are applied."""
+    Deployment, where that does not carry the number of pods its autoscaler, and a PodMonitor where the cluster serves
+    that kind, in the order in which they are applied."""
     part, name, container = serving.part, serving.name, serving.container
     scale = scale or Scale(part.resource.spec.desired_replicas)
     budget = (disruption_budget(part, name),) if needs_budget(scale.running) else ()
@@ -49,16 +49,9 @@ def serving_objects(
         headless_service(part, serving.headless_name, container.ports),
         *budget,
         deployment(part, name, _template(serving, release), scale, release),
-        *_autoscaler(serving, scale),
+        *(() if scale.told or scale.waits else autoscalers(part, name, release)),
         *monitor,
     )
-
-
-def _autoscaler(serving: Serving, scale: Scale) -> tuple[dict[str, Any], ...]:
-    autoscaling = serving.part.resource.spec.autoscaling
-    if scale.told or autoscaling is None:
-        return ()
-    return (autoscaler(serving.part, serving.name, autoscaling),)
 
 
 def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:

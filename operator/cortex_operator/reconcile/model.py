@@ -13,6 +13,7 @@ from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_no
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile.fleet import Fleet, Standing
+from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
 from cortex_operator.reconcile.recent import Recent
@@ -101,7 +102,9 @@ class Observed:
     unlisted: str = ""
     """That the Service does not list the ready pods; empty when it does, or when a pod could be asked."""
     autoscaler: Object | None = None
-    """The HorizontalPodAutoscaler, where there is to be one."""
+    """The operator's own HorizontalPodAutoscaler, where there is to be one."""
+    keda: Keda = field(default_factory=Keda)
+    """KEDA's part in the number of pods."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()

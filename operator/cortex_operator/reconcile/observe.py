@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from cortex_kinds.common import CommonSpec
 
 from cortex_operator.cluster import EVERYWHERE, Cluster, Forbidden, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
+from cortex_operator.manifests.autoscaler import HPA, autoscaler_kind
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part, Resource
-from cortex_operator.manifests.optional import POD_MONITOR
+from cortex_operator.manifests.optional import POD_MONITOR, SCALED_OBJECT
 from cortex_operator.manifests.origin import RELEASE, UPDATE
 from cortex_operator.manifests.podmonitor import wants_pod_monitor
 from cortex_operator.manifests.release import ReleaseSettings
@@ -21,8 +20,6 @@ from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.placement import Nodes, wants_nodes
 from cortex_operator.reconcile.pods import is_ready
-
-_AUTOSCALER: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
 async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> Object | None:
@@ -109,10 +106,12 @@ async def find_leftovers(
     cluster: Cluster, part: Part, name: str, scale: Scale, release: ReleaseSettings
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
-    are to be now, a HorizontalPodAutoscaler where the Deployment is told the number, a ServiceAccount of its own where
-    the resource names another, a PodMonitor where the release wants none."""
+    are to be now, an autoscaler where the Deployment is told the number or one of the other kind says it, a
+    ServiceAccount of its own where the resource names another, a PodMonitor where the release wants none."""
+    autoscaled = autoscaler_kind(part.resource.spec, release)
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
-    kinds += [_AUTOSCALER] if scale.told else []
+    kinds += [HPA] if scale.told or autoscaled != HPA else []
+    kinds += [SCALED_OBJECT] if SCALED_OBJECT in release.served and autoscaled != SCALED_OBJECT else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
     kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
     namespace = part.resource.metadata.namespace
@@ -121,12 +120,12 @@ async def find_leftovers(
 
 
 async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
-    """Of an object that belongs to the part's resource; empty when there is none."""
+    """Of an object that belongs to the part's resource; empty when there is none, or it is going already."""
     meta = ((await find(cluster, key)) or {}).get("metadata", {})
     ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
-    return str(meta["uid"]) if ours else ""
+    return str(meta["uid"]) if ours and "deletionTimestamp" not in meta else ""
 
 
 async def find_autoscaler(cluster: Cluster, namespace: str, name: str, scale: Scale) -> Object | None:
-    """The HorizontalPodAutoscaler, where there is to be one."""
-    return None if scale.told else await find(cluster, ObjectKey(*_AUTOSCALER, namespace, name))
+    """The operator's own HorizontalPodAutoscaler, where there is to be one."""
+    return None if scale.told else await find(cluster, ObjectKey(*HPA, namespace, name))

@@ -1,6 +1,6 @@
 """How many pods a resource is to have, from its spec and what runs. Pure.
 
-With autoscaling the number belongs to the HorizontalPodAutoscaler. The Deployment's `replicas` must then not be part of
+With autoscaling the number belongs to the autoscaler. The Deployment's `replicas` must then not be part of
 what the operator applies; but a field that its only owner leaves out falls back to its default, 1. So the number that
 runs is given to another field manager first (hand over), and only then left out.
 """
@@ -22,9 +22,11 @@ AUTOSCALED: Final = "cortex-operator-autoscaled"
 """The field manager that the number of pods is handed over to; it gives way to the HorizontalPodAutoscaler's."""
 
 
-def scale(spec: CommonSpec, deployment: Object | None) -> Scale:
+def scale(spec: CommonSpec, deployment: Object | None, *, lingering: bool = False) -> Scale:
     """What the objects are to say. A Deployment that is not there is made with its first pods; the autoscaler comes
-    when they are handed over."""
+    when they are handed over. `lingering`: an autoscaler of before is still there."""
+    if lingering and deployment is not None:
+        return Scale(_live(deployment), told=False, waits=True)
     if spec.suspend:
         return Scale(0, before=_live(deployment) or _before(deployment))
     if spec.autoscaling is None or deployment is None:
@@ -36,7 +38,7 @@ def hand_over(deployment: Object | None, objects: Iterable[Object], scale: Scale
     """What the field manager AUTOSCALED applies before the operator leaves the number of pods out of `objects`; None:
     nothing. A Deployment at zero is raised so, too: an autoscaler would leave it there. One of somebody else's is not
     touched."""
-    if scale.told or deployment is None or not _is_ours(deployment, objects):
+    if scale.told or scale.waits or deployment is None or not _is_ours(deployment, objects):
         return None
     if _live(deployment) and not may_own(deployment, "spec", "replicas"):
         return None

@@ -68,6 +68,7 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
     values = {
         **NAMESPACED,
         "gpuPools": [pool],
+        "autoscaling": {"prometheusAddress": "http://prometheus:9090"},
         "podMonitors": {"enabled": False, "labels": {"release": "prometheus"}},
         "workloads": {**workloads, "otlpEndpoint": "http://c:1", "drainSeconds": 2.5},
     }
@@ -79,6 +80,7 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
     assert given.keys() == {env_name(field) for field in settings.model_fields_set}
     assert settings.watch_namespaces == ("team-a", "team-b")
     assert [each.to_manifest() for each in settings.gpu_pools] == [pool]
+    assert settings.prometheus_address == "http://prometheus:9090"
     assert (settings.pod_monitors, settings.pod_monitor_labels) == (False, {"release": "prometheus"})
     for kind in (settings.search_resources, settings.graph_resources, settings.ingest_resources):
         assert kind.model_dump() == resources

@@ -34,6 +34,7 @@ CHANGES: dict[str, Any] = {
     "gateway.service.annotations": {"a": "b"},
     "gateway.topologySpreadConstraints": [],
     "gpuPools": [{"name": "research", "nodeSelector": {"team": "research"}}],
+    "autoscaling.prometheusAddress": "http://prometheus:9090",
     "podMonitors.enabled": False,
     "podMonitors.labels": {"release": "prometheus"},
     "workloads.logLevel": "DEBUG",

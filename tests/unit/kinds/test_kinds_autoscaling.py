@@ -8,7 +8,12 @@ import pytest
 from builders import a_cortex_index, a_cortex_workflow
 from pydantic import ValidationError
 
-GOOD: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+
+def a_query(**fields: str) -> dict[str, Any]:
+    return {"type": "Prometheus", "prometheus": {"query": "sum(up)", "threshold": "100", **fields}}
+
+
+GOOD: list[tuple[dict[str, Any], list[tuple[str, str | None]]]] = [
     ({"maxReplicas": 3}, [("CPU", "70")]),
     ({"minReplicas": 3, "maxReplicas": 3, "metrics": [{"type": "Memory", "target": "120"}]}, [("Memory", "120")]),
     (
@@ -16,6 +21,10 @@ GOOD: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("CPU", "50"), ("Memory", "80")],
     ),
     ({"maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindow": "1h"}}}, [("CPU", "70")]),
+    (
+        {"maxReplicas": 3, "metrics": [a_query(), a_query(threshold="0.05"), {"type": "CPU", "target": "50"}]},
+        [("Prometheus", None), ("Prometheus", None), ("CPU", "50")],
+    ),
 ]
 BAD: list[tuple[dict[str, Any], str]] = [
     ({}, "Field required"),
@@ -23,16 +32,27 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"minReplicas": 3, "maxReplicas": 2}, "maxReplicas must be at least minReplicas"),
     ({"maxReplicas": 1001}, "less than or equal to 1000"),
     ({"maxReplicas": 2, "metrics": []}, "at least 1 item"),
-    ({"maxReplicas": 2, "metrics": [{"type": "QueueLength", "target": "5"}]}, "'CPU' or 'Memory'"),
+    ({"maxReplicas": 2, "metrics": [{"type": "QueueLength", "target": "5"}]}, "'CPU', 'Memory' or 'Prom"),
     ({"maxReplicas": 2, "metrics": [{"type": "CPU", "target": "0"}]}, "pattern"),
     ({"maxReplicas": 2, "metrics": [{"type": "CPU", "target": "70%"}]}, "pattern"),
-    ({"maxReplicas": 2, "metrics": [{"type": "CPU", "target": "7"}, {"type": "CPU", "target": "8"}]}, "each type once"),
+    (
+        {"maxReplicas": 2, "metrics": [{"type": "CPU", "target": "7"}, {"type": "CPU", "target": "8"}]},
+        "CPU and Memory once each",
+    ),
     ({"maxReplicas": 2, "behavior": {"scaleDown": {"stabilizationWindow": "61m"}}}, "at most 1h"),
+    ({"maxReplicas": 2, "metrics": [{"type": "CPU"}]}, "target is needed with the types CPU and Memory"),
+    ({"maxReplicas": 2, "metrics": [{"type": "Prometheus"}]}, "prometheus is needed with type Prometheus"),
+    ({"maxReplicas": 2, "metrics": [{**a_query(), "target": "70"}]}, "Prometheus has a threshold"),
+    ({"maxReplicas": 2, "metrics": [{**a_query(), "type": "CPU", "target": "70"}]}, "for it only"),
+    ({"maxReplicas": 2, "metrics": [a_query(threshold="0")]}, "pattern"),
+    ({"maxReplicas": 2, "metrics": [a_query(threshold="0.00")]}, "pattern"),
+    ({"maxReplicas": 2, "metrics": [a_query(serverAddress="prometheus:9090")]}, "pattern"),
+    ({"maxReplicas": 2, "metrics": [a_query(serverAddress="http://me:secret@prometheus:9090")]}, "pattern"),
 ]
 
 
 @pytest.mark.parametrize(("autoscaling", "metrics"), GOOD)
-def test_both_kinds_take_autoscaling(autoscaling: dict[str, Any], metrics: list[tuple[str, str]]) -> None:
+def test_both_kinds_take_autoscaling(autoscaling: dict[str, Any], metrics: list[tuple[str, str | None]]) -> None:
     for resource in (a_cortex_index(spec__autoscaling=autoscaling), a_cortex_workflow(spec__autoscaling=autoscaling)):
         assert resource.spec.autoscaling is not None
         assert [(m.type.value, m.target) for m in resource.spec.autoscaling.metrics] == metrics

@@ -12,6 +12,7 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
 from cortex_operator.reconcile.grants import find_users
+from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
@@ -44,7 +45,8 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     namespace, name = index.metadata.namespace, index.metadata.name
     cluster, part = world.cluster, Part(index, "search")
     deployment = await find_deployment(cluster, namespace, search_name(name))
-    wanted = scale(index.spec, deployment)
+    keda = await find_keda(cluster, part, search_name(name), world.release)
+    wanted = scale(index.spec, deployment, lingering=bool(keda.lingering))
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
@@ -59,6 +61,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
+        keda=keda,
         leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),

@@ -28,7 +28,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     again = _again(world, observed, verdict)
     if unknown_pool(index.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
-    wanted = scale(index.spec, observed.deployment)
+    wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = upgraded(observed, index_objects(index, world.release, wanted), verdict)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
@@ -54,6 +54,8 @@ def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | N
     timing, description = world.timing, lake_of(observed)
     if waits_for_others(observed, verdict):
         return timing.missing
+    if observed.keda.lingering:
+        return timing.moving
     if observed.resource.spec.suspend:
         return None
     if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):

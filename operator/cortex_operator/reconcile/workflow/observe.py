@@ -13,6 +13,7 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
 from cortex_operator.reconcile.grants import find_indexes
+from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.observe import (
     ask,
@@ -52,7 +53,8 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     namespace, name = workflow.metadata.namespace, workflow.metadata.name
     cluster, part = world.cluster, Part(workflow, "graph")
     deployment = await find_deployment(cluster, namespace, graph_name(name))
-    wanted = scale(workflow.spec, deployment)
+    keda = await find_keda(cluster, part, graph_name(name), world.release)
+    wanted = scale(workflow.spec, deployment, lingering=bool(keda.lingering))
     pods = await find_pods(cluster, part)
     asked = () if workflow.spec.suspend else pods
     indexes, unread = await find_indexes(world, workflow)
@@ -68,6 +70,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
+        keda=keda,
         leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
         standing=find_standing(world.fleet, workflow),
         settings=await find_settings(cluster, deployment, world.release),

@@ -29,7 +29,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     again = _again(world, observed, verdict)
     if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
-    wanted = scale(workflow.spec, observed.deployment)
+    wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = workflow_objects(workflow, world.release, wanted, observed.granted)
     objects = upgraded(observed, objects, verdict)
     if workflow.spec.suspend:
@@ -50,6 +50,8 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float 
         return timing.idle
     if waits_for_others(observed, verdict) or verdict.reason in OF_INDEXES:
         return timing.missing
+    if observed.keda.lingering:
+        return timing.moving
     if suspended:
         return None
     if verdict.reconciling or (lake_of(observed) is None and observed.pods):

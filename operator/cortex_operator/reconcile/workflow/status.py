@@ -35,7 +35,7 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     workflow, before = observed.resource, observed.resource.status
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
-    findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler)]
+    findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler, observed.keda)]
     findings.append(upgrade_finding(observed))
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
