@@ -18,6 +18,8 @@ from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
 from cortex_operator.reconcile.fleet_metrics import watch_fleet
+from cortex_operator.reconcile.named import Named
+from cortex_operator.reconcile.reload import reload_sources
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -35,19 +37,22 @@ def make_engine(
     cache: Cache | None = None,
     record: Recorder = log_notices,
     updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME,
+    reload_key: bytes = b"",
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
     the one that `cluster` reads from, if it has one. `record` tells Events. `updates`: how resources move from an
-    earlier release to this one. The caller closes `cluster` and `dataplane`.
+    earlier release to this one. `reload_key`: of the digests by which pods are reloaded; without it they are not. The
+    caller closes `cluster` and `dataplane`.
     """
-    uses, fleet = Uses(), Fleet(release.id, updates)
-    world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet)
+    uses, fleet, named = Uses(), Fleet(release.id, updates), Named(secret=reload_key)
+    world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet, named=named)
     reconcile = Reconciler(world)
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    watched = (_followed(_selected(source), fleet) for source in sources(release.served, uses))
+    watched = [_followed(_selected(source), fleet) for source in sources(release.served, uses)]
+    watched += reload_sources(named) if reload_key else []
     engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)

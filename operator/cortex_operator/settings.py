@@ -71,8 +71,15 @@ class OperatorSettings(BaseSettings):
     """HTTP: /livez, /readyz, /metrics."""
     workload_updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME
     """How resources move to this release: OneAtATime or Manual."""
+    reload: bool = False
+    """Whether Secrets and ConfigMaps with the label cortex.datapunk.io/reload=true are watched, and replace pods."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many resources are reconciled at the same time."""
+
+    @property
+    def reload_secret(self) -> str:
+        """The Secret of the operator's namespace with the key of reload digests."""
+        return f"{self.lease}-reload"
 
     @property
     def release(self) -> ReleaseSettings:

@@ -31,7 +31,7 @@ from cortex_operator.reconcile import World
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.loop import KINDS
 from cortex_operator.reconcile.observe import find, find_pods
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 
 Releases = Callable[[ResourceKey], ReleaseSettings]
 """What the installed operator decides; for each resource, as where that cannot be read it is told from its objects."""
@@ -106,7 +106,8 @@ async def _missing(world: World, resource: Resource | None) -> tuple[Missing, ..
     if resource is None:
         return ()
     namespace = resource.metadata.namespace
-    found = await find_missing_references(world, namespace, resource.spec)
+    user = ResourceKey(resource.kind, namespace, resource.metadata.name)
+    found = (await find_references(world, user, resource.spec)).missing
     uses = [use.name for use in resource.spec.indexes] if isinstance(resource, CortexWorkflow) else []
     keys = [ObjectKey(API_VERSION, "CortexIndex", namespace, name) for name in uses]
     absent = [key.name for key in keys if await find(world.cluster, key) is None]

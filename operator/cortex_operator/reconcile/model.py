@@ -113,6 +113,8 @@ class Observed:
     """Whether it may move to the operator's release."""
     settings: dict[str, str] | None = None
     """What its ConfigMap holds, where its pods are of another release; None: there is none."""
+    reads: Mapping[str, str | None] = field(default_factory=dict)
+    """Secrets and ConfigMaps that its pods read (`secret/NAME`), with a digest where changes are to reach them."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

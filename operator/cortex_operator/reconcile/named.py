@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,7 +47,7 @@ class Named:
     ) -> None:
         self._seconds, self._most, self._clock, self._secret = seconds, most, clock, secret
         self._known: dict[ObjectKey, tuple[float, Facts]] = {}
-        self._users: dict[ObjectKey, set[ResourceKey]] = {}
+        self._users: dict[ObjectKey, tuple[frozenset[ResourceKey], frozenset[ResourceKey]]] = {}
         self._told = 0
 
     @property
@@ -57,12 +57,16 @@ class Named:
 
     async def look(self, key: ObjectKey, user: ResourceKey, read: Read) -> Facts | None:
         """The object's facts, for a resource that uses it; None: it is not there. Raises what `read` raises."""
-        if self.reloads:
-            self._users.setdefault(key, set()).add(user)
+        recent, earlier = self._users.get(key, (frozenset(), frozenset()))
+        if self.reloads and user not in recent:
+            self._users[key] = (recent | {user}, earlier)
         until, known = self._known.get(key, (0.0, None))
         if known is not None and self._clock() < until:
             return known
         asked, told = self._clock(), self._told
+        if self.reloads:
+            # Who does not ask any more is forgotten with the look after the next.
+            self._users[key] = (frozenset({user}), recent)
         found = await read(key)
         self.forget(key)
         if found is None:
@@ -79,11 +83,12 @@ class Named:
         """What is known of the object may not be so any more."""
         self._known.pop(key, None)
 
-    def tell(self, key: ObjectKey) -> Collection[ResourceKey]:
-        """The object has changed. Returns who used it when it was looked at last."""
+    def tell(self, key: ObjectKey) -> frozenset[ResourceKey]:
+        """The object has changed. Returns who asked for it lately."""
         self._told += 1
         self.forget(key)
-        return self._users.pop(key, ())
+        recent, earlier = self._users.pop(key, (frozenset(), frozenset()))
+        return recent | earlier
 
 
 def facts(obj: Object, secret: bytes) -> Facts:
@@ -91,10 +96,11 @@ def facts(obj: Object, secret: bytes) -> Facts:
     data = obj.get("data") or {}
     values = {**data, **(obj.get("binaryData") or {})}
     filled = (key for key, value in data.items() if _is_filled(value, obj["kind"]))
-    labelled = RELOAD.items() <= (obj["metadata"].get("labels") or {}).items()
+    if not secret or not RELOAD.items() <= (obj["metadata"].get("labels") or {}).items():
+        return Facts(frozenset(values), frozenset(filled))
     place = (obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
     digests = {key: digest(secret, *place, key, value) for key, value in values.items()}
-    return Facts(frozenset(values), frozenset(filled), digests if secret and labelled else None)
+    return Facts(frozenset(values), frozenset(filled), digests)
 
 
 def digest(secret: bytes, *words: str) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from cortex_operator.preflight import LEASE_RIGHTS, OWN_RIGHTS, RIGHTS
+from cortex_operator.preflight import (
+    LEASE_RIGHTS,
+    OWN_RIGHTS,
+    RELOAD_KEY_RIGHTS,
+    RELOAD_OWN_RIGHTS,
+    RELOAD_RIGHTS,
+    RIGHTS,
+)
 from cortex_operator.settings import OperatorSettings
 from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
@@ -198,6 +205,30 @@ def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, 
     lease = {(group, resource, verb) for group, resource, verbs in LEASE_RIGHTS for verb in verbs}
     assert granted(found, "Role", "datapunk-cortex-operator", [env(found, "operator")["CORTEX_LEASE"]]) == lease
     assert pick(found, "RoleBinding", "datapunk-cortex-operator")["roleRef"]["name"] == "datapunk-cortex-operator"
+
+
+@pytest.mark.parametrize(("kind", "values"), [("ClusterRole", {}), ("Role", NAMESPACED)])
+def test_to_reload_pods_the_operator_gets_the_rights_that_it_asks_for_then_and_no_others(
+    kind: str, values: dict[str, Any]
+) -> None:
+    before, found = (objects(render(values={**values, **reload})) for reload in ({}, {"reload": {"enabled": True}}))
+    secret = OperatorSettings.model_validate(
+        {
+            **{
+                k.removeprefix("CORTEX_").lower(): v
+                for k, v in env(found, "operator").items()
+                if k in ("CORTEX_LEASE", "CORTEX_SEARCH_IMAGE", "CORTEX_GRAPH_IMAGE", "CORTEX_RELOAD")
+            }
+        }
+    )
+    assert secret.reload
+    for table, where, only in (
+        (RELOAD_RIGHTS, (kind, "cortex-system:datapunk-cortex-operator"), None),
+        (RELOAD_OWN_RIGHTS, ("Role", "datapunk-cortex-operator"), None),
+        (RELOAD_KEY_RIGHTS, ("Role", "datapunk-cortex-operator"), [secret.reload_secret]),
+    ):
+        asked = {(group, resource, verb) for group, resource, verbs in table for verb in verbs}
+        assert granted(found, *where, only) - granted(before, *where, only) == asked
 
 
 def test_the_gateway_only_looks() -> None:

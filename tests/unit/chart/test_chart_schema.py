@@ -38,6 +38,7 @@ CHANGES: dict[str, Any] = {
     "podMonitors.enabled": False,
     "podMonitors.labels": {"release": "prometheus"},
     "workloads.logLevel": "DEBUG",
+    "reload.enabled": True,
     "workloadUpdates": "Manual",
     "workloads.drainSeconds": 44.5,
     "workloads.otlpEndpoint": "http://collector:4317",

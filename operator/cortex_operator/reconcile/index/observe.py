@@ -25,7 +25,7 @@ from cortex_operator.reconcile.observe import (
     find_standing,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -50,12 +50,14 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
+    named = await find_references(world, ResourceKey(index.kind, namespace, name), index.spec)
     return ObservedIndex(
         now=now,
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(world, namespace, index.spec),
+        missing_references=named.missing,
+        reads=named.reads,
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),

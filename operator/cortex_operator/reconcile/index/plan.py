@@ -10,6 +10,7 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, wo
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.upgrade import serving_release, upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
@@ -30,6 +31,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         return Plan(after, again)
     wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = upgraded(observed, index_objects(index, world.release, wanted), verdict)
+    objects = reloaded(observed.deployment, observed.reads, objects)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_references and observed.deployment is None:

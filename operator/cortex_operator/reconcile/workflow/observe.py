@@ -26,7 +26,7 @@ from cortex_operator.reconcile.observe import (
     find_standing,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -59,12 +59,14 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     asked = () if workflow.spec.suspend else pods
     indexes, unread = await find_indexes(world, workflow)
     description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
+    named = await find_references(world, ResourceKey(workflow.kind, namespace, name), workflow.spec)
     return ObservedWorkflow(
         now=now,
         resource=workflow,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(world, namespace, workflow.spec),
+        missing_references=named.missing,
+        reads=named.reads,
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
