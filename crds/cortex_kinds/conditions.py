@@ -40,6 +40,9 @@ class ConditionType(StrEnum):
     UPDATE_PENDING = "UpdatePending"
     """Pods are of an earlier release than the operator, or are being replaced by those of its release. Present only
     while True; it says nothing about whether the resource answers."""
+    DATA_CLEANUP = "DataCleanup"
+    """The resource is being deleted and its data dropped, as `spec.deletionPolicy: Delete` says; the message says what
+    it waits for, and until when at most. Present only then."""
     DATA_PLANE_REACHABLE = "DataPlaneReachable"
     """A pod of the resource could be asked; while not, the revisions in the status are the last that were seen."""
 
@@ -87,6 +90,12 @@ class Reason(StrEnum):
     """`spec.suspend` is true: nothing runs, everything is kept."""
     PODS_STOPPING = "PodsStopping"
     """Pods of a suspended resource are ending."""
+    DATA_CLEANUP = "DataCleanup"
+    """The resource is being deleted: it goes when its data is dropped, or when the time for that is over."""
+    CLEANUP_RUNNING = "CleanupRunning"
+    """The Job that drops the data runs; the message names it."""
+    CLEANUP_REFUSED = "CleanupRefused"
+    """The cluster refuses the Job that drops the data, or its Secret; the message has its words."""
     SCALING_ACTIVE = "ScalingActive"
     """The autoscaler has its metrics."""
     SCALING_LIMITED = "ScalingLimited"

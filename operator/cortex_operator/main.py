@@ -30,6 +30,7 @@ from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.reload_key import ReloadKey
+from cortex_operator.reconcile import Timing
 from cortex_operator.settings import OperatorSettings, mistakes
 from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
@@ -118,10 +119,12 @@ async def _work(
     dataplane = GrpcDataPlane(cluster, election.fence)
     events = EventRecorder(api, settings.pod, election.fence, registry)
     pace = Pace(workers=settings.workers)
+    timing = Timing(cleanup=settings.cleanup_seconds)
     engine = make_engine(
         cluster,
         dataplane,
         release,
+        timing=timing,
         pace=pace,
         registry=registry,
         cache=cache,

@@ -63,6 +63,14 @@ class OperatorSettings(BaseSettings):
     """URL of the Prometheus that `spec.autoscaling` asks where it names none."""
     discovery_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """JSON list of Secrets of the operator's namespace, for the images of Jobs that run there."""
+    orphans: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = (
+        "datapunk-cortex-orphans"
+    )
+    """Name of the ConfigMap, in the operator's namespace, that names data that belongs to no resource."""
+    cleanup_seconds: Annotated[float, Field(ge=1, le=600)] = 600.0
+    """For how long at most a deleted resource waits until its data is dropped."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
@@ -97,6 +105,8 @@ class OperatorSettings(BaseSettings):
             gpu_pools=self.gpu_pools,
             pod_monitors=self.pod_monitors,
             pod_monitor_labels=self.pod_monitor_labels,
+            image_pull_secrets=self.image_pull_secrets,
+            orphans=self.orphans,
             prometheus_address=self.prometheus_address,
             otlp_endpoint=self.otlp_endpoint,
         )
