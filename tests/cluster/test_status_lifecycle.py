@@ -29,7 +29,7 @@ from objects import Place, until, until_gone
 from operators import OperatorProcess
 
 HEALTH = {"InProgress": "Progressing", "Terminating": "Progressing", "Current": "Healthy", "Failed": "Degraded"}
-WRITES_PER_STEP = 6
+WRITES_PER_STEP = 3
 PARTS = {"CortexIndex": "search", "CortexWorkflow": "graph"}
 
 

@@ -41,7 +41,7 @@ log: Final = logging.getLogger("cortex.local.supervisor")
 DRAIN_SECONDS: Final = 5.0
 SECRETS_SECONDS: Final = 5.0
 """How long the operator waits for the servers' Secrets; then it says itself that they are missing."""
-TIMING: Final = Timing(moving=0.5, idle=2.0, missing=1.0)
+TIMING: Final = Timing(moving=0.5, idle=2.0, missing=1.0, details=0.5)
 """Quicker than in a cluster: to look again costs nothing here."""
 
 
