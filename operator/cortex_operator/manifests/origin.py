@@ -22,6 +22,8 @@ TEMPLATE_DIGEST: Final = "cortex.datapunk.io/template-digest"
 """Annotation: of the pod template as it was made."""
 MOVE: Final = "cortex.datapunk.io/move"
 """Annotation, only while the resource moves to another release and others wait for it: a `Move`."""
+ORIGIN: Final = frozenset({RELEASE, SPEC_DIGEST, TEMPLATE_DIGEST, MOVE})
+"""What the operator notes for itself."""
 UPDATE: Final = "cortex.datapunk.io/update"
 """Annotation of a CortexIndex or CortexWorkflow, set by its users: the release to which it is to move at once."""
 _KEPT: Final = frozenset({"replicas", "autoscaling", "suspend", "update"})
