@@ -29,8 +29,8 @@ from cortex_operator.engine import Election, Lease, Pace, Terms
 from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
-from cortex_operator.reload_key import ReloadKey
 from cortex_operator.reconcile import Timing
+from cortex_operator.reload_key import ReloadKey
 from cortex_operator.settings import OperatorSettings, mistakes
 from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
