@@ -75,8 +75,7 @@ async def _operate(settings: OperatorSettings) -> None:
 
 async def _prepare(api: Api, settings: OperatorSettings, health: Health) -> None:
     lease = (settings.namespace, settings.lease)
-    reload = settings.reload_secret if settings.reload else ""
-    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for, reload)
+    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for, settings.reload)
     await warn_of_absent(api, settings.watch_namespaces)
 
 

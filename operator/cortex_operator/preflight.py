@@ -53,10 +53,6 @@ LEASE_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch"
 """What it needs of its own Lease alone; nobody can be let create an object of one name only."""
 RELOAD_RIGHTS: Final = (("", "secrets", ("list", "watch")),)
 """What it needs beside RIGHTS to reload pods: whoever may list Secrets may read all of them, whatever their labels."""
-RELOAD_OWN_RIGHTS: Final = (("", "secrets", ("create",)),)
-"""And in its own namespace, for the key of the digests."""
-RELOAD_KEY_RIGHTS: Final = (("", "secrets", ("get",)),)
-"""And of that Secret alone."""
 
 
 class MissingRights(Exception):
@@ -73,12 +69,11 @@ class _Right:
 
 
 async def prepare(
-    api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None], reload: str = ""
+    api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None], reload: bool = False
 ) -> None:
     """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all)
     and in its own, which is that of its `lease` (namespace and name). Tells `waiting` and the log for what it waits,
-    once per reason. `reload`: the Secret with the key of reload digests, where pods are to be reloaded. Raises
-    MissingRights."""
+    once per reason. `reload`: whether pods are to be reloaded. Raises MissingRights."""
     own, name = lease
     wanted = [
         *_rights(RIGHTS, namespaces or ("",)),
@@ -87,7 +82,6 @@ async def prepare(
     ]
     if reload:
         wanted += _rights(RELOAD_RIGHTS, namespaces or ("",))
-        wanted += [*_rights(RELOAD_OWN_RIGHTS, (own,)), *_rights(RELOAD_KEY_RIGHTS, (own,), reload)]
     told = ""
     while missing := await _what_is_missing(api, wanted):
         if missing != told:

@@ -12,8 +12,6 @@ import yaml
 from cortex_operator.preflight import (
     LEASE_RIGHTS,
     OWN_RIGHTS,
-    RELOAD_KEY_RIGHTS,
-    RELOAD_OWN_RIGHTS,
     RELOAD_RIGHTS,
     RIGHTS,
 )
@@ -211,24 +209,13 @@ def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, 
 def test_to_reload_pods_the_operator_gets_the_rights_that_it_asks_for_then_and_no_others(
     kind: str, values: dict[str, Any]
 ) -> None:
+    name = "cortex-system:datapunk-cortex-operator"
     before, found = (objects(render(values={**values, **reload})) for reload in ({}, {"reload": {"enabled": True}}))
-    secret = OperatorSettings.model_validate(
-        {
-            **{
-                k.removeprefix("CORTEX_").lower(): v
-                for k, v in env(found, "operator").items()
-                if k in ("CORTEX_LEASE", "CORTEX_SEARCH_IMAGE", "CORTEX_GRAPH_IMAGE", "CORTEX_RELOAD")
-            }
-        }
-    )
-    assert secret.reload
-    for table, where, only in (
-        (RELOAD_RIGHTS, (kind, "cortex-system:datapunk-cortex-operator"), None),
-        (RELOAD_OWN_RIGHTS, ("Role", "datapunk-cortex-operator"), None),
-        (RELOAD_KEY_RIGHTS, ("Role", "datapunk-cortex-operator"), [secret.reload_secret]),
-    ):
-        asked = {(group, resource, verb) for group, resource, verbs in table for verb in verbs}
-        assert granted(found, *where, only) == granted(before, *where, only) | asked
+    asked = {(group, resource, verb) for group, resource, verbs in RELOAD_RIGHTS for verb in verbs}
+    assert granted(found, kind, name) - granted(before, kind, name) == asked
+    assert {("", "secrets", "get"), ("", "secrets", "create")} <= granted(found, "Role", "datapunk-cortex-operator")
+    assert "CORTEX_RELOAD" not in env(before, "operator")
+    assert env(found, "operator")["CORTEX_RELOAD"] == "true"
 
 
 def test_the_gateway_only_looks() -> None:
