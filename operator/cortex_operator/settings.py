@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from cortex_kinds.autoscaling import HTTP_URL
 from cortex_kinds.common import Resources
 from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
@@ -110,6 +117,29 @@ class OperatorSettings(BaseSettings):
             prometheus_address=self.prometheus_address,
             otlp_endpoint=self.otlp_endpoint,
         )
+
+
+class _Given(OperatorSettings):
+    """Reads nothing of this process's environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given alone."""
+        return (init_settings,)
+
+
+def settings_of(variables: Mapping[str, str]) -> OperatorSettings:
+    """The settings of an operator that runs elsewhere, by its environment. Raises ValidationError, SettingsError."""
+    source = EnvSettingsSource(_Given)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    return _Given(**source())
 
 
 def mistakes(error: ValidationError | SettingsError) -> str:
