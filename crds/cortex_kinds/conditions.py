@@ -80,6 +80,8 @@ class Reason(StrEnum):
     which come closest and what each lacks."""
     UNKNOWN_GPU_POOL = "UnknownGPUPool"
     """`spec.gpu.pool` names no pool of the release; the message lists those that there are. Pods stay as they were."""
+    RESOURCE_CLAIMS_NOT_SERVED = "ResourceClaimsNotServed"
+    """`spec.gpu.allocation` is DRA, and the cluster does not serve `resource.k8s.io/v1`. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
     """The operator may not read Nodes, and there is no pod yet whose scheduling would tell."""
     NOT_IN_ENDPOINTS = "NotInEndpoints"

@@ -32,6 +32,7 @@ RIGHTS: Final = (
     ("autoscaling", "horizontalpodautoscalers", _MADE),
     ("monitoring.coreos.com", "podmonitors", _MADE),
     ("keda.sh", "scaledobjects", _MADE),
+    ("resource.k8s.io", "resourceclaimtemplates", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),

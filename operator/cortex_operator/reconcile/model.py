@@ -109,6 +109,8 @@ class Observed:
     """The operator's own HorizontalPodAutoscaler, where there is to be one."""
     keda: Keda = field(default_factory=Keda)
     """KEDA's part in the number of pods."""
+    unclaimable: str = ""
+    """Why GPUs cannot be claimed, though they are asked for so."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()

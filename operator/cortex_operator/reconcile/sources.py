@@ -26,7 +26,11 @@ OWNED: Final = (
 )
 """Kinds whose objects belong to a resource, by their labels or their owner."""
 
-_LISTED_BY: Final = {"Pod": "app.kubernetes.io/instance", "Job": INDEX_LABEL}
+_LISTED_BY: Final = {
+    "Pod": "app.kubernetes.io/instance",
+    "ResourceClaimTemplate": "app.kubernetes.io/instance",
+    "Job": INDEX_LABEL,
+}
 
 _KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
 

@@ -9,8 +9,10 @@ from cortex_kinds.index import CortexIndex, IndexUser
 
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
+from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
@@ -64,7 +66,11 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
         keda=keda,
-        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+        unclaimable=unclaimable(index.spec.gpu, world.release),
+        leftovers=(
+            *await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+            *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
+        ),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),

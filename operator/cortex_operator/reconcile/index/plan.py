@@ -27,7 +27,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    if unknown_pool(index.spec.gpu, world.release.gpu_pools):
+    if observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = upgraded(observed, index_objects(index, world.release, wanted), verdict)

@@ -28,6 +28,7 @@ from cortex_operator.reconcile.verdict import (
     references_finding,
     revision,
     unasked,
+    unclaimed_finding,
 )
 from cortex_operator.reconcile.words import counted, every, share
 
@@ -58,7 +59,7 @@ def _suspended(observed: ObservedIndex, done: Rollout) -> tuple[Verdict, list[Fi
 
 
 def _awake(observed: ObservedIndex, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
-    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    placed = unclaimed_finding(observed) or placement(observed.resource.spec, observed.pods, observed.nodes)
     answers = _answers(observed, lake_of(observed), desired)
     decided = _verdict(observed, done, placed, answers, desired)
     needs = references_finding(observed) or asked_finding(observed)

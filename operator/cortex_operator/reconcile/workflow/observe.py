@@ -10,8 +10,10 @@ from cortex_kinds.workflow import CortexWorkflow
 
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
+from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
@@ -73,7 +75,11 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
         keda=keda,
-        leftovers=await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+        unclaimable=unclaimable(workflow.spec.gpu, world.release),
+        leftovers=(
+            *await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+            *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
+        ),
         standing=find_standing(world.fleet, workflow),
         settings=await find_settings(cluster, deployment, world.release),
         indexes=indexes,

@@ -28,7 +28,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
+    if observed.unclaimable or unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = workflow_objects(workflow, world.release, wanted, observed.granted)

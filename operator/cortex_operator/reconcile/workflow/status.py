@@ -24,6 +24,7 @@ from cortex_operator.reconcile.verdict import (
     references_finding,
     revision,
     unasked,
+    unclaimed_finding,
 )
 from cortex_operator.reconcile.words import share
 from cortex_operator.reconcile.workflow.indexes import index_findings, index_problem
@@ -57,7 +58,7 @@ def _suspended(observed: ObservedWorkflow, done: Rollout) -> tuple[Verdict, list
 
 
 def _awake(observed: ObservedWorkflow, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
-    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    placed = unclaimed_finding(observed) or placement(observed.resource.spec, observed.pods, observed.nodes)
     problem = index_problem(observed)
     decided = _verdict(observed, done, placed, problem, desired)
     indexes = false(ConditionType.DEPENDENCIES_READY, *problem) if problem else None
