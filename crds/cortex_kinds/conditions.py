@@ -35,6 +35,8 @@ class ConditionType(StrEnum):
     """Every pod has a node; the message says what no node offers."""
     SUSPENDED = "Suspended"
     """Nothing of the resource runs, as `spec.suspend` says. Present only while it says so."""
+    DELETED_IN_USE = "DeletedInUse"
+    """CortexIndex: it is being deleted although workflows use it. Present only while True."""
     AUTOSCALING_READY = "AutoscalingReady"
     """The number of pods follows what they use. Present only with `spec.autoscaling`."""
     UPDATE_PENDING = "UpdatePending"
@@ -83,7 +85,8 @@ class Reason(StrEnum):
     RESOURCE_CLAIMS_NOT_SERVED = "ResourceClaimsNotServed"
     """`spec.gpu.allocation` is DRA, and the cluster does not serve `resource.k8s.io/v1`. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
-    """The operator may not read Nodes, and there is no pod yet whose scheduling would tell."""
+    """The operator may not read Nodes, so it cannot say whether any could take a pod with such GPUs; the message has
+    the scheduler's words, once there is a pod."""
     NOT_IN_ENDPOINTS = "NotInEndpoints"
     """Pods are ready, but the Service does not list them: nobody can find them."""
     SCALED_TO_ZERO = "ScaledToZero"

@@ -51,6 +51,8 @@ class World:
     """Which workflows name which index, as the engine was told."""
     labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
     """Of namespaces."""
+    nodes: Recent[str, Nodes] = field(default_factory=lambda: Recent(_RECENT))
+    """The nodes and all that is on them, for every resource that waits for a GPU."""
     named: Named = field(default_factory=Named)
     fleet: Fleet | None = None
     """Who moves to `release` when; None: everybody at once."""

@@ -102,8 +102,10 @@ def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod, gpu))
     # The scheduler's words come last: they can be long, and a message is cut at its end.
     words = [short.message, f"pod {pod['metadata']['name']}"]
-    words += [f"what the nodes have cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
+    words += [f"whether any node could take it cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
     words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
+    if nodes.unreadable:
+        return unknown(_TYPE, Reason.NODES_NOT_READABLE, "; ".join(words))
     reason = Reason.NO_MATCHING_NODE if short.never else said.get("reason") or Reason.UNSCHEDULABLE
     return false(_TYPE, reason, "; ".join(words))
 

@@ -21,6 +21,7 @@ CHANGES: dict[str, Any] = {
     "image.tag": "2.0.0",
     "image.pullPolicy": "Always",
     "imagePullSecrets": [{"name": "another"}],
+    "admission.protectUsedIndexes": True,
     "crds.enabled": False,
     "crds.keep": False,
     "watchNamespaces": ["team-a"],

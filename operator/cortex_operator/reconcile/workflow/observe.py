@@ -17,12 +17,12 @@ from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
     find_autoscaler,
     find_deployment,
     find_leftovers,
-    find_nodes,
     find_pods,
     find_settings,
     find_standing,
@@ -72,7 +72,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
-        nodes=await find_nodes(cluster, workflow.spec, pods, world.release.gpu_pools),
+        nodes=await find_nodes(world, workflow.spec, pods),
         autoscaler=await find_autoscaler(cluster, namespace, graph_name(name), wanted),
         keda=keda,
         unclaimable=unclaimable(workflow.spec.gpu, world.release),
