@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cortex_kube.client import Api, Conflict
 from cortex_kube.resources import path
+from cortex_operator.cluster import Conflict as Stale
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.dataplane import ResourceKey
@@ -71,7 +72,8 @@ class Claims:
         try:
             async with asyncio.timeout(seconds):
                 while not is_so(type, status, reason)(found):
-                    await self._reconcile(ResourceKey("CortexIndex", self.place.namespace, "papers"))
+                    with suppress(Stale):
+                        await self._reconcile(ResourceKey("CortexIndex", self.place.namespace, "papers"))
                     index = await self.cluster.get(self.place.papers)
                     found = {c["type"]: c for c in index["status"].get("conditions", ())}
                     await asyncio.sleep(0.1)
