@@ -22,6 +22,7 @@ from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
+from cortex_operator.reconcile.fleet import WorkloadUpdates
 
 PREFIX: Final = "CORTEX_"
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -86,8 +87,17 @@ class OperatorSettings(BaseSettings):
     """Address of the HTTP port."""
     port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
     """HTTP: /livez, /readyz, /metrics."""
+    workload_updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME
+    """How resources move to this release: OneAtATime or Manual."""
+    reload: bool = False
+    """Whether Secrets and ConfigMaps with the label cortex.datapunk.io/reload=true are watched, and replace pods."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many resources are reconciled at the same time."""
+
+    @property
+    def reload_secret(self) -> str:
+        """The Secret of the operator's namespace with the key of reload digests."""
+        return f"{self.lease}-reload"
 
     @property
     def release(self) -> ReleaseSettings:

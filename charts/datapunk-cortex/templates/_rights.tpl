@@ -54,7 +54,7 @@
   verbs: [create, patch]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get]
+  verbs: [get{{ if .Values.reload.enabled }}, list, watch{{ end }}]
 # Their labels, for spec.access.allowedNamespaces of an index. In a Role: the namespace that it is in.
 - apiGroups: [""]
   resources: [namespaces]

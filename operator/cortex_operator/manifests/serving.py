@@ -56,7 +56,7 @@ def serving_objects(
         headless_service(part, serving.headless_name, container.ports),
         *budget,
         *claim_templates(part, name, release),
-        deployment(part, name, _template(serving, release), scale),
+        deployment(part, name, _template(serving, release), scale, release),
         *(() if scale.told or scale.waits else autoscalers(part, name, release)),
         *monitor,
     )

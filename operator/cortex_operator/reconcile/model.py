@@ -13,6 +13,7 @@ from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_no
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.reach import Backend, Reach
+from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
@@ -56,6 +57,8 @@ class World:
     named: Named = field(default_factory=Named)
     backends: Recent[tuple[str, str], Backend] = field(default_factory=lambda: Recent(_RECENT))
     """Services, by namespace and name, that hosts in Secrets are."""
+    fleet: Fleet | None = None
+    """Who moves to `release` when; None: everybody at once."""
     record: Recorder = log_notices
     """Tells Events; returns at once and never fails."""
 
@@ -119,6 +122,12 @@ class Observed:
     """Objects of the resource that must not be there any more, with their uid."""
     reach: Reach = field(default_factory=Reach)
     """Where its pods must get to."""
+    standing: Standing = field(default_factory=Standing)
+    """Whether it may move to the operator's release."""
+    settings: dict[str, str] | None = None
+    """What its ConfigMap holds, where its pods are of another release; None: there is none."""
+    reads: Mapping[str, str | None] = field(default_factory=dict)
+    """Secrets and ConfigMaps that its pods read (`secret/NAME`), with a digest where changes are to reach them."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

@@ -48,6 +48,8 @@ CHANGES: dict[str, Any] = {
     "networkPolicy.gatewayClients": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}],
     "networkPolicy.extraEgress": [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 443}]}],
     "workloads.logLevel": "DEBUG",
+    "reload.enabled": True,
+    "workloadUpdates": "Manual",
     "workloads.drainSeconds": 44.5,
     "workloads.otlpEndpoint": "http://collector:4317",
 }

@@ -24,9 +24,11 @@ from cortex_operator.reconcile.observe import (
     find_deployment,
     find_leftovers,
     find_pods,
+    find_settings,
+    find_standing,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -51,12 +53,14 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
+    named = await find_references(world, ResourceKey(index.kind, namespace, name), index.spec)
     return ObservedIndex(
         now=now,
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(world, namespace, index.spec),
+        missing_references=named.missing,
+        reads=named.reads,
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
@@ -69,6 +73,8 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
             *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
         ),
         reach=await find_reach(world, part, search_name(name), pods),
+        standing=find_standing(world.fleet, index),
+        settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

@@ -27,9 +27,11 @@ from cortex_operator.reconcile.observe import (
     find_deployment,
     find_leftovers,
     find_pods,
+    find_settings,
+    find_standing,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -62,12 +64,14 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
     asked = () if workflow.spec.suspend else pods
     indexes, unread = await find_indexes(world, workflow)
     description, unreachable = await ask(world.dataplane, ResourceKey(workflow.kind, namespace, name), asked)
+    named = await find_references(world, ResourceKey(workflow.kind, namespace, name), workflow.spec)
     return ObservedWorkflow(
         now=now,
         resource=workflow,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(world, namespace, workflow.spec),
+        missing_references=named.missing,
+        reads=named.reads,
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, graph_headless_name(name), asked),
@@ -80,6 +84,8 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
             *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
         ),
         reach=await find_reach(world, part, graph_name(name), pods, _operands(workflow, indexes)),
+        standing=find_standing(world.fleet, workflow),
+        settings=await find_settings(cluster, deployment, world.release),
         indexes=indexes,
         unread=unread,
         mistakes=tuple(map(str, graph_mistakes(workflow.spec))),

@@ -8,7 +8,9 @@ from cortex_operator.manifests import workflow_objects
 from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.network import policies
+from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.upgrade import upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.indexes import OF_INDEXES
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
@@ -31,6 +33,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = workflow_objects(workflow, world.release, wanted, observed.granted, observed.reach)
+    objects = reloaded(observed.deployment, observed.reads, upgraded(observed, objects, verdict))
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes:

@@ -12,6 +12,7 @@ from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.suspension import suspended_findings, suspension
+from cortex_operator.reconcile.upgrade import upgrade_finding
 from cortex_operator.reconcile.verdict import (
     Verdict,
     asked_finding,
@@ -36,6 +37,7 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
     findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler, observed.keda)]
+    findings.append(upgrade_finding(observed))
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
