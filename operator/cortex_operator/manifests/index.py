@@ -19,6 +19,7 @@ from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
+from cortex_operator.manifests.storage import index_volumes, models_directory
 
 _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
@@ -46,6 +47,7 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
         container.settings.ending_seconds,
         labels={REVISION_LABEL: revision},
         scheduling=job_scheduling(index.spec.placement),
+        volumes=container.volumes,
     )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
 
@@ -60,6 +62,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "search",
@@ -69,6 +72,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         _PORTS,
         release.search_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 
@@ -81,6 +85,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "ingest",
@@ -90,6 +95,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         {"metrics": names.METRICS_PORT},
         release.ingest_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 
