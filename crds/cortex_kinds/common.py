@@ -151,6 +151,8 @@ class ObjectMeta(Model):
     """Given by the API server."""
     generation: Annotated[int, Field(ge=0), Whole] = 0
     """Counts changes of the spec; given by the API server."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Those of the resource itself."""
 
 
 class Condition(Model):

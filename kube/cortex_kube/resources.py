@@ -24,6 +24,8 @@ _NAMESPACED: Final = {
     ("keda.sh", "ScaledObject"): "scaledobjects",
     ("monitoring.coreos.com", "PodMonitor"): "podmonitors",
     ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("resource.k8s.io", "ResourceClaim"): "resourceclaims",
+    ("resource.k8s.io", "ResourceClaimTemplate"): "resourceclaimtemplates",
     ("rbac.authorization.k8s.io", "Role"): "roles",
     ("rbac.authorization.k8s.io", "RoleBinding"): "rolebindings",
 }
@@ -31,6 +33,8 @@ _CLUSTER_WIDE: Final = {
     ("", "Namespace"): "namespaces",
     ("", "Node"): "nodes",
     ("apiextensions.k8s.io", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("resource.k8s.io", "DeviceClass"): "deviceclasses",
+    ("resource.k8s.io", "ResourceSlice"): "resourceslices",
     ("rbac.authorization.k8s.io", "ClusterRole"): "clusterroles",
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): "clusterrolebindings",
 }

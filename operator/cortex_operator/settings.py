@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from cortex_kinds.autoscaling import HTTP_URL
 from cortex_kinds.common import Resources
 from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
+from cortex_operator.reconcile.fleet import WorkloadUpdates
 
 PREFIX: Final = "CORTEX_"
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -76,8 +84,17 @@ class OperatorSettings(BaseSettings):
     """Address of the HTTP port."""
     port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
     """HTTP: /livez, /readyz, /metrics."""
+    workload_updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME
+    """How resources move to this release: OneAtATime or Manual."""
+    reload: bool = False
+    """Whether Secrets and ConfigMaps with the label cortex.datapunk.io/reload=true are watched, and replace pods."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many resources are reconciled at the same time."""
+
+    @property
+    def reload_secret(self) -> str:
+        """The Secret of the operator's namespace with the key of reload digests."""
+        return f"{self.lease}-reload"
 
     @property
     def release(self) -> ReleaseSettings:
@@ -100,6 +117,29 @@ class OperatorSettings(BaseSettings):
             prometheus_address=self.prometheus_address,
             otlp_endpoint=self.otlp_endpoint,
         )
+
+
+class _Given(OperatorSettings):
+    """Reads nothing of this process's environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given alone."""
+        return (init_settings,)
+
+
+def settings_of(variables: Mapping[str, str]) -> OperatorSettings:
+    """The settings of an operator that runs elsewhere, by its environment. Raises ValidationError, SettingsError."""
+    source = EnvSettingsSource(_Given)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    return _Given(**source())
 
 
 def mistakes(error: ValidationError | SettingsError) -> str:

@@ -147,6 +147,8 @@ def test_a_namespaced_release_serves_its_namespaces_alone(kubectl: Kubectl, name
         True,
         False,
     ]
+    acting = [f"--as={operator}", *(f"--as-group={group}" for group in groups(operator))]
+    assert kubectl.get("namespace", namespace, *acting)["metadata"]["labels"]  # for spec.access.allowedNamespaces
     roles = kubectl.get("clusterroles,clusterrolebindings")["items"]
     assert [o["metadata"]["name"] for o in roles if o["metadata"]["name"].startswith(f"{namespace}:")] == []
 

@@ -12,10 +12,11 @@ import oracle
 from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import ApplyResult, MemoryCluster, Object, ObjectKey
 from cortex_operator.cluster.fields import copy_json, field_set
-from cortex_operator.cluster.memory import _Record
+from cortex_operator.cluster.memory import Record
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.optional import OPTIONAL
 from cortex_operator.reconcile import Reconciler, World
 from doubles import CountingCluster
 from passes import NoPods
@@ -26,6 +27,7 @@ CANARY = "canary-7d1f9b"
 RELEASE = ReleaseSettings(
     "registry.invalid/search:1",
     "registry.invalid/graph:1",
+    served=frozenset(OPTIONAL),
     gpu_pools=(GPUPool(name=POOL, node_selector={"pool": POOL}),),
 )
 SECRETS = {
@@ -61,13 +63,13 @@ class EditableCluster(MemoryCluster):
         if before is None:
             meta = {"uid": f"uid-{key.name}", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
             obj["metadata"] = {**meta, **obj["metadata"]}
-            self._store(key, _Record(obj, {"somebody": field_set(obj)}))
+            self._store(key, Record(obj, {"somebody": field_set(obj)}))
             return
         changed = field_set(obj) ^ field_set(before.object)
         owners = {name: frozenset(f for f in fields if f not in changed) for name, fields in before.owners.items()}
         generation = before.object["metadata"].get("generation", 0) + 1
         obj["metadata"] = {**obj["metadata"], "generation": generation}
-        self._store(key, _Record(obj, owners))
+        self._store(key, Record(obj, owners))
 
 
 class Bed:
@@ -106,7 +108,7 @@ class Bed:
         for _ in range(MOST_PASSES):
             before = len(self.counting.writes)
             await self.look(manifest)
-            if len(self.counting.writes) == before and not await self._autoscale():
+            if len(self.counting.writes) == before and not (await self._autoscale() or await self._roll_out()):
                 return
         raise AssertionError(f"it does not come to rest: {self.counting.writes[-10:]}")
 
@@ -114,6 +116,14 @@ class Bed:
         """One pass."""
         meta = manifest["metadata"]
         await self._reconcile(ResourceKey(manifest["kind"], meta["namespace"], meta["name"]))
+
+    async def _roll_out(self) -> bool:
+        """Whether the controller of Deployments saw another generation: there are no pods, so that is all."""
+        changed = False
+        for deployment in await self.store.list("apps/v1", "Deployment"):
+            status = {"observedGeneration": deployment["metadata"]["generation"]}
+            changed |= await self.store.patch_status(ObjectKey.of(deployment), status)
+        return changed
 
     async def _autoscale(self) -> bool:
         """Whether an autoscaler changed a number of pods: without load it has as few as it may."""

@@ -62,11 +62,23 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
             "behavior": {"scaleDown": {"stabilizationWindow": "1m"}},
         }
     },
+    {
+        "autoscaling": {
+            "maxReplicas": 4,
+            "metrics": [
+                {
+                    "type": "Prometheus",
+                    "prometheus": {"query": "sum(up)", "threshold": "5", "serverAddress": "http://prometheus:9090"},
+                }
+            ],
+        }
+    },
     {"resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "128Mi"}}},
     {"gpu": {"vendor": "NVIDIA", "count": 2, "memory": "40Gi", "products": ["NVIDIA-A100-SXM4-80GB"], "pool": POOL}},
     {"gpu": {"count": 1, "sharing": "TimeSliced"}},
     {"gpu": {"partition": {"mode": "MIG", "profile": "1g.10gb"}}},
     {"gpu": {"vendor": "Intel", "driver": "xe"}},
+    {"gpu": {"allocation": "DRA", "memory": "40Gi"}},
     {"update": {"strategy": "Recreate"}},
     {"update": {"maxSurge": "25%", "maxUnavailable": 1}},
     {"placement": {"nodeSelector": {"kubernetes.io/os": "linux"}}},

@@ -37,6 +37,9 @@
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [resource.k8s.io]
+  resources: [resourceclaimtemplates]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
@@ -48,7 +51,7 @@
   verbs: [create, patch]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get]
+  verbs: [get{{ if .Values.reload.enabled }}, list, watch{{ end }}]
 # Whether those of spec.storage are there.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -81,7 +81,7 @@ def _report(results: dict[str, str], sources: dict[str, Any]) -> None:
             if obj["kind"] not in ENFORCED:
                 typer.echo(f"{obj['kind']} {obj['metadata']['name']}: stored; it has no effect in the local cluster")
     for key, result in results.items():
-        if result in ("Created", "Changed", "Deleted"):
+        if result in ("Created", "Changed", "Deleted", "Deleting"):
             typer.echo(f"{key}: {result.lower()}")
     refused = {key: result for key, result in results.items() if result.startswith("Refused")}
     if refused:

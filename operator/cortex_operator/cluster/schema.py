@@ -36,6 +36,8 @@ _MERGE_KEYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("spec", "initContainers"): ("name",),
     ("spec", "volumes"): ("name",),
     ("spec", "imagePullSecrets"): ("name",),
+    ("spec", "resourceClaims"): ("name",),
+    ("resources", "claims"): ("name",),
     ("spec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
     ("spec", "ports"): ("port", "protocol"),
     ("containers", "env"): ("name",),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex_operator.manifests.autoscaler import autoscalers
+from cortex_operator.manifests.claim import claim_templates, container_claims, pod_claims
 from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
 from cortex_operator.manifests.container import Container
 from cortex_operator.manifests.deployment import deployment
@@ -36,7 +37,7 @@ def serving_objects(
 ) -> tuple[dict[str, Any], ...]:
     """ServiceAccount (unless the resource names one), ConfigMap, Services, PodDisruptionBudget (none for a single pod),
     Deployment, where that does not carry the number of pods its autoscaler, and a PodMonitor where the cluster serves
-    that kind, in the order in which they are applied."""
+    that kind, in the order in which they are applied. GPUs that are claimed have a ResourceClaimTemplate before it."""
     part, name, container = serving.part, serving.name, serving.container
     scale = scale or Scale(part.resource.spec.desired_replicas)
     budget = (disruption_budget(part, name),) if needs_budget(scale.running) else ()
@@ -48,7 +49,8 @@ def serving_objects(
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),
         *budget,
-        deployment(part, name, _template(serving, release), scale),
+        *claim_templates(part, name, release),
+        deployment(part, name, _template(serving, release), scale, release),
         *(() if scale.told or scale.waits else autoscalers(part, name, release)),
         *monitor,
     )
@@ -57,6 +59,7 @@ def serving_objects(
 def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
     spec = serving.part.resource.spec
     container = serving.container.build(spec, release, config_map=serving.name, extra_limits=gpu_limits(spec.gpu))
+    container = {**container, "resources": {**container["resources"], **container_claims(spec.gpu)}}
     return pod_template(
         serving.part,
         container,
@@ -64,6 +67,6 @@ def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
         serving.container.settings.ending_seconds,
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
         labels=queue_labels(spec.placement),
-        scheduling=pod_scheduling(serving.part, release.gpu_pools),
+        scheduling={**pod_scheduling(serving.part, release.gpu_pools), **pod_claims(spec.gpu, serving.name)},
         volumes=serving.container.volumes,
     )

@@ -11,6 +11,7 @@ from cortex_kinds.gpu import GPU
 from cortex_kinds.placement import Placement
 
 from cortex_operator.cluster import Object
+from cortex_operator.manifests.claim import claim_words, is_claimed
 from cortex_operator.manifests.gpu import gpu_limits
 from cortex_operator.manifests.gpupool import GPUPool, unknown_pool
 from cortex_operator.manifests.placement import job_scheduling
@@ -33,7 +34,10 @@ class Nodes:
 
 
 def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
-    """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for."""
+    """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for; not of
+    devices that are claimed, which the scheduler alone knows."""
+    if is_claimed(spec.gpu):
+        return False
     placed = [pod for pod in pods if not is_terminating(pod) and is_placed(pod)]
     return spec.gpu is not None and len(placed) < spec.desired_replicas
 
@@ -95,11 +99,13 @@ def _of_a_cluster(spec: CommonSpec) -> list[str]:
 
 def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     said = _verdict(pod)
-    short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod))
+    short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod, gpu))
     # The scheduler's words come last: they can be long, and a message is cut at its end.
     words = [short.message, f"pod {pod['metadata']['name']}"]
-    words += [f"what the nodes have cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
+    words += [f"whether any node could take it cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
     words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
+    if nodes.unreadable:
+        return unknown(_TYPE, Reason.NODES_NOT_READABLE, "; ".join(words))
     reason = Reason.NO_MATCHING_NODE if short.never else said.get("reason") or Reason.UNSCHEDULABLE
     return false(_TYPE, reason, "; ".join(words))
 
@@ -111,10 +117,10 @@ def _first(spec: CommonSpec, pools: Sequence[GPUPool] | None) -> Object:
     return {"metadata": {"name": ""}, "spec": {"containers": [container], **scheduling}}
 
 
-def _asked(pod: Object) -> str:
+def _asked(pod: Object, gpu: GPU | None) -> str:
     wanted: dict[str, str] = {}
     for container in (pod.get("spec") or {}).get("containers") or ():
         resources = container.get("resources") or {}
         wanted |= {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     amounts = ", ".join(f"{amount} {name}" for name, amount in sorted(wanted.items())) or "nothing in particular"
-    return f"asks for {amounts}"
+    return f"asks for {amounts}" + (f" and claims {claim_words(gpu)}" if gpu is not None and is_claimed(gpu) else "")

@@ -21,6 +21,7 @@ CHANGES: dict[str, Any] = {
     "image.tag": "2.0.0",
     "image.pullPolicy": "Always",
     "imagePullSecrets": [{"name": "another"}],
+    "admission.protectUsedIndexes": True,
     "crds.enabled": False,
     "crds.keep": False,
     "watchNamespaces": ["team-a"],
@@ -38,6 +39,8 @@ CHANGES: dict[str, Any] = {
     "podMonitors.enabled": False,
     "podMonitors.labels": {"release": "prometheus"},
     "workloads.logLevel": "DEBUG",
+    "reload.enabled": True,
+    "workloadUpdates": "Manual",
     "workloads.drainSeconds": 44.5,
     "workloads.otlpEndpoint": "http://collector:4317",
 }
