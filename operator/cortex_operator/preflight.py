@@ -40,6 +40,7 @@ RIGHTS: Final = (
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
+    ("", "persistentvolumeclaims", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
     ("events.k8s.io", "events", ("create", "patch")),
 )

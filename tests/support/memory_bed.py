@@ -92,7 +92,8 @@ class Bed:
         named = {**meta, "name": NAMED}
         data = dict.fromkeys(("token", "roots.pem", "ca.crt"), "text")
         bed.store.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": data})
-        bed.store.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named})
+        for kind in ("ServiceAccount", "PersistentVolumeClaim"):
+            bed.store.put({"apiVersion": "v1", "kind": kind, "metadata": named})
         for manifest in manifests:
             await bed.apply(manifest)
         return bed

@@ -22,7 +22,7 @@ Path = tuple[str, ...]
 
 MODELS: Final = {"CortexIndex": CortexIndex, "CortexWorkflow": CortexWorkflow}
 NAMED: Final = "walk"
-"""The Secret, ConfigMap, ServiceAccount, PriorityClass and RuntimeClass that the specs name."""
+"""The Secret, ConfigMap, PersistentVolumeClaim, ServiceAccount, PriorityClass and RuntimeClass that the specs name."""
 POOL: Final = "research"
 """A pool of GPU nodes."""
 
@@ -144,6 +144,10 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         *_COMMON,
         {"chunking": {"splitBy": "Word", "splitLength": 120, "splitOverlap": 20}},
         {"embedding": {"type": "Local", "local": {"model": "all-MiniLM-L6-v2"}}},
+        {
+            "embedding": {"local": {"model": "own", "sha256": "0" * 64}},
+            "storage": {"models": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": NAMED}}},
+        },
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
     ),
     "CortexWorkflow": (

@@ -55,6 +55,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get{{ if .Values.reload.enabled }}, list, watch{{ end }}]
+# Whether those of spec.storage are there.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get]
 # Their labels, for spec.access.allowedNamespaces of an index. In a Role: the namespace that it is in.
 - apiGroups: [""]
   resources: [namespaces]

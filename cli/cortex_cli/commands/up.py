@@ -15,7 +15,17 @@ import typer
 from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, Files, ask, fail, read_sources
 
 ENFORCED: Final = frozenset(
-    {"CortexIndex", "CortexWorkflow", "Secret", "ConfigMap", "Deployment", "Job", "Service", "Namespace"}
+    {
+        "CortexIndex",
+        "CortexWorkflow",
+        "Secret",
+        "ConfigMap",
+        "PersistentVolumeClaim",
+        "Deployment",
+        "Job",
+        "Service",
+        "Namespace",
+    }
 )
 POLL_SECONDS: Final = 0.15
 

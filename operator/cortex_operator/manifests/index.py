@@ -21,6 +21,7 @@ from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
+from cortex_operator.manifests.storage import index_volumes, models_directory
 
 _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
@@ -50,6 +51,7 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
         container.settings.ending_seconds,
         labels={REVISION_LABEL: revision},
         scheduling=job_scheduling(index.spec.placement),
+        volumes=container.volumes,
     )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
 
@@ -71,6 +73,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "search",
@@ -80,6 +83,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         _PORTS,
         release.search_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 
@@ -92,6 +96,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "ingest",
@@ -101,6 +106,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         {"metrics": names.METRICS_PORT},
         release.ingest_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 

@@ -80,4 +80,5 @@ def _template(serving: Serving, release: ReleaseSettings) -> dict[str, Any]:
         annotations={CONFIG_DIGEST: config_digest(serving.container.plain_env())},
         labels=queue_labels(spec.placement),
         scheduling={**pod_scheduling(serving.part, release.gpu_pools), **pod_claims(spec.gpu, serving.name)},
+        volumes=serving.container.volumes,
     )

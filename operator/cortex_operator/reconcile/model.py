@@ -65,7 +65,8 @@ class World:
 
 @dataclass(frozen=True)
 class MissingReference:
-    """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
+    """A Secret or ConfigMap, or a key of one, or a PersistentVolumeClaim, that is not there. `example`: a value that
+    shows the form."""
 
     namespace: str
     name: str
@@ -73,9 +74,9 @@ class MissingReference:
     found: bool
     example: str
     kind: str = "Secret"
-    """Secret or ConfigMap."""
+    """Secret, ConfigMap or PersistentVolumeClaim."""
     make: str = "secret generic"
-    """What `kubectl create` makes."""
+    """What `kubectl create` makes; empty: it makes no object of this kind from words alone."""
 
     @property
     def message(self) -> str:
@@ -89,6 +90,11 @@ class MissingReference:
             return (
                 f"{self.kind} {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch "
                 f'{self.kind.lower()} {self.name} -p \'{{"{field}":{{"{self.key}":"{self.example}"}}}}\''
+            )
+        if not self.make:
+            return (
+                f"{self.kind} {self.name} is not there; create it: kubectl -n {self.namespace} apply -f FILE with that "
+                f"{self.kind}"
             )
         literal = f" --from-literal={self.key}='{self.example}'" if self.key else ""
         return (

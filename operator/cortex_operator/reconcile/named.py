@@ -1,4 +1,4 @@
-"""What is known for a short while of Secrets and ConfigMaps that a spec names and that are not watched.
+"""What is known for a short while of Secrets, ConfigMaps and claims that a spec names and that are not watched.
 
 Shields the API server from the same question on each pass over each resource. It holds no value of a Secret (but
 the hosts and ports in it), and nothing of what was not found: that is asked for anew each time.

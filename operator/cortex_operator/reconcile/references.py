@@ -1,4 +1,4 @@
-"""Secrets and ConfigMaps that a spec names: pods read them at their start, and cannot start without most of them."""
+"""Secrets, ConfigMaps and claims of volumes that a spec names: pods cannot start without most of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.environment import EnvFrom, EnvVar
+from cortex_kinds.index import CortexIndexSpec
 
 from cortex_operator.cluster import ObjectKey
 from cortex_operator.dataplane import ResourceKey
@@ -18,7 +19,7 @@ from cortex_operator.reconcile.model import MissingReference, World
 from cortex_operator.reconcile.named import Facts
 from cortex_operator.reconcile.observe import find
 
-_MAKE: Final = {"Secret": "secret generic", "ConfigMap": "configmap"}
+_MAKE: Final = {"Secret": "secret generic", "ConfigMap": "configmap", "PersistentVolumeClaim": ""}
 _REGISTRY: Final = "secret docker-registry --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
 
 
@@ -109,6 +110,8 @@ def references(spec: CommonSpec) -> Iterator[Reference]:
         yield from _of_source(source)
     for secret in spec.image_pull_secrets or ():
         yield Reference("Secret", secret.name, make=_REGISTRY, read=False)
+    if isinstance(spec, CortexIndexSpec) and spec.storage is not None and spec.storage.models is not None:
+        yield Reference("PersistentVolumeClaim", spec.storage.models.claim, read=False)
 
 
 def _of_variable(variable: EnvVar) -> Iterator[Reference]:

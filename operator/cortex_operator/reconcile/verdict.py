@@ -22,6 +22,7 @@ _MISSING: Final = {
     ("Secret", True): Reason.SECRET_KEY_MISSING,
     ("ConfigMap", False): Reason.CONFIG_MAP_NOT_FOUND,
     ("ConfigMap", True): Reason.CONFIG_MAP_KEY_MISSING,
+    ("PersistentVolumeClaim", False): Reason.PERSISTENT_VOLUME_CLAIM_NOT_FOUND,
 }
 """By the kind and whether the object is there."""
 
@@ -67,7 +68,7 @@ def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
 
 
 def references_finding(observed: Observed) -> Finding | None:
-    """DependenciesReady=False when a Secret or ConfigMap is missing."""
+    """DependenciesReady=False when a Secret, ConfigMap or PersistentVolumeClaim is missing."""
     if not observed.missing_references:
         return None
     worst = next((one for one in observed.missing_references if not one.found), observed.missing_references[0])

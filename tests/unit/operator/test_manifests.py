@@ -62,6 +62,14 @@ def ingest() -> Objects:
     return (ingest_job(a_cortex_index(**META), "0a1b2c3d4e", RELEASE),)
 
 
+def index_with_models() -> Objects:
+    volume = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
+    index = a_cortex_index(
+        **META, spec__storage={"models": volume}, spec__embedding={"local": {"model": "e5-small", "sha256": "0" * 64}}
+    )
+    return (*index_objects(index, RELEASE), ingest_job(index, "0a1b2c3d4e", RELEASE))
+
+
 def cleanup() -> Objects:
     target = Target("CortexWorkflow", "research", "helpdesk", "00000000-0000-4000-8000-000000000001")
     release = replace(RELEASE, image_pull_secrets=("registry",))
@@ -92,7 +100,17 @@ def autoscaled_index() -> Objects:
 
 @pytest.mark.parametrize(
     "case",
-    [plain_index, full_index, autoscaled_index, monitored_index, claimed_index, ingest, workflow, cleanup],
+    [
+        plain_index,
+        full_index,
+        autoscaled_index,
+        monitored_index,
+        claimed_index,
+        index_with_models,
+        ingest,
+        workflow,
+        cleanup,
+    ],
     ids=lambda case: case.__name__,
 )
 def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:
