@@ -24,6 +24,7 @@ _NAMESPACED: Final = {
     ("events.k8s.io", "Event"): "events",
     ("keda.sh", "ScaledObject"): "scaledobjects",
     ("monitoring.coreos.com", "PodMonitor"): "podmonitors",
+    ("networking.k8s.io", "NetworkPolicy"): "networkpolicies",
     ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
     ("resource.k8s.io", "ResourceClaim"): "resourceclaims",
     ("resource.k8s.io", "ResourceClaimTemplate"): "resourceclaimtemplates",

@@ -29,6 +29,7 @@ RIGHTS: Final = (
     ("apps", "deployments", _MADE),
     ("batch", "jobs", _MADE),
     ("policy", "poddisruptionbudgets", _MADE),
+    ("networking.k8s.io", "networkpolicies", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
     ("monitoring.coreos.com", "podmonitors", _MADE),
     ("keda.sh", "scaledobjects", _MADE),

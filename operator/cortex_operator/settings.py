@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
 from cortex_operator.reconcile.fleet import WorkloadUpdates
 
@@ -62,6 +63,8 @@ class OperatorSettings(BaseSettings):
     """Of the workloads."""
     gpu_pools: tuple[GPUPool, ...] = ()
     """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
+    isolation: Isolation = Isolation()
+    """NetworkPolicies of the resources: JSON; unset: for a release called "cortex"."""
     pod_monitors: bool = True
     """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
     pod_monitor_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
@@ -110,6 +113,7 @@ class OperatorSettings(BaseSettings):
             drain_seconds=self.drain_seconds,
             log_level=self.workload_log_level,
             gpu_pools=self.gpu_pools,
+            isolation=self.isolation,
             pod_monitors=self.pod_monitors,
             pod_monitor_labels=self.pod_monitor_labels,
             image_pull_secrets=self.image_pull_secrets,

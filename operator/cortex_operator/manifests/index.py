@@ -13,9 +13,11 @@ from cortex_workloads.runtime.settings import IngestSettings, SearchSettings
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.job import job
-from cortex_operator.manifests.labels import REVISION_LABEL, Part
+from cortex_operator.manifests.labels import REVISION_LABEL, Part, pods_of_workflows
+from cortex_operator.manifests.network import Peer, selector
 from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
@@ -25,13 +27,15 @@ _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": n
 
 
 def index_objects(
-    index: CortexIndex, release: ReleaseSettings, scale: Scale | None = None
+    index: CortexIndex, release: ReleaseSettings, scale: Scale | None = None, reach: Reach | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """The index's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says."""
+    """The index's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says.
+    `reach`: where its pods must get to."""
     name = index.metadata.name
     container = _search_container(index, release)
-    serving = Serving(Part(index, "search"), names.search_name(name), names.search_headless_name(name), container)
-    return serving_objects(serving, release, scale)
+    headless = names.search_headless_name(name)
+    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, _clients(index))
+    return serving_objects(serving, release, scale, reach)
 
 
 def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> dict[str, Any]:
@@ -50,6 +54,13 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
         volumes=container.volumes,
     )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
+
+
+def _clients(index: CortexIndex) -> tuple[Peer, ...]:
+    """The workflows of the namespaces that may use it."""
+    workflows = {"podSelector": {"matchLabels": pods_of_workflows()}}
+    others = index.spec.access.others
+    return (workflows, {"namespaceSelector": selector(others), **workflows}) if others is not None else (workflows,)
 
 
 def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container:

@@ -11,6 +11,7 @@ from typing import Final
 from cortex_kinds.common import Resources
 
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.optional import Kind
 
 VERSION: Final = "0.1.0"
@@ -61,6 +62,8 @@ class ReleaseSettings:
     """The ConfigMap of the operator's namespace that names data that belongs to no resource."""
     prometheus_address: str = ""
     """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """The NetworkPolicies of its resources."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
 

@@ -128,8 +128,8 @@ class Reconciler:
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.
-        key = next(ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment")
-        return replace(observed, deployment=await find(self._world.cluster, key))
+        made = next((ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment"), None)
+        return replace(observed, deployment=await find(self._world.cluster, made)) if made else observed
 
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:

@@ -12,6 +12,7 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests.reach import Backend, Reach
 from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
@@ -54,6 +55,8 @@ class World:
     nodes: Recent[str, Nodes] = field(default_factory=lambda: Recent(_RECENT))
     """The nodes and all that is on them, for every resource that waits for a GPU."""
     named: Named = field(default_factory=Named)
+    backends: Recent[tuple[str, str], Backend] = field(default_factory=lambda: Recent(_RECENT))
+    """Services, by namespace and name, that hosts in Secrets are."""
     fleet: Fleet | None = None
     """Who moves to `release` when; None: everybody at once."""
     record: Recorder = log_notices
@@ -123,6 +126,8 @@ class Observed:
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
     """Objects of the resource that must not be there any more, with their uid."""
+    reach: Reach = field(default_factory=Reach)
+    """Where its pods must get to."""
     standing: Standing = field(default_factory=Standing)
     """Whether it may move to the operator's release."""
     settings: dict[str, str] | None = None

@@ -1,7 +1,7 @@
 """What is known for a short while of Secrets, ConfigMaps and claims that a spec names and that are not watched.
 
-Shields the API server from the same question on each pass over each resource. It holds no value of a Secret, and
-nothing of what was not found: that is asked for anew each time.
+Shields the API server from the same question on each pass over each resource. It holds no value of a Secret (but
+the hosts and ports in it), and nothing of what was not found: that is asked for anew each time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.addresses import Address, lake_addresses, state_addresses
 
 RELOAD: Final = {"cortex.datapunk.io/reload": "true"}
 """The label of a Secret or ConfigMap whose changes replace the pods that use it."""
@@ -26,12 +27,15 @@ Read = Callable[[ObjectKey], Awaitable[Object | None]]
 
 @dataclass(frozen=True)
 class Facts:
-    """An object that was there. `filled`: those of its `keys` that have a value."""
+    """An object that was there. `filled`: those of its `keys` that have a value. `lake`, `state`: hosts and ports of
+    the addresses in a Secret."""
 
     keys: frozenset[str]
     filled: frozenset[str]
     digests: Mapping[str, str] | None = None
     """A keyed digest of each value; None: it is not labelled RELOAD, or nothing is reloaded."""
+    lake: tuple[Address, ...] = ()
+    state: tuple[Address, ...] = ()
 
 
 class Named:
@@ -96,11 +100,14 @@ def facts(obj: Object, secret: bytes) -> Facts:
     data = obj.get("data") or {}
     values = {**data, **(obj.get("binaryData") or {})}
     filled = (key for key, value in data.items() if _is_filled(value, obj["kind"]))
+    known = Facts(frozenset(values), frozenset(filled))
+    if obj["kind"] == "Secret":
+        known = replace(known, lake=lake_addresses(_text(data, "dsn")), state=state_addresses(_text(data, "url")))
     if not secret or not RELOAD.items() <= (obj["metadata"].get("labels") or {}).items():
-        return Facts(frozenset(values), frozenset(filled))
+        return known
     place = (obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
     digests = {key: digest(secret, *place, key, value) for key, value in values.items()}
-    return Facts(frozenset(values), frozenset(filled), digests)
+    return replace(known, digests=digests)
 
 
 def digest(secret: bytes, *words: str) -> str:
@@ -114,3 +121,10 @@ def _is_filled(value: str, kind: str) -> bool:
         return bool(base64.b64decode(value, validate=True) if kind == "Secret" else value)
     except (binascii.Error, ValueError):
         return False
+
+
+def _text(data: dict[str, str], key: str) -> str:
+    try:
+        return base64.b64decode(data.get(key, ""), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""

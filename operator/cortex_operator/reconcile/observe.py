@@ -7,6 +7,7 @@ from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Descripti
 from cortex_operator.manifests.autoscaler import HPA, autoscaler_kind
 from cortex_operator.manifests.disruption import needs_budget
 from cortex_operator.manifests.labels import Part, Resource
+from cortex_operator.manifests.network import NETWORK_POLICY
 from cortex_operator.manifests.optional import POD_MONITOR, SCALED_OBJECT
 from cortex_operator.manifests.origin import RELEASE, UPDATE
 from cortex_operator.manifests.podmonitor import wants_pod_monitor
@@ -85,13 +86,15 @@ async def find_leftovers(
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, an autoscaler where the Deployment is told the number or one of the other kind says it, a
-    ServiceAccount of its own where the resource names another, a PodMonitor where the release wants none."""
+    ServiceAccount of its own where the resource names another, a PodMonitor or a NetworkPolicy where the release
+    wants none."""
     autoscaled = autoscaler_kind(part.resource.spec, release)
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [HPA] if scale.told or autoscaled != HPA else []
     kinds += [SCALED_OBJECT] if SCALED_OBJECT in release.served and autoscaled != SCALED_OBJECT else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
     kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
+    kinds += [] if release.isolation.enabled else [NETWORK_POLICY]
     namespace = part.resource.metadata.namespace
     found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)

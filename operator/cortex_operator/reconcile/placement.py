@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.conditions import ConditionType, Reason
 from cortex_kinds.gpu import GPU
+from cortex_kinds.network import Network
 from cortex_kinds.placement import Placement
 
 from cortex_operator.cluster import Object
@@ -87,12 +88,13 @@ def _placed(spec: CommonSpec, pods: Sequence[Object]) -> str:
 
 
 def _of_a_cluster(spec: CommonSpec) -> list[str]:
-    """Fields that only a cluster with nodes, registries and ServiceAccounts can carry out."""
+    """Fields that only a cluster with nodes, registries, ServiceAccounts and a network of its own can carry out."""
     asked = {
         "spec.gpu": spec.gpu is not None,
         "spec.placement": spec.placement != Placement(),
         "spec.serviceAccountName": spec.service_account_name is not None,
         "spec.imagePullSecrets": bool(spec.image_pull_secrets),
+        "spec.network": spec.network != Network(),
     }
     return [field for field, given in asked.items() if given]
 

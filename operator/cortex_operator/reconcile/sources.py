@@ -20,6 +20,7 @@ OWNED: Final = (
     ("v1", "ServiceAccount"),
     ("v1", "ConfigMap"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("batch/v1", "Job"),
     ("v1", "Pod"),

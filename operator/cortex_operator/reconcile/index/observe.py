@@ -16,6 +16,7 @@ from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.network import find_reach
 from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
@@ -71,6 +72,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
             *await find_leftovers(cluster, part, search_name(name), wanted, world.release),
             *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
         ),
+        reach=await find_reach(world, part, search_name(name), pods),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),

@@ -10,6 +10,7 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, wo
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.network import policies
 from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale
 from cortex_operator.reconcile.upgrade import serving_release, upgraded
@@ -19,7 +20,7 @@ from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, wait
 def plan(world: World, observed: ObservedIndex) -> Plan:
     """Objects, Jobs, the order to the data plane and the status.
 
-    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays. Of a
+    While a Secret is missing only the NetworkPolicy is made: pods could not start. Those that run already stay. Of a
     suspended index all objects are made, without pods; Jobs that work go, others take their place when it resumes.
     """
     index, description = observed.resource, lake_of(observed)
@@ -30,12 +31,12 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     if observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
-    objects = upgraded(observed, index_objects(index, world.release, wanted), verdict)
+    objects = upgraded(observed, index_objects(index, world.release, wanted, observed.reach), verdict)
     objects = reloaded(observed.deployment, observed.reads, objects)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_references and observed.deployment is None:
-        return Plan(after, again)
+        return Plan(after, again, apply=policies(objects), delete=observed.leftovers)
     handed = hand_over(observed.deployment, objects, wanted)
     if description is None:
         return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,10 +14,12 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
+from cortex_operator.manifests.reach import Operand
 from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.network import find_reach
 from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
@@ -80,9 +83,18 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
             *await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
             *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
         ),
+        reach=await find_reach(world, part, graph_name(name), pods, _operands(workflow, indexes)),
         standing=find_standing(world.fleet, workflow),
         settings=await find_settings(cluster, deployment, world.release),
         indexes=indexes,
         unread=unread,
         mistakes=tuple(map(str, graph_mistakes(workflow.spec))),
     )
+
+
+def _operands(workflow: CortexWorkflow, indexes: Mapping[str, Object | None]) -> Iterator[Operand]:
+    """Of its own namespace all that it names, of others those that may be used."""
+    own = workflow.metadata.namespace
+    for use in workflow.spec.indexes:
+        if use.home(own) == own or indexes[use.name] is not None:
+            yield Operand(use.home(own), use.name)
