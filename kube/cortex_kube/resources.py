@@ -8,6 +8,7 @@ from urllib.parse import quote
 _NAMESPACED: Final = {
     ("", "ConfigMap"): "configmaps",
     ("", "Event"): "events",
+    ("", "PersistentVolumeClaim"): "persistentvolumeclaims",
     ("", "Pod"): "pods",
     ("", "Secret"): "secrets",
     ("", "Service"): "services",
