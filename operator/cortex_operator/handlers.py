@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 """Seconds between the tries of one request: an outage of so long is nothing to speak of."""
 _OUTAGES: Final = frozenset({429, 502, 503, 504})
+_NOT_FOUND: Final = 404
 _AGAIN: Final = 5.0
 _END_SECONDS: Final = 5.0
 
@@ -278,4 +279,5 @@ def _is_outage(error: BaseException) -> bool:
 def _line(error: BaseException) -> str:
     said = getattr(error, "message", None) or " ".join(str(error).split()) or type(error).__name__
     status = getattr(error, "status", None)
-    return f"{said} ({status})" if status else str(said)
+    asks = "; was a CustomResourceDefinition removed?" if status == _NOT_FOUND else ""
+    return f"{said} ({status}{asks})" if status else str(said)

@@ -77,7 +77,9 @@ async def test_a_watch_that_ends_for_good_ends_the_process_with_one_line(proxy: 
     # kopf itself may tell once that it tries again.
     told = [line["message"] for line in operator.lines if line.get("level") == "ERROR"]
     errors = [message for message in told if not message.startswith("Request attempt")]
-    assert errors == ["a watch ended: a fault (404); the operator ends, to begin anew"]
+    assert errors == [
+        "a watch ended: a fault (404; was a CustomResourceDefinition removed?); the operator ends, to begin anew"
+    ]
 
 
 async def test_a_right_that_is_taken_away_ends_the_process_at_once_with_the_path(

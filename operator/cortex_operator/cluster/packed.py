@@ -19,7 +19,7 @@ _LEVEL: Final = 1
 
 
 def pack(obj: Object) -> bytes:
-    """The object without the fields that others manage and without what is read of no Pod."""
+    """The object without the fields that others manage and without what is read of no Pod that has a node."""
     return zlib.compress(orjson.dumps(_trimmed(obj)), _LEVEL)
 
 
@@ -44,5 +44,8 @@ def _is_ours(entry: dict[str, Any]) -> bool:
 
 
 def _pod(spec: dict[str, Any]) -> dict[str, Any]:
+    """Of a pod that still waits for a node all of it is read, to say why none fits."""
+    if "nodeName" not in spec:
+        return spec
     kept: dict[str, Any] = {name: spec[name] for name in _POD if name in spec}
     return {**kept, "containers": [{k: c[k] for k in _CONTAINER if k in c} for c in kept.get("containers") or ()]}

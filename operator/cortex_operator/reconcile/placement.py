@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.conditions import ConditionType, Reason
@@ -22,6 +23,7 @@ from cortex_operator.reconcile.pods import condition, is_terminating
 from cortex_operator.reconcile.words import every
 
 _TYPE = ConditionType.SCHEDULABLE
+_GATED: Final = "SchedulingGated"
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,12 @@ def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
     if nodes.unreadable:
         return unknown(_TYPE, Reason.NODES_NOT_READABLE, "; ".join(words))
-    reason = Reason.NO_MATCHING_NODE if short.never else said.get("reason") or Reason.UNSCHEDULABLE
-    return false(_TYPE, reason, "; ".join(words))
+    return false(_TYPE, Reason.NO_MATCHING_NODE if short.never else _reason(said), "; ".join(words))
+
+
+def _reason(verdict: Mapping[str, str]) -> str:
+    """Held back by a gate, or without a node: what else the scheduler calls it changes with each try."""
+    return _GATED if verdict.get("reason") == _GATED else Reason.UNSCHEDULABLE
 
 
 def _first(spec: CommonSpec, pools: Sequence[GPUPool] | None) -> Object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cortex_kinds.conditions import Reason
 
@@ -23,6 +24,9 @@ class Rollout:
     replicas: int = 0
     ready: int = 0
     image: str = ""
+
+
+_PODS_REMEDY: Final = "correct what that names in the spec, or see the quotas and policies of the namespace"
 
 
 def rollout(deployment: Object | None, pods: tuple[Object, ...], now: datetime) -> Rollout:
@@ -50,7 +54,7 @@ def _why_not_done(deployment: Object, pods: tuple[Object, ...], now: datetime) -
     refused = condition(deployment, "ReplicaFailure")
     if refused.get("status") == "True":
         said = refused.get("message") or refused.get("reason") or "no reason given"
-        return Reason.PODS_REFUSED, f"the cluster makes no pod: {said}; see the quotas and policies of the namespace"
+        return Reason.PODS_REFUSED, f"the cluster makes no pod: {said}; {_PODS_REMEDY}"
     if waits := unready(pods, now):
         return Reason.PODS_STARTING, waits
     return None

@@ -8,6 +8,7 @@ import pytest
 from builders import a_cortex_index
 from cortex_kinds.common import CommonSpec
 from cortex_operator.cluster import Object
+from cortex_operator.cluster.packed import pack, unpack
 from cortex_operator.manifests import ReleaseSettings, index_objects
 from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.reconcile.gpus import Room
@@ -112,6 +113,14 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         ["gates"],
     ),
     (
+        "the scheduler failed for a moment",
+        a_spec(),
+        [a_pod(**scheduled("False", "SchedulerError", "the namespace is going"))],
+        Nodes(),
+        ("False", "Unschedulable"),
+        ["the namespace is going"],
+    ),
+    (
         "the GPUs are taken",
         a_spec({}),
         [waiting({})],
@@ -188,7 +197,8 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
 def test_the_condition_says_whether_there_is_a_node_and_what_is_missing(
     spec: CommonSpec, pods: list[Object], nodes: Nodes, value: tuple[str, str], parts: list[str]
 ) -> None:
-    found = placement(spec, pods, nodes)
+    kept = [unpack(pack({"kind": "Pod", **pod})) for pod in pods]
+    found = placement(spec, kept, nodes)
     assert (str(found.status), str(found.reason)) == value
     for part in parts:
         assert part in found.message
