@@ -268,7 +268,7 @@ async def test_a_plan_reads_as_a_reviewer_wants_it(bed: Bed, api_server: Path, p
     assert "    GPUs: 0 -> 1 nvidia.com/gpu (+1)" in text
     assert any(line.startswith("    placement: no room now: asks for 1 nvidia.com/gpu") for line in text)
     assert any(line.startswith("    revision: ") and ", the first build" in line for line in text)
-    assert text[-1].startswith("Plan: 2 created; objects: 10 created; pods: 0 -> 2, 0 replaced; +1 nvidia.com/gpu.")
+    assert text[-1].startswith("Plan: 2 created; objects: 12 created; pods: 0 -> 2, 0 replaced; +1 nvidia.com/gpu.")
 
 
 async def test_what_kubectl_applied_without_server_side_is_taken_away_like_it_does(

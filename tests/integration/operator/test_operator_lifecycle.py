@@ -156,7 +156,7 @@ async def test_what_is_taken_away_or_changed_by_others_is_repaired(running: Runn
     }
     await running.cluster.apply(theirs, field_manager="somebody")
     repaired = await until(running.cluster, deployment, lambda o: o["spec"]["replicas"] == 1)
-    assert repaired["metadata"]["annotations"] == {"team.example/note": "theirs"}
+    assert repaired["metadata"]["annotations"]["team.example/note"] == "theirs"
     await until(running.cluster, INDEX, is_ready)
 
 
