@@ -108,6 +108,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {"network": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.9.0.0/16"]}}]}]}},
     {"network": {"extraEgress": [{"ports": [{"protocol": "TCP", "port": 80, "endPort": 90}]}]}},
     {"suspend": True},
+    {"deletionPolicy": "Delete"},
     {"state": {"secretRef": {"name": NAMED}}},
     {"lake": {"secretRef": {"name": NAMED}}},
     {"revisions": {"retain": 5}},
@@ -115,7 +116,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
 
 _SEARCH = {"index": "manuals", "query": "state.question", "topK": 4, "mode": "Text", "into": "found"}
 _GRAPH: Final[dict[str, Any]] = {
-    "indexes": [{"name": "manuals"}],
+    "indexes": [{"name": "manuals", "namespace": "elsewhere"}],
     "input": {"schema": {"type": "object", "properties": {"question": {"type": "string"}}}},
     "nodes": [
         {"name": "look", "type": "Search", "search": _SEARCH, "timeout": "9s", "retry": {"attempts": 4}},
@@ -149,6 +150,7 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
             "storage": {"models": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": NAMED}}},
         },
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
+        {"access": {"allowedNamespaces": {"from": "Selector", "selector": _SELECTOR}}},
     ),
     "CortexWorkflow": (
         *_COMMON,
