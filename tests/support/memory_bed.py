@@ -12,7 +12,7 @@ import oracle
 from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import ApplyResult, MemoryCluster, Object, ObjectKey
 from cortex_operator.cluster.fields import copy_json, field_set
-from cortex_operator.cluster.memory import _Record
+from cortex_operator.cluster.memory import Record
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
@@ -61,13 +61,13 @@ class EditableCluster(MemoryCluster):
         if before is None:
             meta = {"uid": f"uid-{key.name}", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
             obj["metadata"] = {**meta, **obj["metadata"]}
-            self._store(key, _Record(obj, {"somebody": field_set(obj)}))
+            self._store(key, Record(obj, {"somebody": field_set(obj)}))
             return
         changed = field_set(obj) ^ field_set(before.object)
         owners = {name: frozenset(f for f in fields if f not in changed) for name, fields in before.owners.items()}
         generation = before.object["metadata"].get("generation", 0) + 1
         obj["metadata"] = {**obj["metadata"], "generation": generation}
-        self._store(key, _Record(obj, owners))
+        self._store(key, Record(obj, owners))
 
 
 class Bed:

@@ -62,6 +62,17 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
             "behavior": {"scaleDown": {"stabilizationWindow": "1m"}},
         }
     },
+    {
+        "autoscaling": {
+            "maxReplicas": 3,
+            "metrics": [
+                {
+                    "type": "Prometheus",
+                    "prometheus": {"query": "sum(a)", "threshold": "100", "serverAddress": "http://prometheus.invalid"},
+                }
+            ],
+        }
+    },
     {"resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "128Mi"}}},
     {"gpu": {"vendor": "NVIDIA", "count": 2, "memory": "40Gi", "products": ["NVIDIA-A100-SXM4-80GB"], "pool": POOL}},
     {"gpu": {"count": 1, "sharing": "TimeSliced"}},
@@ -100,7 +111,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
 
 _SEARCH = {"index": "manuals", "query": "state.question", "topK": 4, "mode": "Text", "into": "found"}
 _GRAPH: Final[dict[str, Any]] = {
-    "indexes": [{"name": "manuals"}],
+    "indexes": [{"name": "manuals", "namespace": "elsewhere"}],
     "input": {"schema": {"type": "object", "properties": {"question": {"type": "string"}}}},
     "nodes": [
         {"name": "look", "type": "Search", "search": _SEARCH, "timeout": "9s", "retry": {"attempts": 4}},
@@ -130,6 +141,7 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         {"chunking": {"splitBy": "Word", "splitLength": 120, "splitOverlap": 20}},
         {"embedding": {"type": "Local", "local": {"model": "all-MiniLM-L6-v2"}}},
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
+        {"access": {"allowedNamespaces": {"from": "Selector", "selector": _SELECTOR}}},
     ),
     "CortexWorkflow": (
         *_COMMON,
