@@ -31,7 +31,8 @@ from walk import NAMED, POOL
 KINDS: Final = ("CortexIndex", "CortexWorkflow")
 QUIET: Final = 3.0
 """Seconds without a write; the operator looks at everything several times in them."""
-SETTLED: Final = 60.0
+SETTLED: Final = 45.0
+_MOMENT: Final = 0.2
 _BUILD: Final = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_workflow_manifest}
 _POOLS: Final = json.dumps([{"name": POOL, "nodeSelector": {"pool": POOL}}])
 
@@ -68,6 +69,11 @@ class Stage:
     def operator(self) -> OperatorProcess:
         """The one that was started last."""
         return self._operators[-1]
+
+    @property
+    def lives(self) -> bool:
+        """Whether an operator runs."""
+        return bool(self._operators) and self.operator.lives
 
     def start(self, **environment: str) -> OperatorProcess:
         """One more, with a Lease of its own: the one before is dead, or may lead beside it."""
@@ -111,6 +117,8 @@ class Oracle:
         self.api = api
         self.cluster = KubernetesCluster(api)
         self._kinds, self._place, self._made = kinds, healthy.namespaces[-1], made
+        self._states: dict[str, oracle.State] = {}
+        self._looks: dict[str, tuple[float, asyncio.Future[list[Object]]]] = {}
 
     def subject(self, stage: Stage, kind: str) -> Subject:
         """A resource that does not exist yet, in the first namespace of a stage."""
@@ -132,8 +140,31 @@ class Oracle:
 
     async def managed(self, key: ObjectKey) -> list[Object]:
         """The operator's objects that are named after a resource."""
-        found = await asyncio.gather(*(kind.of(self.api, key.namespace) for kind in self._kinds))
-        return [obj for obj in chain.from_iterable(found) if obj["metadata"]["name"].startswith(key.name)]
+        return [obj for obj in await self.everything(key.namespace) if obj["metadata"]["name"].startswith(key.name)]
+
+    async def everything(self, namespace: str) -> list[Object]:
+        """All objects of a namespace that the operator made, a moment ago at most: many subjects share a look."""
+        begun, look = self._looks.get(namespace, (0.0, None))
+        if look is None or time.monotonic() - begun > _MOMENT:
+            look = asyncio.ensure_future(self._look(namespace))
+            self._looks[namespace] = (time.monotonic(), look)
+        return await asyncio.shield(look)
+
+    async def _look(self, namespace: str) -> list[Object]:
+        return list(chain.from_iterable(await asyncio.gather(*(kind.of(self.api, namespace) for kind in self._kinds))))
+
+    async def remembered(self, kind: str, spec: dict[str, Any]) -> oracle.State:
+        """The state of a fresh one, once it has come to rest; asked for many times."""
+        wanted = json.dumps([kind, spec], sort_keys=True)
+        if wanted not in self._states:
+            key = await self.fresh(kind, spec)
+            async with asyncio.timeout(SETTLED):
+                before = None
+                while (now := await self.state(key)) != before or not now.current:
+                    before = now
+                    await asyncio.sleep(1.0)
+            self._states[wanted] = now
+        return self._states[wanted]
 
     async def wrong(self, key: ObjectKey, kind: str, spec: dict[str, Any]) -> list[str]:
         """How the resource is not as a fresh one of that spec."""
