@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+_MISUSE: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+"""What is raised for options that there are not; typer itself exports only this kind of it."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Entry:
     name: str
     target: str
     help: str
+    misuse: int = 2
+    """Exit code for options that there are not."""
 
     @property
     def installed(self) -> bool:
@@ -46,7 +51,12 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the real command."""
-        return self._entry.load().make_context(info_name, args, parent=parent, **extra)
+        try:
+            return self._entry.load().make_context(info_name, args, parent=parent, **extra)
+        except _MISUSE as error:
+            told: Any = error
+            told.exit_code = self._entry.misuse
+            raise
 
 
 def group_of(entries: tuple[Entry, ...]) -> type[TyperGroup]:

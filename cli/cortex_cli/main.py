@@ -16,6 +16,12 @@ COMMANDS: Final = (
     Entry(
         "gpus", "cortex_cli.commands.gpus:gpus", "Show who holds the GPUs of a cluster, what is free and what waits."
     ),
+    Entry(
+        "plan",
+        "cortex_cli.commands.plan:plan",
+        "Show what an apply would do: objects, pods, GPUs, revisions.",
+        misuse=1,
+    ),
     Entry("validate", "cortex_cli.validate:validate", "Check manifests without a cluster."),
 )
 """To add a command: a module with a function that typer understands, and a line here."""

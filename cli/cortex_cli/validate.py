@@ -26,7 +26,7 @@ def validate(
     output: Annotated[Output, typer.Option("--output", "-o", help="text or json.")] = Output.TEXT,
 ) -> None:
     """Check manifests without a cluster: every mistake at once. Ends with 1 when there is one."""
-    manifests, problems = _check(files)
+    manifests, problems = check(files)
     errors = [problem for problem in problems if problem.severity == "error"]
     if output is Output.JSON:
         typer.echo(json.dumps([problem.to_json() for problem in problems], indent=2))
@@ -37,7 +37,8 @@ def validate(
     raise typer.Exit(1 if errors else 0)
 
 
-def _check(files: Iterable[Path]) -> tuple[list[Manifest], list[Problem]]:
+def check(files: Iterable[Path]) -> tuple[list[Manifest], list[Problem]]:
+    """The objects of files, of folders, and of stdin where `-` is among them; and what is wrong with them."""
     paths = list(files)
     manifests, problems = validate_files([path for path in paths if str(path) != "-"])
     if Path("-") in paths:

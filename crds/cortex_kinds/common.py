@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from cortex_kinds.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
 from cortex_kinds.base import DNS_LABEL, Model, Name, ResourceQuantity, Whole, parse_quantity
 from cortex_kinds.cel import Rule
+from cortex_kinds.deletion import DeletionPolicy
 from cortex_kinds.environment import Env, EnvSources
 from cortex_kinds.gpu import GPU
 from cortex_kinds.lists import keyed, unique
@@ -100,6 +101,9 @@ class CommonSpec(Model):
     suspend: Annotated[bool, Field(strict=True)] = False
     """Whether nothing of it runs, neither pods nor ingest Jobs. Everything else is kept: documents, revisions, threads,
     Services. With `false` again it has as many pods as before."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    """What becomes of its data when it is deleted: documents, revisions, threads and runs in the Lake, its keys in the
+    shared state. Retain: it stays, and a resource of the same name has it again. Delete: it is dropped first."""
     state: StateAccess = StateAccess()
     """The shared state."""
     lake: LakeAccess = LakeAccess()

@@ -37,6 +37,9 @@ class ConditionType(StrEnum):
     """Nothing of the resource runs, as `spec.suspend` says. Present only while it says so."""
     AUTOSCALING_READY = "AutoscalingReady"
     """The number of pods follows what they use. Present only with `spec.autoscaling`."""
+    DATA_CLEANUP = "DataCleanup"
+    """The resource is being deleted and its data dropped, as `spec.deletionPolicy: Delete` says; the message says what
+    it waits for, and until when at most. Present only then."""
     DATA_PLANE_REACHABLE = "DataPlaneReachable"
     """A pod of the resource could be asked; while not, the revisions in the status are the last that were seen."""
 
@@ -84,6 +87,12 @@ class Reason(StrEnum):
     """`spec.suspend` is true: nothing runs, everything is kept."""
     PODS_STOPPING = "PodsStopping"
     """Pods of a suspended resource are ending."""
+    DATA_CLEANUP = "DataCleanup"
+    """The resource is being deleted: it goes when its data is dropped, or when the time for that is over."""
+    CLEANUP_RUNNING = "CleanupRunning"
+    """The Job that drops the data runs; the message names it."""
+    CLEANUP_REFUSED = "CleanupRefused"
+    """The cluster refuses the Job that drops the data, or its Secret; the message has its words."""
     SCALING_ACTIVE = "ScalingActive"
     """The autoscaler has its metrics."""
     SCALING_LIMITED = "ScalingLimited"

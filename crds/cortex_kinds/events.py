@@ -51,6 +51,10 @@ class EventReason(StrEnum):
     """Nothing goes on until somebody changes something; the note says what."""
     RECOVERED = "Recovered"
     """It was stalled and goes on."""
+    DATA_CLEANUP = "DataCleanup"
+    """It is being deleted, and its data is dropped first."""
+    DATA_LEFT = "DataLeft"
+    """It was deleted and its data could not be dropped; `cortex orphans` lists it."""
 
 
 WARNINGS: Final = frozenset(
@@ -63,6 +67,7 @@ WARNINGS: Final = frozenset(
         EventReason.REVISION_FAILED,
         EventReason.APPLY_REFUSED,
         EventReason.STALLED,
+        EventReason.DATA_LEFT,
     }
 )
 """Events of type Warning; the others are Normal."""

@@ -38,6 +38,23 @@ async def load(kubeconfig: Path | None, context: str | None) -> Configuration:
     return made
 
 
+def namespace_of(kubeconfig: Path | None, context: str | None) -> str:
+    """The namespace of what names none: that of the context, or of the pod; else `default`."""
+    if kubeconfig is None and os.environ.get(_HOST):
+        told = _SERVICE_ACCOUNT / "namespace"
+        return told.read_text().strip() if told.is_file() else "default"
+    files = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    listed: Any = kube_config.list_kube_config_contexts
+    if not _any_exists(files):
+        return "default"
+    try:
+        contexts, active = listed(files)
+    except Exception:
+        return "default"  # to connect says what is wrong with the file
+    chosen = next((each for each in contexts if each["name"] == context), active) if context else active
+    return str((chosen or {}).get("context", {}).get("namespace") or "default")
+
+
 def _service_account() -> Configuration:
     made = Configuration()
     token, ca = _SERVICE_ACCOUNT / "token", _SERVICE_ACCOUNT / "ca.crt"

@@ -29,6 +29,7 @@ from cortex_operator.engine import Election, Lease, Pace, Terms
 from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
+from cortex_operator.reconcile import Timing
 from cortex_operator.settings import OperatorSettings, mistakes
 from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
@@ -112,7 +113,17 @@ async def _work(
     dataplane = GrpcDataPlane(cluster, election.fence)
     events = EventRecorder(api, settings.pod, election.fence, registry)
     pace = Pace(workers=settings.workers)
-    engine = make_engine(cluster, dataplane, release, pace=pace, registry=registry, cache=cache, record=events.record)
+    timing = Timing(cleanup=settings.cleanup_seconds)
+    engine = make_engine(
+        cluster,
+        dataplane,
+        release,
+        timing=timing,
+        pace=pace,
+        registry=registry,
+        cache=cache,
+        record=events.record,
+    )
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)

@@ -22,8 +22,8 @@ _AGAIN: Final = 2.0
 _MADE: Final = ("get", "list", "watch", "create", "patch", "delete")
 _SEEN: Final = ("get", "list", "watch")
 RIGHTS: Final = (
-    (_GROUP, "cortexindexes", _SEEN),
-    (_GROUP, "cortexworkflows", _SEEN),
+    (_GROUP, "cortexindexes", (*_SEEN, "patch")),
+    (_GROUP, "cortexworkflows", (*_SEEN, "patch")),
     (_GROUP, "cortexindexes/status", ("patch",)),
     (_GROUP, "cortexworkflows/status", ("patch",)),
     ("apps", "deployments", _MADE),
@@ -42,8 +42,13 @@ RIGHTS: Final = (
     ("events.k8s.io", "events", ("create", "patch")),
 )
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
-OWN_RIGHTS: Final = (("coordination.k8s.io", "leases", ("create",)),)
-"""What it needs in its own namespace."""
+OWN_RIGHTS: Final = (
+    ("coordination.k8s.io", "leases", ("create",)),
+    ("batch", "jobs", ("get", "create", "patch", "delete")),
+    ("", "secrets", ("get", "create", "patch", "delete")),
+    ("", "configmaps", ("get", "create", "patch")),
+)
+"""What it needs in its own namespace: beside the Lease for Jobs that drop data, and for the names of what stays."""
 LEASE_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "update")),)
 """What it needs of its own Lease alone; nobody can be let create an object of one name only."""
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from cortex_kinds.autoscaling import HTTP_URL
 from cortex_kinds.common import Resources
 from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
@@ -62,6 +69,14 @@ class OperatorSettings(BaseSettings):
     """URL of the Prometheus that `spec.autoscaling` asks where it names none."""
     discovery_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """JSON list of Secrets of the operator's namespace, for the images of Jobs that run there."""
+    orphans: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = (
+        "datapunk-cortex-orphans"
+    )
+    """Name of the ConfigMap, in the operator's namespace, that names data that belongs to no resource."""
+    cleanup_seconds: Annotated[float, Field(ge=1, le=600)] = 600.0
+    """For how long at most a deleted resource waits until its data is dropped."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
     listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address
@@ -87,9 +102,34 @@ class OperatorSettings(BaseSettings):
             gpu_pools=self.gpu_pools,
             pod_monitors=self.pod_monitors,
             pod_monitor_labels=self.pod_monitor_labels,
+            image_pull_secrets=self.image_pull_secrets,
+            orphans=self.orphans,
             prometheus_address=self.prometheus_address,
             otlp_endpoint=self.otlp_endpoint,
         )
+
+
+class _Given(OperatorSettings):
+    """Reads nothing of this process's environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given alone."""
+        return (init_settings,)
+
+
+def settings_of(variables: Mapping[str, str]) -> OperatorSettings:
+    """The settings of an operator that runs elsewhere, by its environment. Raises ValidationError, SettingsError."""
+    source = EnvSettingsSource(_Given)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    return _Given(**source())
 
 
 def mistakes(error: ValidationError | SettingsError) -> str:

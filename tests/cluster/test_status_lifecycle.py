@@ -21,6 +21,7 @@ from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.cluster.series import BURST, CONTROLLER
 from doubles import LakeDouble, Phase, PodDouble
 from fault_proxy import FaultProxy
 from film import Film, version
@@ -29,7 +30,7 @@ from objects import Place, until, until_gone
 from operators import OperatorProcess
 
 HEALTH = {"InProgress": "Progressing", "Terminating": "Progressing", "Current": "Healthy", "Failed": "Degraded"}
-WRITES_PER_STEP = 6
+WRITES_PER_STEP = 3
 PARTS = {"CortexIndex": "search", "CortexWorkflow": "graph"}
 
 
@@ -198,6 +199,17 @@ def may_be(frame: Object, steps: list[Step], deployment: Object | None) -> set[s
     return right if runs_as_asked(frame, deployment) else right - {"Current"}
 
 
+async def check_events(life: Life, *reasons: str) -> None:
+    """These were told, none of them twice in other objects, and no more than a resource may tell."""
+    found = await life.cluster.list("events.k8s.io/v1", "Event", namespace=life.place.namespace)
+    ours = [event for event in found if event["reportingController"] == CONTROLLER]
+    mine = [event for event in ours if event["regarding"]["name"] == life.key.name]
+    assert {event["reason"] for event in mine} >= set(reasons)
+    notes = [(event["reason"], event["note"]) for event in mine]
+    assert len(notes) == len(set(notes))
+    assert sum(event.get("series", {}).get("count", 1) for event in mine) <= BURST + 5
+
+
 def check(life: Life) -> None:
     """Judges every state; counts what was written."""
     frames = life.film.frames[life.key.kind]
@@ -312,6 +324,8 @@ async def test_every_moment_of_an_index_is_called_rightly(live: Lives) -> None:
 
         await ends(life)
         check(life)
+        promoted = ("RevisionBuilding", "RevisionPromoted", "RevisionFailed", "Recovered")
+        await check_events(life, "DependencyMissing", "Ready", "Updating", "ScaledToZero", *promoted)
 
 
 async def scales_and_sleeps(life: Life, **spec: Any) -> None:
@@ -364,3 +378,5 @@ async def test_every_moment_of_a_workflow_is_called_rightly(live: Lives) -> None
         await scales_and_sleeps(life, **spec)
         await ends(life)
         check(life)
+        missed = ("DependencyMissing", "DependenciesFound", "NotReady")
+        await check_events(life, "Ready", "Updating", "Stalled", "Recovered", "RevisionPromoted", *missed)

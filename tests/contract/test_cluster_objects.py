@@ -140,6 +140,26 @@ async def test_a_finalizer_keeps_an_object_until_it_is_taken_away(cluster: Clust
     await until_gone(cluster, place.settings)
 
 
+async def test_finalizers_are_replaced_as_they_were_read(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index(metadata__finalizers=["tests.datapunk.io/author"]), field_manager="author")
+    read = await cluster.get(place.papers)
+    await cluster.set_finalizers(read, [*read["metadata"]["finalizers"], "tests.datapunk.io/hold"])
+    with pytest.raises(Conflict):
+        await cluster.set_finalizers(read, [])
+    held = await cluster.get(place.papers)
+    assert held["metadata"]["finalizers"] == ["tests.datapunk.io/author", "tests.datapunk.io/hold"]
+    assert held["metadata"]["generation"] == read["metadata"]["generation"]
+
+    # Who applied its own leaves ours alone, and ours goes though nobody owns it by an apply.
+    await cluster.apply(place.index(spec__replicas=2), field_manager="author")
+    assert (await cluster.get(place.papers))["metadata"]["finalizers"] == ["tests.datapunk.io/hold"]
+    await cluster.delete(place.papers)
+    await cluster.set_finalizers(await cluster.get(place.papers), [])
+    await until_gone(cluster, place.papers)
+    with pytest.raises(NotFound):
+        await cluster.set_finalizers(held, [])
+
+
 async def test_a_list_is_of_a_namespace_or_all_ordered_and_filtered_by_labels(
     cluster: Cluster, place: Place, other: Place
 ) -> None:

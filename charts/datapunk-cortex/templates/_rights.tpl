@@ -4,6 +4,10 @@
 - apiGroups: [cortex.datapunk.io]
   resources: [cortexindexes, cortexworkflows]
   verbs: [get, list, watch]
+# Their finalizer, while spec.deletionPolicy is Delete.
+- apiGroups: [cortex.datapunk.io]
+  resources: [cortexindexes, cortexworkflows]
+  verbs: [patch]
 - apiGroups: [cortex.datapunk.io]
   resources: [cortexindexes/status, cortexworkflows/status]
   verbs: [patch]

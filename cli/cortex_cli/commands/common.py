@@ -51,11 +51,11 @@ def read_sources(files: list[Path], *, warn: bool = True) -> dict[str, list[dict
     sources: dict[str, list[dict[str, Any]]] = {str(file.absolute()): [] for file in files}
     for manifest in manifests:
         origin = next(file for file in files if Path(manifest.file).is_relative_to(file))
-        sources[str(origin.absolute())].append(_normal(manifest.data))
+        sources[str(origin.absolute())].append(normal(manifest.data))
     return sources
 
 
-def _normal(obj: dict[str, Any]) -> dict[str, Any]:
+def normal(obj: dict[str, Any]) -> dict[str, Any]:
     """As an API server keeps it: `stringData` of a Secret becomes `data`."""
     plain = obj.get("stringData")
     if obj["kind"] != "Secret" or not isinstance(plain, dict):

@@ -1,4 +1,4 @@
-"""What the supervisor answers on its socket: status, get, apply, delete, shutdown."""
+"""What the supervisor answers on its socket: status, get, apply, plan, delete, shutdown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cortex_operator.cluster.port import Cluster
 
+from cortex_cli.local.applied import Sources
 from cortex_cli.local.store import Store
 from cortex_cli.local.wire import LINE_BYTES, Message, short_path
 
@@ -24,11 +25,17 @@ class Api:
     """Answers one request a connection."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, status: Callable[[], Awaitable[Any]], shutdown: Callable[[], None]
+        self,
+        cluster: Cluster,
+        store: Store,
+        status: Callable[[], Awaitable[Any]],
+        plan: Callable[[Sources], Awaitable[Any]],
+        shutdown: Callable[[], None],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._status = status
+        self._plan = plan
         self._shutdown = shutdown
 
     @asynccontextmanager
@@ -69,6 +76,8 @@ class Api:
                 return await self._cluster.list(request["apiVersion"], request["kind"], namespace=request["namespace"])
             case "apply":
                 return await self._store.apply(request["sources"], request["gateway"])
+            case "plan":
+                return await self._plan(request["sources"])
             case "delete":
                 return await self._store.delete(request["objects"])
             case "shutdown":

@@ -49,6 +49,14 @@ class Store:
         results = await self._put()
         return results | {str(key): await self._delete(key) for key in gone}
 
+    async def rehearse(self, cluster: Cluster, sources: Sources) -> tuple[dict[str, str], list[ObjectKey]]:
+        """What `apply` would do, done to another cluster and remembered nowhere; and the objects that it would delete,
+        which are still there."""
+        other = Store(cluster, self._applied.path)
+        other._urls = dict(self._urls)
+        gone = other._applied.replace(sources)
+        return await other._put(), gone
+
     async def delete(self, objects: list[Object]) -> dict[str, str]:
         """Deletes objects and forgets them."""
         keys = [key_of(obj) for obj in objects]

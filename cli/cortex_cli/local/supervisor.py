@@ -27,10 +27,12 @@ from cortex_operator.operator import run_operator
 from cortex_operator.reconcile import Timing
 
 from cortex_cli.local.api import Api
+from cortex_cli.local.applied import Sources
 from cortex_cli.local.kubelet import Node
 from cortex_cli.local.launch import data_directory, private_directory, write_private
 from cortex_cli.local.leftovers import end_strays
 from cortex_cli.local.overview import rows
+from cortex_cli.local.plan import plan_local
 from cortex_cli.local.processes import Processes, start_time
 from cortex_cli.local.release import local_release
 from cortex_cli.local.runner import Runner
@@ -41,7 +43,7 @@ log: Final = logging.getLogger("cortex.local.supervisor")
 DRAIN_SECONDS: Final = 5.0
 SECRETS_SECONDS: Final = 5.0
 """How long the operator waits for the servers' Secrets; then it says itself that they are missing."""
-TIMING: Final = Timing(moving=0.5, idle=2.0, missing=1.0)
+TIMING: Final = Timing(moving=0.5, idle=2.0, missing=1.0, details=0.5)
 """Quicker than in a cluster: to look again costs nothing here."""
 
 
@@ -51,6 +53,7 @@ class Supervisor:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._stop = asyncio.Event()
+        self._release = local_release()
         self._cluster = MemoryCluster()
         self._processes = Processes(directory)
         self._store = Store(self._cluster, directory / "applied.json")
@@ -68,11 +71,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         end_strays(self._processes)
-        api = Api(self._cluster, self._store, self._status, self._stop.set)
+        api = Api(self._cluster, self._store, self._status, self._plan, self._stop.set)
         async with api.serve(self._directory):
             work = [asyncio.create_task(work) for work in (*(k.run() for k in self._keepers), self._runner.run())]
             await self._store.restore()
-            operator = asyncio.create_task(self._operate(local_release()))
+            operator = asyncio.create_task(self._operate(self._release))
             stopped = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait({*work, operator, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
@@ -97,6 +100,9 @@ class Supervisor:
         await asyncio.gather(*work, operator, return_exceptions=True)
         await self._runner.close()
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
+
+    async def _plan(self, sources: Sources) -> Any:
+        return await plan_local(self._cluster, self._store, self._release, sources)
 
     async def _status(self) -> Any:
         found = [asdict(row) for row in await rows(self._cluster, self._keepers, self._processes)]

@@ -41,6 +41,7 @@ from cortex_operator.cluster.watching import Watcher
 
 _APPLY: Final = "application/apply-patch+yaml"
 _JSON_PATCH: Final = "application/json-patch+json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
 _SERVERS_OWN: Final = ("generation", "creationTimestamp", "deletionTimestamp", "managedFields")
 _SOON: Final = 1.0
 """An outage that the API server itself says is over in so many seconds is waited for here."""
@@ -152,6 +153,23 @@ class KubernetesCluster:
             after = await self._request("PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query=query)
         self._keep(after)
         return True
+
+    async def set_finalizers(self, obj: Object, finalizers: Sequence[str]) -> None:
+        """Replaces the finalizers of an object as it was read. Raises Conflict, NotFound, Invalid, Forbidden,
+        Unavailable.
+
+        By a merge patch that names the version: an apply would leave one that another manager wrote, too.
+        """
+        key = normal_key(ObjectKey.of(obj))
+        named = {name: obj["metadata"][name] for name in ("uid", "resourceVersion")}
+        patch = {"metadata": {**named, "finalizers": list(finalizers)}}
+        query = {"fieldManager": FIELD_MANAGER}
+        async with self._fresh_when_refused(key):
+            after = await self._request("PATCH", key, body=patch, content_type=_MERGE_PATCH, query=query)
+        if "deletionTimestamp" in after["metadata"]:
+            self._deleted(key, after)
+        else:
+            self._keep(after)
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
         """What is there (as ADDED), then what changes."""

@@ -7,7 +7,7 @@ per manager, the status subresource, ownerReferences, finalizers and watches beh
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -122,6 +122,16 @@ class MemoryCluster:
             return False
         self._store(key, Record({**record.object, "status": status}, record.owners))
         return True
+
+    async def set_finalizers(self, obj: Object, finalizers: Sequence[str]) -> None:
+        """Replaces the finalizers of an object as it was read. Raises Conflict, NotFound."""
+        key = normal_key(ObjectKey.of(obj))
+        record = self._record(key)
+        check_preconditions(key, obj["metadata"], record.object)
+        meta = {name: value for name, value in record.object["metadata"].items() if name != "finalizers"}
+        meta |= {"finalizers": list(finalizers)} if finalizers else {}
+        self._store(key, Record({**record.object, "metadata": meta}, record.owners))
+        self._delete_if_released(key)
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
         """What is there (as ADDED), then what changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -135,6 +135,11 @@ class Cluster(Protocol):
     async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status. False when it did not differ.
         Raises NotFound, Invalid, Forbidden, Unavailable."""
+        ...
+
+    async def set_finalizers(self, obj: Object, finalizers: Sequence[str]) -> None:
+        """Replaces the finalizers of an object as it was read; one that is being deleted goes with the last of them.
+        Raises Conflict when it is another one, or changed, since; NotFound, Invalid, Forbidden, Unavailable."""
         ...
 
     def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cortex_kinds.trust import CABundle
+
 from cortex_operator.manifests.container import PRE_STOP_SECONDS
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.trust import trust_volumes
@@ -32,21 +34,41 @@ def pod_template(
         "metadata": _metadata(part, labels or {}, annotations or {}),
         "spec": {
             **(scheduling or {}),
-            "automountServiceAccountToken": False,
-            "containers": [container],
-            "enableServiceLinks": False,
-            **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
-            "securityContext": {
-                "fsGroup": _USER,
-                "runAsGroup": _USER,
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "serviceAccountName": spec.service_account_name or service_account,
-            "terminationGracePeriodSeconds": math.ceil(ending_seconds) + PRE_STOP_SECONDS + _MARGIN_SECONDS,
-            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *trust_volumes(spec.ca_bundle)],
+            **pod_spec(
+                container,
+                ending_seconds + PRE_STOP_SECONDS,
+                spec.ca_bundle,
+                pull_secrets,
+                spec.service_account_name or service_account,
+            ),
         },
+    }
+
+
+def pod_spec(
+    container: dict[str, Any],
+    ending_seconds: float,
+    bundle: CABundle | None,
+    pull_secrets: list[dict[str, Any]],
+    service_account: str = "",
+) -> dict[str, Any]:
+    """What every pod is, whoever's it is: one container, which takes `ending_seconds` to end. `service_account` empty:
+    the namespace's own."""
+    return {
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "enableServiceLinks": False,
+        **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
+        "securityContext": {
+            "fsGroup": _USER,
+            "runAsGroup": _USER,
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **({"serviceAccountName": service_account} if service_account else {}),
+        "terminationGracePeriodSeconds": math.ceil(ending_seconds) + _MARGIN_SECONDS,
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *trust_volumes(bundle)],
     }
 
 

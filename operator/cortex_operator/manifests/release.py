@@ -49,6 +49,10 @@ class ReleaseSettings:
     """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
     pod_monitor_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of the PodMonitors, by which a Prometheus selects them."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets of the operator's namespace for the release's images: of Jobs that run there."""
+    orphans: str = "datapunk-cortex-orphans"
+    """The ConfigMap of the operator's namespace that names data that belongs to no resource."""
     prometheus_address: str = ""
     """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
     otlp_endpoint: str = ""

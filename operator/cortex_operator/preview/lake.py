@@ -8,6 +8,8 @@ from typing import Any
 
 from cortex_kinds.common import CommonStatus, RevisionStatus
 from cortex_kinds.conditions import ConditionStatus, ConditionType, get_condition
+from cortex_kinds.index import CortexIndex, CortexIndexStatus
+from cortex_kinds.workflow import CortexWorkflow
 
 from cortex_operator.dataplane import DataPlaneUnreachable, Description, ResourceKey
 
@@ -44,8 +46,10 @@ class Rehearsal:
         """Nothing is kept elsewhere."""
 
 
-def as_last_seen(status: CommonStatus, documents: int) -> Description:
-    """What a pod told the operator last. Raises DataPlaneUnreachable when none did."""
+def as_last_seen(resource: CortexIndex | CortexWorkflow | None) -> Description:
+    """What a pod told the operator last, by the status. Raises DataPlaneUnreachable when none did."""
+    status = resource.status if resource is not None else CommonStatus()
+    documents = status.documents if isinstance(status, CortexIndexStatus) else 0
     asked = get_condition(status.conditions, ConditionType.DATA_PLANE_REACHABLE)
     if asked is None or asked.status != ConditionStatus.TRUE:
         raise DataPlaneUnreachable(asked.message if asked is not None else "no pod was asked yet")

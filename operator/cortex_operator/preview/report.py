@@ -8,7 +8,7 @@ from typing import Any, Final
 from cortex_operator.cluster import ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.preview.changes import Action, FieldChange, ObjectChange
-from cortex_operator.preview.gpus import GPUChange, Verdict
+from cortex_operator.preview.gpus import Fits, GPUChange, Verdict
 from cortex_operator.preview.pods import PodsChange
 from cortex_operator.preview.revision import RevisionChange
 
@@ -97,6 +97,7 @@ def summary(report: Report) -> dict[str, Any]:
         "gpus": gpus,
         "documentsToEmbed": sum((each.revision.to_embed or 0) for each in resources if each.revision),
         "missing": sum(len(each.missing) for each in resources),
+        "withoutRoom": sum(each.placement is not None and each.placement.fits is Fits.NO for each in resources),
         "blocked": sum(bool(each.blocked) for each in resources),
     }
 

@@ -3,7 +3,7 @@ proposed. What the first change already is drift, which the operator mends witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,8 +29,9 @@ from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.preview.settle import Changes, settle
 from cortex_operator.reconcile import World
 from cortex_operator.reconcile.gpus import Room
+from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.loop import KINDS
-from cortex_operator.reconcile.observe import find, find_pods
+from cortex_operator.reconcile.observe import find_pods
 from cortex_operator.reconcile.references import find_missing_references
 
 Releases = Callable[[ResourceKey], ReleaseSettings]
@@ -62,8 +63,8 @@ async def preview(
 ) -> tuple[ResourcePlan, ...]:
     """A plan for each proposal. Raises Unsettled, Unavailable."""
     lakes = Rehearsal(describe), Rehearsal(describe)
-    living = {each.key: World(worlds.live, lakes[0], releases(each.key)) for each in proposals if each.live is not None}
-    coming = {each.key: World(worlds.proposed, lakes[1], releases(each.key)) for each in proposals}
+    living = {e.key: _world(worlds.live, lakes[0], releases(e.key)) for e in proposals if e.live is not None}
+    coming = {e.key: _world(worlds.proposed, lakes[1], releases(e.key)) for e in proposals}
     drift, changes = await settle(worlds.live, living), await settle(worlds.proposed, coming)
     plans = [
         replace(
@@ -75,6 +76,11 @@ async def preview(
     claims = [await _claim(worlds, *each) for each in zip(proposals, plans, strict=True)]
     placed = await _placed(worlds, [each for each in claims if each is not None])
     return tuple(replace(plan, placement=placed.get(plan.key)) for plan in plans)
+
+
+def _world(sandbox: Sandbox, lake: Rehearsal, release: ReleaseSettings) -> World:
+    """A world that tells nobody what happens in it."""
+    return World(sandbox, lake, release, record=lambda _, __: None)
 
 
 def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: Changes) -> ResourcePlan:
@@ -107,14 +113,19 @@ async def _missing(world: World, resource: Resource | None) -> tuple[Missing, ..
         return ()
     namespace = resource.metadata.namespace
     found = await find_missing_references(world, namespace, resource.spec)
-    uses = [use.name for use in resource.spec.indexes] if isinstance(resource, CortexWorkflow) else []
-    keys = [ObjectKey(API_VERSION, "CortexIndex", namespace, name) for name in uses]
-    absent = [key.name for key in keys if await find(world.cluster, key) is None]
-    message = f"it is neither in namespace {namespace} nor in this plan; create it, or correct spec.indexes"
     return (
         *(Missing(one.kind, one.name, one.key, one.message) for one in found),
-        *(Missing("CortexIndex", name, "", message) for name in absent),
+        *(await _absent_indexes(world, resource) if isinstance(resource, CortexWorkflow) else ()),
     )
+
+
+async def _absent_indexes(world: World, workflow: CortexWorkflow) -> Iterator[Missing]:
+    own = workflow.metadata.namespace
+    found, _ = await find_indexes(world, workflow)
+    homes = {use.name: use.home(own) for use in workflow.spec.indexes if found.get(use.name) is None}
+    why = "is neither in namespace {} nor in this plan{}; create it, or correct spec.indexes"
+    grant = f", or does not let namespace {own} use it (spec.access)"
+    return (Missing("CortexIndex", n, "", why.format(home, "" if home == own else grant)) for n, home in homes.items())
 
 
 def _blocked(resource: Object | None) -> tuple[Blocked, ...]:

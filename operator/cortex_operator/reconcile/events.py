@@ -62,6 +62,8 @@ def _ready(before: CommonStatus, after: CommonStatus) -> Iterator[Notice]:
 
 def _of_ready(was: Condition | None, now: Condition) -> EventReason | None:
     other = was is None or was.reason != now.reason
+    if now.reason == Reason.DATA_CLEANUP:
+        return EventReason.DATA_CLEANUP if other else None
     if _serves(now):
         if not _serves(was):
             return EventReason.READY

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
-from cortex_operator.reconcile.events import events
+from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.report import StatusWriter, stored
 from cortex_operator.reconcile.scaling import AUTOSCALED
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
@@ -48,6 +49,8 @@ class Reconciler:
     def __init__(self, world: World, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._world = world
         self._now = now
+        self._status = StatusWriter(world, now)
+        self._deletion = Deletion(world, self._status)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -55,18 +58,23 @@ class Reconciler:
         obj = await find(self._world.cluster, target)
         if obj is None:
             await self._world.dataplane.forget(key)
-            return None
-        if "deletionTimestamp" in obj["metadata"]:
+            self._status.forget(target)
+            await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
+        ending = "deletionTimestamp" in obj["metadata"]
         try:
             resource = steps.model.model_validate(obj)
         except ValidationError as error:
-            await self._write_status(target, obj, _unreadable(obj, error, self._now()))
-            return None
+            if ending:
+                return await self._deletion.carry_on(key, obj, None, self._now())
+            return await self._status.write(target, obj, _unreadable(obj, error, self._now()))
+        if ending:
+            return await self._deletion.carry_on(key, obj, resource, self._now())
+        await self._deletion.prepare(key, obj, resource)
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
-        await self._write_status(target, obj, plan.status)
-        return plan.again
+        early = await self._status.write(target, obj, plan.status)
+        return min((wait for wait in (plan.again, early) if wait is not None), default=None)
 
     async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
         """Does what the plan says; returns the plan for the world as it is afterwards, whose status is true."""
@@ -109,16 +117,6 @@ class Reconciler:
         key = next(ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment")
         return replace(observed, deployment=await find(self._world.cluster, key))
 
-    async def _write_status(self, key: ObjectKey, obj: Object, status: CommonStatus) -> None:
-        after = status.to_manifest()
-        if after != obj.get("status"):
-            try:
-                written = await self._world.cluster.patch_status(key, after)
-            except NotFound:
-                return  # deleted meanwhile
-            if written and (notices := events(_before(obj), status)):
-                self._world.record(obj, notices)
-
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
     mistakes = "; ".join(
@@ -126,14 +124,6 @@ def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonSta
         for mistake in error.errors(include_url=False, include_context=False)
     )
     verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
-    generation, before = obj["metadata"].get("generation", 0), _before(obj)
+    generation, before = obj["metadata"].get("generation", 0), stored(obj)
     found = conditions(before, verdict.findings(), generation, now)
     return before.model_copy(update={"observed_generation": generation, "conditions": found})
-
-
-def _before(obj: Object) -> CommonStatus:
-    """The status that is stored; an empty one when it cannot be read."""
-    try:
-        return CommonStatus.model_validate(obj.get("status") or {})
-    except ValidationError:
-        return CommonStatus()

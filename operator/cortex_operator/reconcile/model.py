@@ -32,6 +32,10 @@ class Timing:
     """Otherwise."""
     missing: float = 15.0
     """While a Secret, a node, a right or a quota is missing: these are not watched."""
+    cleanup: float = 600.0
+    """For how long at most a deleted resource waits until its data is dropped."""
+    details: float = 10.0
+    """Between two writes of a status that say the same in other words or counts."""
 
 
 @dataclass(frozen=True)

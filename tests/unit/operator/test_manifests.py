@@ -15,6 +15,7 @@ from builders import a_cortex_index, a_cortex_workflow
 from cortex_kinds.base import DNS_LABEL, parse_quantity
 from cortex_kinds.common import Resources
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, names, workflow_objects
+from cortex_operator.manifests.cleanup import Target, cleanup_job, cleanup_secret
 from cortex_operator.manifests.optional import POD_MONITOR
 from cortex_operator.manifests.scale import Scale
 from cortex_workloads.runtime.settings import GraphSettings, IngestSettings, SearchSettings
@@ -61,6 +62,14 @@ def ingest() -> Objects:
     return (ingest_job(a_cortex_index(**META), "0a1b2c3d4e", RELEASE),)
 
 
+def cleanup() -> Objects:
+    target = Target("CortexWorkflow", "research", "helpdesk", "00000000-0000-4000-8000-000000000001")
+    release = replace(RELEASE, image_pull_secrets=("registry",))
+    job = cleanup_job(target, release, before=1_800_000_000.0, seconds=540, trusts=True)
+    stored = {"metadata": {"uid": "00000000-0000-4000-8000-000000000002"}}
+    return (job, cleanup_secret(target, release, {"dsn": "postgresql://lake/d", "ca.crt": "PEM"}, stored))
+
+
 def workflow() -> Objects:
     indexes = [{"name": "papers"}, {"name": "tickets"}]
     return workflow_objects(a_cortex_workflow(**META, spec__indexes=indexes, spec__replicas=2), RELEASE)
@@ -78,7 +87,7 @@ def autoscaled_index() -> Objects:
 
 @pytest.mark.parametrize(
     "case",
-    [plain_index, full_index, autoscaled_index, monitored_index, ingest, workflow],
+    [plain_index, full_index, autoscaled_index, monitored_index, ingest, workflow, cleanup],
     ids=lambda case: case.__name__,
 )
 def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:

@@ -1,0 +1,1 @@
+"""Behind `cortex plan`: what is proposed to a cluster, what its operator decides, and the words for both."""

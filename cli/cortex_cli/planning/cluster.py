@@ -1,0 +1,133 @@
+"""A plan against a cluster, with the rights of who asks. It reads, and asks for dry runs of the resources; it writes
+nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cortex_kinds.base import API_VERSION
+from cortex_kube.client import Api
+from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.dataplane import Description, ResourceKey
+from cortex_operator.preview.lake import Describe, as_last_seen
+from cortex_operator.preview.look import Look
+from cortex_operator.preview.report import Blocked, Report, ResourcePlan
+from cortex_operator.preview.run import Proposal, Sandboxes, preview
+from cortex_operator.preview.sandbox import Sandbox
+from cortex_operator.reconcile.loop import KINDS
+from cortex_operator.reconcile.references import references
+
+from cortex_cli.planning.installed import Installed, find_installed
+from cortex_cli.planning.propose import propose
+
+_BROUGHT = frozenset({"Secret", "ConfigMap"})
+
+
+class Unreadable(RuntimeError):
+    """A resource of the plan may not be read, so nothing can be said about it."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Manifests, by what a plan makes of them."""
+
+    resources: tuple[Object, ...]
+    brought: tuple[Object, ...]
+    namespaces: frozenset[str]
+    others: tuple[str, ...]
+
+
+async def plan_cluster(api: Api, manifests: Sequence[Object], operator_namespace: str | None) -> Report:
+    """What an apply of the manifests would do; each has its namespace. Raises Invalid (the API server refuses one),
+    Unreadable, Forbidden, Unavailable, Unsettled."""
+    cluster = KubernetesCluster(api)
+    look, given = Look(cluster), _sorted(manifests)
+    proposals, unasked = await _proposals(api, look, given)
+    keys = [each.key for each in proposals]
+    installed = await find_installed(cluster, look, operator_namespace, keys)
+    worlds = Sandboxes(Sandbox(look), Sandbox(look))
+    for each in given.brought:
+        await worlds.proposed.apply(each, field_manager="kubectl")
+    for proposal in proposals:
+        if proposal.proposed is not None:
+            worlds.proposed.take(proposal.proposed)
+            await _assume_hidden(look, worlds, proposal)
+    plans = await preview(worlds, proposals, installed.release_of, _described_by(look))
+    notes = (*installed.notes, *unasked, *_unread(look), *_beside(given))
+    return Report(api.server, tuple(_watched(plan, installed) for plan in plans), notes)
+
+
+def _sorted(manifests: Sequence[Object]) -> _Given:
+    resources = [obj for obj in manifests if obj["kind"] in KINDS and obj["apiVersion"] == API_VERSION]
+    brought = [obj for obj in manifests if obj["kind"] in _BROUGHT and obj["apiVersion"] == "v1"]
+    others = [obj for obj in manifests if obj not in resources and obj not in brought]
+    namespaces = frozenset(obj["metadata"]["name"] for obj in others if obj["kind"] == "Namespace")
+    return _Given(
+        tuple(resources),
+        tuple(brought),
+        namespaces,
+        tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in (*brought, *others)),
+    )
+
+
+async def _proposals(api: Api, look: Look, given: _Given) -> tuple[list[Proposal], tuple[str, ...]]:
+    proposals, why = [], {}
+    for manifest in given.resources:
+        key = ObjectKey.of(manifest)
+        live = await look.find(key)
+        if key in look.hidden:
+            raise Unreadable(f"{key} cannot be read: {'; '.join(look.unread.values())}")
+        there = key.namespace not in given.namespaces or await _exists(look, key.namespace)
+        proposed, unasked = await propose(api, look, manifest, ask=there)
+        proposals.append(Proposal(ResourceKey(key.kind, key.namespace, key.name), live, proposed))
+        if unasked:
+            why[key] = f"{key}: defaults and admission (CEL, policies) are not the API server's own word: {unasked}"
+    return proposals, tuple(why.values())
+
+
+async def _exists(look: Look, namespace: str) -> bool:
+    key = ObjectKey("v1", "Namespace", "", namespace)
+    return await look.find(key) is not None or key in look.hidden
+
+
+async def _assume_hidden(look: Look, worlds: Sandboxes, proposal: Proposal) -> None:
+    """Secrets and ConfigMaps that may not be read are taken to be there, with every key."""
+    spec = KINDS[proposal.key.kind].model.model_validate(proposal.proposed).spec
+    for reference in references(spec):
+        key = ObjectKey("v1", reference.kind, proposal.key.namespace, reference.name)
+        if await look.find(key) is None and key in look.hidden:
+            filled = base64.b64encode(b"?").decode()
+            keys = {one.key: filled for one in references(spec) if (one.kind, one.name) == (key.kind, key.name)}
+            meta = {"name": key.name, "namespace": key.namespace}
+            for sandbox in (worlds.live, worlds.proposed):
+                sandbox.take(
+                    {"apiVersion": "v1", "kind": key.kind, "metadata": {**meta, "uid": str(key)}, "data": keys}
+                )
+
+
+def _described_by(look: Look) -> Describe:
+    async def describe(key: ResourceKey) -> Description:
+        obj = await look.find(ObjectKey(API_VERSION, key.kind, key.namespace, key.name))
+        return as_last_seen(KINDS[key.kind].model.model_validate(obj) if obj is not None else None)
+
+    return describe
+
+
+def _watched(plan: ResourcePlan, installed: Installed) -> ResourcePlan:
+    if not installed.watched or plan.key.namespace in installed.watched:
+        return plan
+    message = f"the operator looks at {', '.join(installed.watched)} alone (chart value watchNamespaces)"
+    return replace(plan, blocked=(Blocked("NamespaceNotWatched", message), *plan.blocked))
+
+
+def _unread(look: Look) -> list[str]:
+    return [
+        f"{what} cannot be read, and are taken to be there as they should: {why}" for what, why in look.unread.items()
+    ]
+
+
+def _beside(given: _Given) -> list[str]:
+    return [f"not planned, as other kinds are: {', '.join(given.others)}"] if given.others else []

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from builders import a_cortex_index
+from cortex_kinds.revision import index_definition
+from cortex_operator.cluster import Forbidden, MemoryCluster, Object, ObjectKey
+from cortex_operator.manifests import index_objects
+from deletions import RELEASE, Deletions
+from objects import a_config_map
+
+FINALIZER = "cortex.datapunk.io/data-cleanup"
+PAPERS = "CortexIndex/default/papers"
+
+
+@pytest.fixture
+def of() -> Deletions:
+    return Deletions(MemoryCluster(), "default", "cortex-system")
+
+
+async def without_secrets(of: Deletions) -> None:
+    for name in ("cortex-lake", "cortex-state"):
+        await of.cluster.delete(ObjectKey("v1", "Secret", of.key.namespace, name))
+
+
+async def test_the_policy_sets_and_removes_the_finalizer_and_leaves_that_of_others(of: Deletions) -> None:
+    await of.apply("Retain")
+    await of.pass_()
+    assert await of.finalizers() == []
+    found = await of.find()
+    assert found is not None
+    await of.cluster.set_finalizers(found, ["example.com/theirs"])
+
+    await of.apply("Delete")
+    await of.pass_()
+    await of.pass_()
+    assert await of.finalizers() == ["example.com/theirs", FINALIZER]
+    await of.apply("Retain")
+    await of.pass_()
+    assert await of.finalizers() == ["example.com/theirs"]
+
+
+async def test_the_finalizer_is_there_before_anything_is_made(of: Deletions, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    apply = of.cluster.apply
+
+    async def watched(obj: Object, **options: Any) -> Any:
+        if obj["kind"] == "Deployment":
+            seen.append(await of.finalizers())
+        return await apply(obj, **options)
+
+    monkeypatch.setattr(of.cluster, "apply", watched)
+    await of.set_up()
+    assert seen
+    assert all(found == [FINALIZER] for found in seen)
+
+
+async def test_a_job_drops_the_data_then_nothing_is_left(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    assert await of.pass_() == 2.0
+    assert await of.condition("DataCleanup") == ("True", "CleanupRunning", (await of.condition("DataCleanup"))[2])
+    ready = await of.condition("Ready")
+    assert ready[:2] == ("False", "DataCleanup")
+    assert "logs job/papers-cleanup-" in ready[2]
+    assert "at the latest" in ready[2]
+    assert await of.secret() == {"dsn": "postgresql://lake/d", "url": "redis://s"}
+    assert "postgresql://" not in json.dumps(await of.find())
+    deployments = await of.cluster.list("apps/v1", "Deployment", namespace="default")
+    assert [d for d in deployments if "deletionTimestamp" not in d["metadata"]] == []
+
+    await of.job_ends("Complete")
+    assert await of.pass_() is None
+    assert await of.find() is None
+    assert await of.job() is None
+    assert await of.cluster.list("v1", "Secret", namespace=of.own) == []
+    await of.pass_()
+    assert await of.orphans() == []
+
+
+async def test_the_job_is_the_release_s_own_and_within_the_time(of: Deletions) -> None:
+    await of.set_up(spec__image="registry.invalid/mine:1", spec__env=[{"name": "LD_PRELOAD", "value": "/tmp/x"}])
+    await of.delete()
+    await of.pass_()
+    job = await of.job()
+    assert job is not None
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {e["name"]: e.get("value", e.get("valueFrom")) for e in container["env"]}
+    assert container["image"] == "registry.invalid/search:1"
+    assert container["command"] == ["python", "-m", "cortex_workloads.search.drop"]
+    assert "LD_PRELOAD" not in env
+    assert env["CORTEX_LAKE_DSN"]["secretKeyRef"] == {"name": job["metadata"]["name"], "key": "dsn"}
+    assert job["spec"]["activeDeadlineSeconds"] in (539, 540)
+    assert float(env["CORTEX_DROP_BEFORE"]) == pytest.approx(of.now.timestamp() + 540, abs=1.1)
+
+
+async def test_events_tell_the_beginning_once_and_what_is_left(of: Deletions) -> None:
+    await of.set_up()
+    of.notices.clear()
+    await of.delete()
+    for _ in range(3):
+        await of.pass_(5)
+    await of.job_ends("Failed", "the Lake does not answer")
+    await of.pass_()
+    assert [(n.reason, n.type) for n in of.notices] == [("DataCleanup", "Normal"), ("DataLeft", "Warning")]
+    assert "the Lake does not answer" in of.notices[1].note
+
+
+async def test_pods_end_first_but_are_not_waited_for_for_ever(of: Deletions) -> None:
+    await of.set_up()
+    labels = {
+        "app.kubernetes.io/name": "datapunk-cortex-haystack",
+        "app.kubernetes.io/instance": "papers",
+        "app.kubernetes.io/component": "search",
+    }
+    meta = {"name": "papers-search-a", "namespace": "default", "labels": labels}
+    await of.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": []}})
+    await of.delete()
+    await of.pass_()
+    assert (await of.condition("DataCleanup"))[1] == "PodsStopping"
+    assert "papers-search-a" in (await of.condition("Ready"))[2]
+    assert await of.job() is None
+    await of.pass_(301)
+    assert await of.job() is not None
+
+
+async def test_a_job_that_fails_leaves_a_record_and_its_log(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends("Failed", "the Lake does not answer")
+    assert await of.pass_() is None
+    assert await of.find() is None
+    assert await of.orphans() == [(PAPERS, "CleanupFailed")]
+    assert await of.job() is not None
+    assert await of.secret() is None
+
+
+async def test_after_its_time_it_goes_whatever_the_job_does(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    of.restart()
+    await of.pass_(590)
+    assert await of.find() is not None
+    assert await of.pass_(11) is None
+    assert await of.find() is None
+    assert await of.orphans() == [(PAPERS, "CleanupTimedOut")]
+    assert await of.job() is None
+
+
+async def test_an_operator_that_was_away_for_long_still_tries(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    of.restart()
+    await of.pass_(7200)
+    assert await of.job() is not None
+
+
+async def test_secrets_that_go_first_are_remembered_and_not_by_the_next_process(of: Deletions) -> None:
+    await of.set_up()
+    await without_secrets(of)
+    await of.delete()
+    await of.pass_()
+    assert await of.secret() == {"dsn": "postgresql://lake/d", "url": "redis://s"}
+    # The Job of the process before goes on with what it has.
+    of.restart()
+    await of.pass_()
+    assert (await of.condition("DataCleanup"))[1] == "CleanupRunning"
+    await of.job_ends("Complete")
+    await of.pass_()
+    assert await of.find() is None
+
+
+async def test_without_a_secret_the_message_says_what_to_do_and_the_resource_goes_in_time(of: Deletions) -> None:
+    await of.set_up()
+    await without_secrets(of)
+    await of.delete()
+    of.restart()
+    await of.pass_()
+    assert (await of.condition("DataCleanup"))[1] == "SecretNotFound"
+    assert "create it again" in (await of.condition("Ready"))[2]
+    await of.make_secrets()
+    await of.pass_()
+    assert await of.job() is not None
+
+
+async def test_of_a_namespace_that_goes_nothing_is_waited_for_that_cannot_come(of: Deletions) -> None:
+    await of.set_up()
+    await without_secrets(of)
+    meta = {"name": "default", "finalizers": ["kubernetes"]}
+    namespace: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+    await of.cluster.apply(namespace)
+    await of.cluster.delete(ObjectKey("v1", "Namespace", "", "default"))
+    await of.delete()
+    of.restart()
+    assert await of.pass_() is None
+    assert await of.find() is None
+    assert await of.orphans() == [(PAPERS, "SecretNotFound")]
+
+
+async def test_what_never_had_data_goes_at_once(of: Deletions) -> None:
+    await of.apply("Delete")
+    await of.pass_()
+    await of.delete()
+    assert await of.pass_() is None
+    assert await of.find() is None
+    assert await of.orphans() == []
+
+
+async def test_what_the_cluster_refuses_is_said_and_bounded(of: Deletions, monkeypatch: pytest.MonkeyPatch) -> None:
+    await of.set_up()
+    await of.delete()
+    apply = of.cluster.apply
+
+    async def refusing(obj: Object, **options: Any) -> Any:
+        if obj["metadata"]["namespace"] == of.own:
+            raise Forbidden(f"{obj['kind']}: exceeded quota")
+        return await apply(obj, **options)
+
+    monkeypatch.setattr(of.cluster, "apply", refusing)
+    await of.pass_()
+    assert await of.condition("DataCleanup") == ("True", "CleanupRefused", (await of.condition("DataCleanup"))[2])
+    assert "exceeded quota" in (await of.condition("Ready"))[2]
+    # The record cannot be written either: that holds nobody up.
+    assert await of.pass_(601) is None
+    assert await of.find() is None
+
+
+async def test_data_that_is_retained_is_recorded_until_its_resource_is_back(of: Deletions) -> None:
+    await of.set_up("Retain")
+    await of.delete()
+    assert await of.find() is None
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "Retained")]
+    of.restart()
+    await of.apply("Delete")
+    await of.pass_()
+    assert await of.orphans() == []
+
+
+async def test_data_is_dropped_later_by_a_resource_of_the_same_name(of: Deletions) -> None:
+    await of.set_up("Retain")
+    await of.delete()
+    await of.pass_()
+    await of.apply("Delete", spec__suspend=True)
+    await of.pass_()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends("Complete")
+    await of.pass_()
+    assert await of.find() is None
+    assert await of.orphans() == []
+
+
+async def test_a_policy_that_changes_meanwhile_keeps_the_data(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.apply("Retain")
+    await of.pass_()
+    assert await of.find() is None
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "Retained")]
+
+
+async def test_a_finalizer_removed_by_hand_is_recorded(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    found = await of.find()
+    assert found is not None
+    await of.cluster.set_finalizers(found, [])
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "FinalizerRemoved")]
+
+
+async def test_a_spec_that_cannot_be_read_holds_nobody(of: Deletions, monkeypatch: pytest.MonkeyPatch) -> None:
+    await of.set_up()
+    await of.delete()
+    get = of.cluster.get
+
+    async def older(key: ObjectKey, **options: Any) -> Object:
+        found = await get(key, **options)
+        return {**found, "spec": {"colour": "red"}} if key == of.index else found
+
+    monkeypatch.setattr(of.cluster, "get", older)
+    await of.pass_()
+    monkeypatch.undo()
+    assert await of.find() is None
+    assert await of.orphans() == [(PAPERS, "InvalidSpec")]
+
+
+def test_retained_resources_are_made_as_before() -> None:
+    """The policy is no part of the pods, nor of a revision."""
+    kept, dropped = a_cortex_index(), a_cortex_index(spec__deletionPolicy="Delete")
+    assert index_objects(kept, RELEASE) == index_objects(dropped, RELEASE)
+    assert index_definition(kept.spec) == index_definition(dropped.spec)
+
+
+async def test_a_foreign_configmap_of_that_name_is_survived(of: Deletions) -> None:
+    await of.cluster.apply(a_config_map("datapunk-cortex-orphans", of.own, x="not JSON"), field_manager="somebody")
+    await of.set_up("Retain")
+    await of.delete()
+    await of.pass_()
+    found = await of.cluster.get(ObjectKey("v1", "ConfigMap", of.own, "datapunk-cortex-orphans"))
+    assert json.loads(found["data"]["CortexIndex.default.papers"])["reason"] == "Retained"
+    assert found["data"]["x"] == "not JSON"
