@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 from cortex_kube import config
 
 _HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
@@ -75,13 +75,19 @@ class FaultProxy:
         context = ssl.create_default_context(cafile=behind.ssl_ca_cert)
         context.load_cert_chain(behind.cert_file, behind.key_file)
         app = web.Application(client_max_size=10 * 1024 * 1024)
-        async with ClientSession(behind.host, timeout=ClientTimeout(total=None), auto_decompress=False) as session:
+        session = ClientSession(
+            behind.host,
+            timeout=ClientTimeout(total=None),
+            auto_decompress=False,
+            connector=TCPConnector(limit=0),  # each watch keeps one
+        )
+        async with session:
 
             async def answer(request: web.Request) -> web.StreamResponse:
                 return await self._answer(request, session, context)
 
             app.router.add_route("*", "/{path:.*}", answer)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.kubeconfig.write_text(_kubeconfig(runner.addresses[0][1]))
@@ -98,7 +104,7 @@ class FaultProxy:
 
     def break_streams(self) -> None:
         """Ends all watches, as an API server that goes away does."""
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             stream.force_close()
             if stream._req is not None and stream._req.transport is not None:
                 stream._req.transport.abort()

@@ -13,6 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,6 @@ KINDS: Final = ("CortexIndex", "CortexWorkflow")
 QUIET: Final = 3.0
 """Seconds without a write; the operator looks at everything several times in them."""
 SETTLED: Final = 45.0
-_MOMENT: Final = 0.2
 _BUILD: Final = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_workflow_manifest}
 _POOLS: Final = json.dumps([{"name": POOL, "nodeSelector": {"pool": POOL}}])
 
@@ -79,6 +79,7 @@ class Stage:
         """One more, with a Lease of its own: the one before is dead, or may lead beside it."""
         number = len(self._operators)
         given = {"CORTEX_LEASE": f"operator-{number}", "CORTEX_POD": f"operator-{number}", "CORTEX_GPU_POOLS": _POOLS}
+        given["CORTEX_LEASE_SECONDS"] = "30"  # a busy machine is no outage
         log = self._directory / f"operator-{number}.log"
         kubeconfig, module = self.proxy.kubeconfig, "scaled_operator"
         operator = OperatorProcess(kubeconfig, log, *self.namespaces, module=module, **{**given, **environment})
@@ -109,6 +110,16 @@ class Stage:
         assert all(CANARY not in operator.log for operator in self._operators), "a log has a secret in it"
 
 
+@dataclass
+class _Look:
+    """At all objects of a namespace, one at a time."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: int = 0
+    ended: int = 0
+    found: list[Object] = field(default_factory=list)
+
+
 class Oracle:
     """Resources of one API server, and whether they are as they must be. `healthy`: a stage without faults, of which
     the last namespace is for what is fresh; `made` remembers what is there."""
@@ -118,7 +129,7 @@ class Oracle:
         self.cluster = KubernetesCluster(api)
         self._kinds, self._place, self._made = kinds, healthy.namespaces[-1], made
         self._states: dict[str, oracle.State] = {}
-        self._looks: dict[str, tuple[float, asyncio.Future[list[Object]]]] = {}
+        self._looks: dict[str, _Look] = {}
 
     def subject(self, stage: Stage, kind: str) -> Subject:
         """A resource that does not exist yet, in the first namespace of a stage."""
@@ -143,12 +154,15 @@ class Oracle:
         return [obj for obj in await self.everything(key.namespace) if obj["metadata"]["name"].startswith(key.name)]
 
     async def everything(self, namespace: str) -> list[Object]:
-        """All objects of a namespace that the operator made, a moment ago at most: many subjects share a look."""
-        begun, look = self._looks.get(namespace, (0.0, None))
-        if look is None or time.monotonic() - begun > _MOMENT:
-            look = asyncio.ensure_future(self._look(namespace))
-            self._looks[namespace] = (time.monotonic(), look)
-        return await asyncio.shield(look)
+        """All objects of a namespace that the operator made; those who ask while somebody looks share the next look."""
+        look = self._looks.setdefault(namespace, _Look())
+        asked = look.begun
+        async with look.lock:
+            if look.ended == asked or look.ended == 0:
+                look.begun += 1
+                look.found = await self._look(namespace)
+                look.ended = look.begun
+            return look.found
 
     async def _look(self, namespace: str) -> list[Object]:
         return list(chain.from_iterable(await asyncio.gather(*(kind.of(self.api, namespace) for kind in self._kinds))))

@@ -104,6 +104,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {"caBundle": {"configMapRef": {"name": NAMED, "key": "roots.pem"}}},
     {"caBundle": {"secretRef": {"name": NAMED, "key": "roots.pem"}}},
     {"suspend": True},
+    {"deletionPolicy": "Delete"},
     {"state": {"secretRef": {"name": NAMED}}},
     {"lake": {"secretRef": {"name": NAMED}}},
     {"revisions": {"retain": 5}},
