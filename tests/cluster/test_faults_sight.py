@@ -78,7 +78,7 @@ async def test_case_05_a_missed_delete(kind: str, stage: Stage, judge: Oracle) -
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_case_06_a_silent_watch(kind: str, stage: Stage, judge: Oracle) -> None:
-    """It is open and says nothing; the operator's patience is 4 s here, 70 s in production."""
+    """It is open and says nothing; a watch is opened anew after 4 s here, after 70 s in production."""
     subject = judge.subject(stage, kind)
     await subject.apply()
     await subject.settles()
@@ -88,6 +88,20 @@ async def test_case_06_a_silent_watch(kind: str, stage: Stage, judge: Oracle) ->
     await eventually(lambda: any(asked.path.endswith(subject.child().name) for asked in subject.writes()[-3:]), 30)
     stage.heal()
     await rest(subject)
+
+
+async def test_case_06_watches_live_on_however_often_they_begin_anew(own_stage: Stage, judge: Oracle) -> None:
+    """Each time that they end an object comes or goes: none of them ends for good."""
+    await own_stage.started(SCALED_WATCH_SECONDS="1")
+    subjects = [judge.subject(own_stage, kind) for kind in KINDS * 8]
+    for subject in subjects:
+        await subject.apply()
+        await asyncio.sleep(0.99)
+    paths = {asked.path for asked in own_stage.proxy.asked if asked.watches}
+    assert len(paths) > 10
+    for path in paths:
+        await watching(own_stage, path)
+    await rest(*subjects)
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500])

@@ -1,13 +1,14 @@
 """`python -m scaled_operator`: the operator with timers so short that a test sees each of them pass.
 
-What is shortened: looks at resources where nothing happened, looks at everything, kopf's patience with a silent watch.
+What is shortened: looks at resources where nothing happened, looks at everything, the age of watches.
 Only values are replaced; everything else is the operator's own entry point.
 """
 
 from __future__ import annotations
 
+import os
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from cortex_operator import handlers, main
 from cortex_operator.engine import Pace
@@ -17,21 +18,13 @@ from cortex_operator.reconcile import Timing
 TIMING: Final = Timing(moving=0.5, idle=1.0, missing=0.5)
 RESYNC: Final = 20.0
 SETTLE: Final = 0.5
-SILENCE: Final = 4.0
-"""Of a watch, after which it is opened anew; 70 in production. All in seconds."""
-
-_settings = handlers._settings
-
-
-def _impatient(*arguments: Any) -> Any:
-    settings = _settings(*arguments)
-    settings.watching.inactivity_timeout = SILENCE
-    return settings
+WATCH: Final = float(os.environ.get("SCALED_WATCH_SECONDS", "4"))
+"""After which a watch is opened anew; 70 in production. All in seconds."""
 
 
 def run() -> None:
     """Runs the operator."""
-    handlers._settings = _impatient
+    handlers._WATCH_SECONDS = WATCH  # type: ignore[misc]
     main.make_engine = partial(make_engine, timing=TIMING)  # type: ignore[attr-defined]
     main.Pace = partial(Pace, resync=RESYNC, settle=SETTLE)  # type: ignore[attr-defined,misc,assignment]
     main.main()
