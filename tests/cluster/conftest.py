@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,9 @@ from memory_bed import CANARY
 from objects import a_secret
 from passes import Passes
 from stage import Oracle, Stage, named_objects
+
+PATIENCE = 300.0
+"""Seconds after which a case hangs: some start a dozen operators, on whatever machine this is."""
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +79,7 @@ def shared_stage(api_server: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def stage(shared_stage: Stage) -> Iterator[Stage]:
     """The shared one, with an operator that lives and sees everything, and no faults."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     shared_stage.heal()
     if not shared_stage.operator.lives:
         shared_stage.start()
@@ -86,6 +91,7 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
 @pytest.fixture
 def own_stage(api_server: Path, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[Stage]:
     """One for a case that ends its operators; none is started."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     kubectl.apply(named_objects(namespace))
     stage = Stage(api_server, tmp_path, namespace)
     yield stage

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
-
 from soak import GROWTH, Soak
 from stage import QUIET, Oracle, Stage, seeded
 
@@ -13,8 +11,6 @@ PATIENCE = 120.0
 
 
 async def test_case_20_soak(own_stage: Stage, judge: Oracle) -> None:
-    # The minute is meant: one that hangs is told so later than others.
-    faulthandler.dump_traceback_later(SECONDS + 2 * PATIENCE, exit=True)
     await own_stage.started()
     figures = await Soak(judge, own_stage, seeded(), RESOURCES).run(SECONDS, QUIET, PATIENCE)
     print(figures)

@@ -59,7 +59,7 @@ class OperatorProcess:
         """Status and body of its HTTP port."""
         port = self.until("listening on port")["port"]
         try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as response:
                 return response.status, response.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()

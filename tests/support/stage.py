@@ -32,7 +32,10 @@ from walk import NAMED, POOL
 KINDS: Final = ("CortexIndex", "CortexWorkflow")
 QUIET: Final = 3.0
 """Seconds without a write; the operator looks at everything several times in them."""
-SETTLED: Final = 45.0
+RESTLESS: Final = 9.0
+"""How long passes that had begun may still write."""
+SETTLED: Final = 90.0
+"""Most of it is for a busy machine."""
 _BUILD: Final = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_workflow_manifest}
 _POOLS: Final = json.dumps([{"name": POOL, "nodeSelector": {"pool": POOL}}])
 
@@ -252,13 +255,19 @@ class Subject:
             return await self._oracle.managed(self.key)
 
 
-async def rest(*subjects: Subject) -> None:
-    """The oracle: all are as fresh ones (what was deleted is gone), and then nobody writes to them."""
-    await asyncio.gather(*(subject.settles() if subject.spec else subject.ends() for subject in subjects))
+async def _writes(subjects: Sequence[Subject], seconds: float) -> list[Asked]:
+    """The writes to them in the next so many seconds."""
     before = [len(subject._stage.proxy.asked) for subject in subjects]
-    await asyncio.sleep(QUIET)
-    busy = [asked for subject, since in zip(subjects, before, strict=True) for asked in subject.writes(since)]
-    assert busy == [], f"writes though nothing is to be done: {busy[:5]}"
+    await asyncio.sleep(seconds)
+    return [asked for subject, since in zip(subjects, before, strict=True) for asked in subject.writes(since)]
+
+
+async def rest(*subjects: Subject) -> None:
+    """The oracle: all are as fresh ones (what was deleted is gone), and soon nobody writes to them any more."""
+    await asyncio.gather(*(subject.settles() if subject.spec else subject.ends() for subject in subjects))
+    end = time.monotonic() + RESTLESS
+    while busy := await _writes(subjects, QUIET):
+        assert time.monotonic() < end, f"writes though nothing is to be done: {busy[:5]}"
     for subject in subjects:
         await (subject.settles(0.0) if subject.spec else subject.ends(0.0))
 
