@@ -51,7 +51,7 @@ async def crashed(stage: Stage, subject: Subject, after: int, **spec: Any) -> bo
     return True
 
 
-@pytest.mark.parametrize("first", (1, 2), ids=("odd", "even"))
+@pytest.mark.parametrize("first", [1, 2], ids=("odd", "even"))
 @pytest.mark.parametrize("kind", KINDS)
 async def test_case_01_crash_after_write_k_of_a_create(kind: str, first: int, own_stage: Stage, judge: Oracle) -> None:
     """For every k."""
@@ -64,7 +64,7 @@ async def test_case_01_crash_after_write_k_of_a_create(kind: str, first: int, ow
     await rest(*subjects)
 
 
-@pytest.mark.parametrize("first", (1, 2), ids=("odd", "even"))
+@pytest.mark.parametrize("first", [1, 2], ids=("odd", "even"))
 @pytest.mark.parametrize("kind", KINDS)
 async def test_case_01_crash_after_write_k_of_a_change(kind: str, first: int, own_stage: Stage, judge: Oracle) -> None:
     """For every k; the change makes objects, changes some, and replaces pods."""

@@ -161,7 +161,7 @@ class Oracle:
         look = self._looks.setdefault(namespace, _Look())
         asked = look.begun
         async with look.lock:
-            if look.ended == asked or look.ended == 0:
+            if look.ended <= asked:
                 look.begun += 1
                 look.found = await self._look(namespace)
                 look.ended = look.begun
