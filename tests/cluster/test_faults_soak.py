@@ -14,6 +14,6 @@ async def test_case_20_soak(own_stage: Stage, judge: Oracle) -> None:
     await own_stage.started()
     figures = await Soak(judge, own_stage, seeded(), RESOURCES).run(SECONDS, QUIET, PATIENCE)
     print(figures)
-    assert figures.writes_when_quiet == 0
+    assert not figures.writes_when_quiet
     assert figures.rss_mb[1] < figures.rss_mb[0] * GROWTH
     assert len(figures.done) >= 4

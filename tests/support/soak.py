@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import oracle
 from cortex_operator.cluster import NotFound, Object, ObjectKey
-from stage import KINDS, Oracle, Stage, Subject
+from fault_proxy import Asked
+from stage import KINDS, RESTLESS, Oracle, Stage, Subject
 
 SPECS: Final[tuple[dict[str, Any], ...]] = (
     {},
@@ -41,7 +42,8 @@ class Figures:
     settled_seconds: float = 0.0
     """From the last fault to the last resource being as a fresh one."""
     quiet_seconds: float = 0.0
-    writes_when_quiet: int = 0
+    writes_when_quiet: Counter[str] = field(default_factory=Counter)
+    """By method and path, names left out."""
 
 
 class Soak:
@@ -63,11 +65,16 @@ class Soak:
             before = min(before, self._rss()) if passed < seconds / 2 else before
         self._stage.heal()
         settled = await self._until_right(patience)
-        since = len(self._stage.proxy.asked)
-        await asyncio.sleep(quiet)
-        writes = [asked for asked in self._stage.proxy.asked[since:] if asked.writes]
+        restless = time.monotonic() + RESTLESS
+        while (writes := await self._writes(quiet)) and time.monotonic() < restless:
+            print(f"still written: {writes}")
         assert not (wrong := await self._wrong()), wrong[:20]
-        return Figures("", len(self._subjects), seconds, self.done, (before, self._rss()), settled, quiet, len(writes))
+        return Figures("", len(self._subjects), seconds, self.done, (before, self._rss()), settled, quiet, writes)
+
+    async def _writes(self, seconds: float) -> Counter[str]:
+        since = len(self._stage.proxy.asked)
+        await asyncio.sleep(seconds)
+        return Counter(_sort(asked) for asked in self._stage.proxy.asked[since:] if asked.writes)
 
     async def _act(self, *, may_crash: bool) -> None:
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
@@ -174,6 +181,11 @@ class Soak:
         if not self._stage.operator.lives:
             self._stage.start()
         return self._stage.operator.measure("process_resident_memory_bytes") / 1e6
+
+
+def _sort(asked: Asked) -> str:
+    words = asked.path.split("/namespaces/")[-1].split("/")
+    return f"{asked.method} {'/'.join(words[1:2] + words[3:])}"
 
 
 async def _together(subjects: list[Subject], work: Callable[[Subject], Awaitable[None]]) -> None:
