@@ -16,6 +16,7 @@ COMMANDS: Final = (
     Entry(
         "gpus", "cortex_cli.commands.gpus:gpus", "Show who holds the GPUs of a cluster, what is free and what waits."
     ),
+    Entry("orphans", "cortex_cli.commands.orphans:orphans", "Show data in the Lake whose resource is gone."),
     Entry(
         "plan",
         "cortex_cli.commands.plan:plan",

@@ -13,6 +13,7 @@ from cortex_kinds.deletion import DeletionPolicy
 from cortex_kinds.environment import Env, EnvSources
 from cortex_kinds.gpu import GPU
 from cortex_kinds.lists import keyed, unique
+from cortex_kinds.network import Network
 from cortex_kinds.placement import Placement
 from cortex_kinds.podmetadata import PodMetadata
 from cortex_kinds.references import ObjectName, SecretRef
@@ -98,6 +99,8 @@ class CommonSpec(Model):
     ca_bundle: CABundle | None = None
     """Whom the pods trust when they connect by TLS: to the Lake (`sslmode=verify-full`), to the shared state
     (`rediss://`), to the receiver of traces. Unset: the image's own authorities."""
+    network: Network = Network()
+    """With whom the pods may speak; a NetworkPolicy allows what they need, and nothing else."""
     suspend: Annotated[bool, Field(strict=True)] = False
     """Whether nothing of it runs, neither pods nor ingest Jobs. Everything else is kept: documents, revisions, threads,
     Services. With `false` again it has as many pods as before."""
@@ -151,6 +154,8 @@ class ObjectMeta(Model):
     """Given by the API server."""
     generation: Annotated[int, Field(ge=0), Whole] = 0
     """Counts changes of the spec; given by the API server."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Those of the resource itself."""
 
 
 class Condition(Model):

@@ -35,8 +35,13 @@ class ConditionType(StrEnum):
     """Every pod has a node; the message says what no node offers."""
     SUSPENDED = "Suspended"
     """Nothing of the resource runs, as `spec.suspend` says. Present only while it says so."""
+    DELETED_IN_USE = "DeletedInUse"
+    """CortexIndex: it is being deleted although workflows use it. Present only while True."""
     AUTOSCALING_READY = "AutoscalingReady"
     """The number of pods follows what they use. Present only with `spec.autoscaling`."""
+    UPDATE_PENDING = "UpdatePending"
+    """Pods are of an earlier release than the operator, or are being replaced by those of its release. Present only
+    while True; it says nothing about whether the resource answers."""
     DATA_CLEANUP = "DataCleanup"
     """The resource is being deleted and its data dropped, as `spec.deletionPolicy: Delete` says; the message says what
     it waits for, and until when at most. Present only then."""
@@ -77,8 +82,11 @@ class Reason(StrEnum):
     which come closest and what each lacks."""
     UNKNOWN_GPU_POOL = "UnknownGPUPool"
     """`spec.gpu.pool` names no pool of the release; the message lists those that there are. Pods stay as they were."""
+    RESOURCE_CLAIMS_NOT_SERVED = "ResourceClaimsNotServed"
+    """`spec.gpu.allocation` is DRA, and the cluster does not serve `resource.k8s.io/v1`. Pods stay as they were."""
     NODES_NOT_READABLE = "NodesNotReadable"
-    """The operator may not read Nodes, and there is no pod yet whose scheduling would tell."""
+    """The operator may not read Nodes, so it cannot say whether any could take a pod with such GPUs; the message has
+    the scheduler's words, once there is a pod."""
     NOT_IN_ENDPOINTS = "NotInEndpoints"
     """Pods are ready, but the Service does not list them: nobody can find them."""
     SCALED_TO_ZERO = "ScaledToZero"
@@ -115,6 +123,8 @@ class Reason(StrEnum):
     """A ConfigMap that the spec names is not in the namespace; the message says the command that makes it."""
     CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
     """A ConfigMap is there but lacks the key that is read."""
+    PERSISTENT_VOLUME_CLAIM_NOT_FOUND = "PersistentVolumeClaimNotFound"
+    """A PersistentVolumeClaim that `spec.storage` names is not in the namespace."""
     INDEX_NOT_FOUND = "IndexNotFound"
     """A CortexIndex that the workflow names is not in the namespace."""
     INDEX_NOT_ALLOWED = "IndexNotAllowed"
@@ -136,6 +146,13 @@ class Reason(StrEnum):
     """Valkey or Redis does not answer: live progress is missing, everything else goes on."""
     MODEL_UNAVAILABLE = "ModelUnavailable"
     """The embedder could not be loaded."""
+    MODEL_MISSING = "ModelMissing"
+    """The embedding model, or one of its files, is not there; the message says where it was looked for."""
+    MODEL_INVALID = "ModelInvalid"
+    """The embedding model's files are there but cannot be used; the message says which and why."""
+    MODEL_CHANGED = "ModelChanged"
+    """The embedding model's files are others than those that the revision was built with, or than
+    `spec.embedding.local.sha256` says: their vectors would not fit."""
     REVISION_CURRENT = "RevisionCurrent"
     """The revision that the spec describes answers."""
     REVISION_BUILDING = "RevisionBuilding"
@@ -156,13 +173,21 @@ class Reason(StrEnum):
     """The graph passed every check."""
     GRAPH_INVALID = "GraphInvalid"
     """The graph has mistakes; the message lists them."""
+    WAITING_FOR_TURN = "WaitingForTurn"
+    """Resources move to the operator's release one at a time, each when the one before is Ready."""
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    """Resources move to the operator's release when they are told to; the message has the command."""
+    UPDATING = "Updating"
+    """The pods are being replaced by those of the operator's release; others wait until it is Ready."""
+    UPGRADE_HALTED = "UpgradeHalted"
+    """A resource did not become Ready with the operator's release: no other one moves. The message names it."""
     POD_ANSWERED = "PodAnswered"
     """A pod answered just now."""
     NO_POD_ANSWERS = "NoPodAnswers"
     """No pod of the resource answers; the message says which were asked."""
 
 
-ONLY_WHILE_TRUE: Final = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+ONLY_WHILE_TRUE: Final = frozenset({ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.UPDATE_PENDING})
 """Conditions that are taken away instead of turning False."""
 
 
@@ -178,7 +203,8 @@ def set_condition(
     """The conditions with one set, in their order; the list given is left alone.
 
     `lastTransitionTime` (UTC, whole seconds) moves only when `status` changes, and a message over 1,024 characters is
-    cut. Reconciling and Stalled are taken away when `status` is not True. Raises ValueError for a `now` without zone.
+    cut. What is there ONLY_WHILE_TRUE is taken away when `status` is not True. Raises ValueError for a `now`
+    without zone.
     """
     if now.tzinfo is None:
         raise ValueError(f"{now} has no time zone: pass datetime.now(UTC)")

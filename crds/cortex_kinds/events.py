@@ -47,6 +47,8 @@ class EventReason(StrEnum):
     """The revision that the spec describes could not be built."""
     APPLY_REFUSED = "ApplyRefused"
     """The cluster refused an object of the resource."""
+    DELETED_IN_USE = "DeletedInUse"
+    """The index is being deleted although workflows use it."""
     STALLED = "Stalled"
     """Nothing goes on until somebody changes something; the note says what."""
     RECOVERED = "Recovered"
@@ -66,6 +68,7 @@ WARNINGS: Final = frozenset(
         EventReason.AUTOSCALING_FAILING,
         EventReason.REVISION_FAILED,
         EventReason.APPLY_REFUSED,
+        EventReason.DELETED_IN_USE,
         EventReason.STALLED,
         EventReason.DATA_LEFT,
     }

@@ -19,6 +19,13 @@ class GPUVendor(StrEnum):
     INTEL = "Intel"
 
 
+class Allocation(StrEnum):
+    """How pods get their GPUs: as a resource that the device plugin counts, or by claims of devices (DRA)."""
+
+    EXTENDED_RESOURCE = "ExtendedResource"
+    DRA = "DRA"
+
+
 class Sharing(StrEnum):
     """Whether other pods use the same GPU."""
 
@@ -67,6 +74,23 @@ class GPU(Model):
             ".count",
         ),
         Rule("!has(self.driver) || self.vendor == 'Intel'", "driver is for vendor Intel only", ".driver"),
+        Rule(
+            "self.allocation != 'DRA' || self.vendor == 'NVIDIA'",
+            "allocation DRA is for vendor NVIDIA only: set ExtendedResource for GPUs of other vendors",
+            ".allocation",
+        ),
+        Rule(
+            "self.allocation != 'DRA' || !has(self.sharing) || self.sharing == 'Exclusive'",
+            "with allocation DRA each pod has its devices to itself: leave sharing out, or set ExtendedResource",
+            ".sharing",
+        ),
+        Rule("self.allocation != 'DRA' || self.count <= 32", "with allocation DRA count is at most 32", ".count"),
+        Rule(
+            "self.allocation != 'DRA' || !has(self.products)"
+            " || self.products.all(p, !p.endsWith('-SHARED') && !p.contains('-MIG-'))",
+            "with allocation DRA products are those of whole GPUs; a slice is asked for by partition",
+            ".products",
+        ),
     )
 
     vendor: GPUVendor = GPUVendor.NVIDIA
@@ -93,6 +117,9 @@ class GPU(Model):
     pool: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] | None = None
     """A pool of the platform team's, by its name in the release's values (`gpuPools`): its nodes alone, whose taints
     are tolerated."""
+    allocation: Allocation = Allocation.EXTENDED_RESOURCE
+    """DRA: by a ResourceClaimTemplate (resource.k8s.io/v1) for NVIDIA's DRA driver, in place of the device plugin and
+    the labels of nodes; `memory`, `products` and `partition` are then asked of the devices."""
     driver: Literal["i915", "xe"] | None = None
     """Intel: the kernel driver of the nodes, whose resource is taken: `gpu.intel.com/i915` or `gpu.intel.com/xe`.
     Unset: i915."""

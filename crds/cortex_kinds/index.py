@@ -11,6 +11,8 @@ from cortex_kinds.access import Access
 from cortex_kinds.base import Model, Name, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
+from cortex_kinds.embedding import PACKAGED_MODEL, Embedding
+from cortex_kinds.storage import Storage
 
 MOST_USERS: Final = 64
 
@@ -35,22 +37,6 @@ class Chunking(Model):
     """Units in a chunk. A chunk is also never longer than the embedder reads."""
     split_overlap: Annotated[int, Field(ge=0, le=1000), Whole] = 2
     """Units that two neighbouring chunks share; below splitLength."""
-
-
-class LocalEmbedding(Model):
-    """An embedder that runs in the service's own pods."""
-
-    model: Literal["all-MiniLM-L6-v2"] = "all-MiniLM-L6-v2"
-    """The model: 384 dimensions, 256 tokens."""
-
-
-class Embedding(Model):
-    """What turns text into vectors. Part of the revision."""
-
-    type: Literal["Local"] = "Local"
-    """Which member is set."""
-    local: LocalEmbedding = LocalEmbedding()
-    """An embedder that runs in the service's own pods."""
 
 
 class RetrievalMode(StrEnum):
@@ -99,6 +85,16 @@ class IndexRevisions(Model):
 class CortexIndexSpec(CommonSpec):
     """A search service and how its index is built."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *CommonSpec.rules,
+        Rule(
+            "!has(self.embedding) || !has(self.embedding.local) || !has(self.embedding.local.model)"
+            f" || self.embedding.local.model == '{PACKAGED_MODEL}' || (has(self.storage) && has(self.storage.models))",
+            f"another model than {PACKAGED_MODEL} is read from a volume: name it in spec.storage.models",
+            ".embedding.local.model",
+        ),
+    )
+
     chunking: Chunking = Chunking()
     """How documents are split before they are embedded."""
     embedding: Embedding = Embedding()
@@ -107,6 +103,8 @@ class CortexIndexSpec(CommonSpec):
     """How the index answers."""
     revisions: IndexRevisions = IndexRevisions()
     """What happens to revisions."""
+    storage: Storage | None = None
+    """Volumes that the pods mount; unset: none."""
     access: Access = Access()
     """Who may use the index."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from cortex_kinds.base import Model
 
 _INT32: Final = 2**31 - 1
-_KEPT: Final = ("pattern", "enum", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+_KEPT: Final = ("pattern", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
                 "minProperties", "maxProperties")  # fmt: skip
 
 Schema = dict[str, Any]

@@ -8,6 +8,7 @@ from urllib.parse import quote
 _NAMESPACED: Final = {
     ("", "ConfigMap"): "configmaps",
     ("", "Event"): "events",
+    ("", "PersistentVolumeClaim"): "persistentvolumeclaims",
     ("", "Pod"): "pods",
     ("", "Secret"): "secrets",
     ("", "Service"): "services",
@@ -23,7 +24,10 @@ _NAMESPACED: Final = {
     ("events.k8s.io", "Event"): "events",
     ("keda.sh", "ScaledObject"): "scaledobjects",
     ("monitoring.coreos.com", "PodMonitor"): "podmonitors",
+    ("networking.k8s.io", "NetworkPolicy"): "networkpolicies",
     ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("resource.k8s.io", "ResourceClaim"): "resourceclaims",
+    ("resource.k8s.io", "ResourceClaimTemplate"): "resourceclaimtemplates",
     ("rbac.authorization.k8s.io", "Role"): "roles",
     ("rbac.authorization.k8s.io", "RoleBinding"): "rolebindings",
 }
@@ -31,6 +35,8 @@ _CLUSTER_WIDE: Final = {
     ("", "Namespace"): "namespaces",
     ("", "Node"): "nodes",
     ("apiextensions.k8s.io", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("resource.k8s.io", "DeviceClass"): "deviceclasses",
+    ("resource.k8s.io", "ResourceSlice"): "resourceslices",
     ("rbac.authorization.k8s.io", "ClusterRole"): "clusterroles",
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): "clusterrolebindings",
 }

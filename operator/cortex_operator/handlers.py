@@ -103,10 +103,10 @@ class KopfFeed:
             if spec.get("holderIdentity") == self._lease.identity:
                 loop.call_soon_threadsafe(self._watches.hear, spec["renewTime"])
 
-        return [
-            _Part(_registry(engine.sources, tell, login), _settings(engine.sources), self._namespaces),
-            _canary(self._lease.key, hear, login),
-        ]
+        # A kind may be watched twice, by other labels; kopf knows one selector for each kind.
+        halves = [[source for source in engine.sources if source.kept is kept] for kept in (True, False)]
+        parts = [_Part(_registry(half, tell, login), _settings(half), self._namespaces) for half in halves if half]
+        return [*parts, _canary(self._lease.key, hear, login)]
 
 
 class _Thread:

@@ -30,6 +30,7 @@ from cortex_operator.handlers import KopfFeed, WatchLost
 from cortex_operator.health import CannotListen, Health
 from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.reconcile import Timing
+from cortex_operator.reload_key import ReloadKey
 from cortex_operator.settings import OperatorSettings, mistakes
 from cortex_operator.watched import warn_of_absent
 from cortex_operator.watches import Watches
@@ -74,7 +75,7 @@ async def _operate(settings: OperatorSettings) -> None:
 
 async def _prepare(api: Api, settings: OperatorSettings, health: Health) -> None:
     lease = (settings.namespace, settings.lease)
-    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for)
+    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for, settings.reload)
     await warn_of_absent(api, settings.watch_namespaces)
 
 
@@ -89,10 +90,13 @@ async def _lead(
     health.stuck, health.follows = (election.stuck,), election.follows
     health.unready = lambda: "" if election.follows() else "waiting for the watches"
     discovery = Discovery(KubernetesCluster(api), settings.discovery_seconds)
+    key = ReloadKey(api, settings.namespace, settings.reload_secret)
+    if settings.reload and not await _ends_before(stop, key.begin()):
+        return
     if not await _ends_before(stop, election.win()):
         return
     if await _ends_before(stop, discovery.begin()):
-        await _work(api, settings, health, registry, stop, election, discovery)
+        await _work(api, settings, health, registry, stop, election, discovery, key.value)
     else:
         await election.resign()
 
@@ -105,6 +109,7 @@ async def _work(
     stop: asyncio.Event,
     election: Election,
     discovery: Discovery,
+    key: bytes,
 ) -> None:
     release = replace(settings.release, served=discovery.served)
     cache = make_cache(release)
@@ -123,6 +128,8 @@ async def _work(
         registry=registry,
         cache=cache,
         record=events.record,
+        updates=settings.workload_updates,
+        reload_key=key,
     )
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from cortex_kinds.base import API_VERSION
 from prometheus_client import CollectorRegistry
 
-from cortex_operator.cluster import Cache, Cluster, Recorder, Selection, log_notices
+from cortex_operator.cluster import Cache, Cluster, Event, Recorder, Selection, log_notices
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
+from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
+from cortex_operator.reconcile.fleet_metrics import watch_fleet
+from cortex_operator.reconcile.named import Named
+from cortex_operator.reconcile.reload import reload_sources
 
 OWNED_LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": "cortex-operator"}
 """What every object that the operator makes carries; of the others it wants to hear nothing."""
@@ -31,21 +36,27 @@ def make_engine(
     registry: CollectorRegistry | None = None,
     cache: Cache | None = None,
     record: Recorder = log_notices,
+    updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME,
+    reload_key: bytes = b"",
 ) -> Engine[ResourceKey]:
     """The engine that reconciles every CortexIndex and CortexWorkflow.
 
     `hooks` are told of every pass; with `registry` metrics are kept there. `cache` hears what the engine is told; it is
-    the one that `cluster` reads from, if it has one. `record` tells Events. The caller closes `cluster` and
-    `dataplane`.
+    the one that `cluster` reads from, if it has one. `record` tells Events. `updates`: how resources move from an
+    earlier release to this one. `reload_key`: of the digests by which pods are reloaded; without it they are not. The
+    caller closes `cluster` and `dataplane`.
     """
-    uses = Uses()
-    reconcile = Reconciler(World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record))
+    uses, fleet, named = Uses(), Fleet(release.id, updates), Named(secret=reload_key)
+    world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet, named=named)
+    reconcile = Reconciler(world)
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told = (log_failures, *measures, *hooks)
-    watched = map(_selected, sources(release.served, uses))
+    watched = [_followed(_selected(source), fleet) for source in sources(release.served, uses)]
+    watched += reload_sources(named) if reload_key else []
     engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)
     if registry is not None:
         watch_queue(registry, engine.queue)
+        watch_fleet(registry, fleet)
     return engine
 
 
@@ -71,3 +82,14 @@ async def run_operator(
 
 def _selected(source: Source[ResourceKey]) -> Source[ResourceKey]:
     return source if source.api_version == API_VERSION else replace(source, labels=OWNED_LABELS)
+
+
+def _followed(source: Source[ResourceKey], fleet: Fleet) -> Source[ResourceKey]:
+    """The fleet hears of Deployments and resources, also what the operator itself wrote."""
+    if source.kind != "Deployment" and source.api_version != API_VERSION:
+        return source
+
+    def also(keys: Callable[[Event], Iterable[ResourceKey]]) -> Callable[[Event], Iterable[ResourceKey]]:
+        return lambda event: chain(keys(event), fleet.hear(event))
+
+    return replace(source, keys=also(source.keys), echo=also(source.echo))

@@ -29,15 +29,18 @@ RIGHTS: Final = (
     ("apps", "deployments", _MADE),
     ("batch", "jobs", _MADE),
     ("policy", "poddisruptionbudgets", _MADE),
+    ("networking.k8s.io", "networkpolicies", _MADE),
     ("autoscaling", "horizontalpodautoscalers", _MADE),
     ("monitoring.coreos.com", "podmonitors", _MADE),
     ("keda.sh", "scaledobjects", _MADE),
+    ("resource.k8s.io", "resourceclaimtemplates", _MADE),
     ("", "services", _MADE),
     ("", "serviceaccounts", _MADE),
     ("", "configmaps", _MADE),
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
+    ("", "persistentvolumeclaims", ("get",)),
     ("discovery.k8s.io", "endpointslices", ("list", "watch")),
     ("events.k8s.io", "events", ("create", "patch")),
 )
@@ -51,6 +54,8 @@ OWN_RIGHTS: Final = (
 """What it needs in its own namespace: beside the Lease for Jobs that drop data, and for the names of what stays."""
 LEASE_RIGHTS: Final = (("coordination.k8s.io", "leases", ("get", "list", "watch", "update")),)
 """What it needs of its own Lease alone; nobody can be let create an object of one name only."""
+RELOAD_RIGHTS: Final = (("", "secrets", ("list", "watch")),)
+"""What it needs beside RIGHTS to reload pods: whoever may list Secrets may read all of them, whatever their labels."""
 
 
 class MissingRights(Exception):
@@ -66,16 +71,20 @@ class _Right:
     name: str = ""
 
 
-async def prepare(api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None]) -> None:
+async def prepare(
+    api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None], reload: bool = False
+) -> None:
     """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all)
     and in its own, which is that of its `lease` (namespace and name). Tells `waiting` and the log for what it waits,
-    once per reason. Raises MissingRights."""
+    once per reason. `reload`: whether pods are to be reloaded. Raises MissingRights."""
     own, name = lease
     wanted = [
         *_rights(RIGHTS, namespaces or ("",)),
         *_rights(OWN_RIGHTS, (own,)),
         *_rights(LEASE_RIGHTS, (own,), name),
     ]
+    if reload:
+        wanted += _rights(RELOAD_RIGHTS, namespaces or ("",))
     told = ""
     while missing := await _what_is_missing(api, wanted):
         if missing != told:

@@ -20,7 +20,9 @@ from pydantic_settings import (
 
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.release import GRAPH_RESOURCES, SEARCH_RESOURCES
+from cortex_operator.reconcile.fleet import WorkloadUpdates
 
 PREFIX: Final = "CORTEX_"
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -61,6 +63,8 @@ class OperatorSettings(BaseSettings):
     """Of the workloads."""
     gpu_pools: tuple[GPUPool, ...] = ()
     """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
+    isolation: Isolation = Isolation()
+    """NetworkPolicies of the resources: JSON; unset: for a release called "cortex"."""
     pod_monitors: bool = True
     """Whether each resource gets a PodMonitor, where the cluster serves that kind."""
     pod_monitor_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
@@ -83,8 +87,17 @@ class OperatorSettings(BaseSettings):
     """Address of the HTTP port."""
     port_metrics: Annotated[int, Field(ge=0, le=65535)] = 9090
     """HTTP: /livez, /readyz, /metrics."""
+    workload_updates: WorkloadUpdates = WorkloadUpdates.ONE_AT_A_TIME
+    """How resources move to this release: OneAtATime or Manual."""
+    reload: bool = False
+    """Whether Secrets and ConfigMaps with the label cortex.datapunk.io/reload=true are watched, and replace pods."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many resources are reconciled at the same time."""
+
+    @property
+    def reload_secret(self) -> str:
+        """The Secret of the operator's namespace with the key of reload digests."""
+        return f"{self.lease}-reload"
 
     @property
     def release(self) -> ReleaseSettings:
@@ -100,6 +113,7 @@ class OperatorSettings(BaseSettings):
             drain_seconds=self.drain_seconds,
             log_level=self.workload_log_level,
             gpu_pools=self.gpu_pools,
+            isolation=self.isolation,
             pod_monitors=self.pod_monitors,
             pod_monitor_labels=self.pod_monitor_labels,
             image_pull_secrets=self.image_pull_secrets,

@@ -75,7 +75,9 @@ class Watches:
         """To be given to the session that watches. `on_refused` is told the path of what is not allowed (403)."""
 
         async def on_end(_: Any, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
-            watch = self._watches.setdefault(params.url.path, _Watch())
+            # One collection may be watched twice, by other labels.
+            selector = params.url.query.get("labelSelector", "")
+            watch = self._watches.setdefault(f"{params.url.path} {selector}".strip(), _Watch())
             watch.refused = watch.refused + 1 if params.response.status == _FORBIDDEN else 0
             if watch.refused == REFUSALS:
                 on_refused(params.url.path)

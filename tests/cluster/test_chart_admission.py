@@ -103,6 +103,7 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
     operator, gateway = (f"system:serviceaccount:{namespace}:datapunk-cortex-{name}" for name in ("operator", "api"))
     granted = [
         may("watch", GROUP, "cortexindexes"),
+        may("patch", GROUP, "cortexindexes", "default"),
         may("patch", GROUP, "cortexworkflows/status", "default"),
         may("patch", "apps", "deployments", "default"),
         may("delete", "batch", "jobs", "default"),
@@ -116,8 +117,9 @@ def test_a_cluster_wide_release_serves_all_namespaces(kubectl: Kubectl, namespac
         may("update", "coordination.k8s.io", "leases", namespace, "another"),
         may("list", "coordination.k8s.io", "leases", namespace),
         may("update", "coordination.k8s.io", "leases", "default"),
-        may("patch", GROUP, "cortexindexes", "default"),
+        may("update", GROUP, "cortexindexes", "default"),
         may("delete", GROUP, "cortexindexes", "default"),
+        may("patch", "", "secrets", "default"),
         may("list", "", "secrets", "default"),
         may("delete", "", "pods", "default"),
         may("update", "", "nodes"),
@@ -147,6 +149,8 @@ def test_a_namespaced_release_serves_its_namespaces_alone(kubectl: Kubectl, name
         True,
         False,
     ]
+    acting = [f"--as={operator}", *(f"--as-group={group}" for group in groups(operator))]
+    assert kubectl.get("namespace", namespace, *acting)["metadata"]["labels"]  # for spec.access.allowedNamespaces
     roles = kubectl.get("clusterroles,clusterrolebindings")["items"]
     assert [o["metadata"]["name"] for o in roles if o["metadata"]["name"].startswith(f"{namespace}:")] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -14,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 from cortex_cli.demo.corpus import python_documents
 from cortex_cli.gateway import Gateway
 from cortex_cli.local.ports import free_port
 from cortex_testbed import binaries, images
 from cortex_testbed.bed import DIRECTORY, Bed
+from psycopg.conninfo import conninfo_to_dict
 from release import CHART, KINDS, QUICKSTART, ROOT, Kube, questions, restarts, uids, wait_for
 
 SYSTEM: Final = "cortex-system"
@@ -328,6 +331,61 @@ def test_a_second_installation_adopts_what_the_first_one_left(settled: Release, 
     settled.url = gateway_url(kube)
     with Gateway(settled.url) as gateway:
         assert gateway.progress(f"{TEAM}/handbook")["documents"] == DOCUMENTS
+
+
+def test_an_index_under_delete_takes_its_data_with_it(settled: Release) -> None:
+    kube, gone = settled.kube, ("cortexindex", "short-lived", TEAM)
+    kube.apply(an_index_under_delete(), TEAM)
+    kube.wait_ready(*gone)
+    with Gateway(settled.url) as gateway:
+        gateway.push(f"{TEAM}/short-lived", python_documents(20))
+        wait_for("all embedded", lambda: not gateway.progress(f"{TEAM}/short-lived")["waiting"], 60)
+        kept = gateway.progress(f"{TEAM}/handbook")["documents"]
+    tables = in_lake(kube, TABLES)
+    assert in_lake(kube, ROWS) == "1"
+    assert kube.get(*gone)["metadata"]["finalizers"] == ["cortex.datapunk.io/data-cleanup"]
+
+    # The Lake's trial is a small one: what takes minutes at most is over in seconds here.
+    kube.kubectl("delete", "cortexindex", "short-lived", "-n", TEAM, "--wait", "--timeout=120s", timeout=150)
+
+    assert in_lake(kube, ROWS) == "0"
+    assert int(in_lake(kube, TABLES)) < int(tables)
+    wait_for("no Job and no Secret of it", lambda: not cleanups(kube), 60, lambda: str(cleanups(kube)))
+    recorded = kube.find("configmap", "datapunk-cortex-orphans", SYSTEM) or {}
+    assert "CortexIndex.team-a.short-lived" not in recorded.get("data", {})
+    with Gateway(settled.url) as gateway:
+        assert gateway.progress(f"{TEAM}/handbook")["documents"] == kept
+
+
+TABLES: Final = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^queue_[0-9]+$'"
+ROWS: Final = f"SELECT count(*) FROM resources WHERE namespace = '{TEAM}' AND name = 'short-lived'"
+
+
+def an_index_under_delete() -> dict[str, Any]:
+    """An index whose data goes with it."""
+    return {
+        "apiVersion": "cortex.datapunk.io/v1alpha1",
+        "kind": "CortexIndex",
+        "metadata": {"name": "short-lived"},
+        "spec": {"deletionPolicy": "Delete"},
+    }
+
+
+def in_lake(kube: Kube, query: str) -> str:
+    """One value from the trial's PostgreSQL: on the node a ClusterIP is reached as in a pod."""
+    dsn = base64.b64decode(kube.get("secret", "cortex-lake", TEAM)["data"]["dsn"]).decode()
+    host = str(conninfo_to_dict(dsn)["host"])
+    address = kube.get("service", host.split(".")[0], SYSTEM)["spec"]["clusterIP"]
+    with psycopg.connect(dsn, hostaddr=address) as connection:
+        found = connection.execute(query.encode()).fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def cleanups(kube: Kube) -> list[str]:
+    """Objects of Jobs that drop data."""
+    selector = "app.kubernetes.io/component=cleanup"
+    return kube.kubectl("get", "jobs,secrets,pods", "-n", SYSTEM, "-l", selector, "-o", "name").split()
 
 
 def test_deletions_end_while_the_operator_is_gone(settled: Release) -> None:

@@ -16,6 +16,7 @@ from cortex_operator.cluster.memory import Record
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.optional import OPTIONAL
 from cortex_operator.reconcile import Reconciler, World
 from doubles import CountingCluster
 from passes import NoPods
@@ -26,6 +27,7 @@ CANARY = "canary-7d1f9b"
 RELEASE = ReleaseSettings(
     "registry.invalid/search:1",
     "registry.invalid/graph:1",
+    served=frozenset(OPTIONAL),
     gpu_pools=(GPUPool(name=POOL, node_selector={"pool": POOL}),),
 )
 SECRETS = {
@@ -90,7 +92,8 @@ class Bed:
         named = {**meta, "name": NAMED}
         data = dict.fromkeys(("token", "roots.pem", "ca.crt"), "text")
         bed.store.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": data})
-        bed.store.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named})
+        for kind in ("ServiceAccount", "PersistentVolumeClaim"):
+            bed.store.put({"apiVersion": "v1", "kind": kind, "metadata": named})
         for manifest in manifests:
             await bed.apply(manifest)
         return bed
@@ -105,7 +108,7 @@ class Bed:
         for _ in range(MOST_PASSES):
             before = len(self.counting.writes)
             await self.look(manifest)
-            if len(self.counting.writes) == before and not await self._autoscale():
+            if len(self.counting.writes) == before and not (await self._autoscale() or await self._roll_out()):
                 return
         raise AssertionError(f"it does not come to rest: {self.counting.writes[-10:]}")
 
@@ -113,6 +116,14 @@ class Bed:
         """One pass."""
         meta = manifest["metadata"]
         await self._reconcile(ResourceKey(manifest["kind"], meta["namespace"], meta["name"]))
+
+    async def _roll_out(self) -> bool:
+        """Whether the controller of Deployments saw another generation: there are no pods, so that is all."""
+        changed = False
+        for deployment in await self.store.list("apps/v1", "Deployment"):
+            status = {"observedGeneration": deployment["metadata"]["generation"]}
+            changed |= await self.store.patch_status(ObjectKey.of(deployment), status)
+        return changed
 
     async def _autoscale(self) -> bool:
         """Whether an autoscaler changed a number of pods: without load it has as few as it may."""

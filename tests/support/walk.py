@@ -22,7 +22,7 @@ Path = tuple[str, ...]
 
 MODELS: Final = {"CortexIndex": CortexIndex, "CortexWorkflow": CortexWorkflow}
 NAMED: Final = "walk"
-"""The Secret, ConfigMap, ServiceAccount, PriorityClass and RuntimeClass that the specs name."""
+"""The Secret, ConfigMap, PersistentVolumeClaim, ServiceAccount, PriorityClass and RuntimeClass that the specs name."""
 POOL: Final = "research"
 """A pool of GPU nodes."""
 
@@ -64,11 +64,11 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     },
     {
         "autoscaling": {
-            "maxReplicas": 3,
+            "maxReplicas": 4,
             "metrics": [
                 {
                     "type": "Prometheus",
-                    "prometheus": {"query": "sum(a)", "threshold": "100", "serverAddress": "http://prometheus.invalid"},
+                    "prometheus": {"query": "sum(up)", "threshold": "5", "serverAddress": "http://prometheus:9090"},
                 }
             ],
         }
@@ -78,6 +78,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {"gpu": {"count": 1, "sharing": "TimeSliced"}},
     {"gpu": {"partition": {"mode": "MIG", "profile": "1g.10gb"}}},
     {"gpu": {"vendor": "Intel", "driver": "xe"}},
+    {"gpu": {"allocation": "DRA", "memory": "40Gi"}},
     {"update": {"strategy": "Recreate"}},
     {"update": {"maxSurge": "25%", "maxUnavailable": 1}},
     {"placement": {"nodeSelector": {"kubernetes.io/os": "linux"}}},
@@ -103,6 +104,9 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {"envFrom": [{"configMapRef": {"name": NAMED, "optional": False}}]},
     {"caBundle": {"configMapRef": {"name": NAMED, "key": "roots.pem"}}},
     {"caBundle": {"secretRef": {"name": NAMED, "key": "roots.pem"}}},
+    {"network": {"extraEgress": [{"to": [{"podSelector": _SELECTOR, "namespaceSelector": _SELECTOR}]}]}},
+    {"network": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.9.0.0/16"]}}]}]}},
+    {"network": {"extraEgress": [{"ports": [{"protocol": "TCP", "port": 80, "endPort": 90}]}]}},
     {"suspend": True},
     {"deletionPolicy": "Delete"},
     {"state": {"secretRef": {"name": NAMED}}},
@@ -141,6 +145,10 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         *_COMMON,
         {"chunking": {"splitBy": "Word", "splitLength": 120, "splitOverlap": 20}},
         {"embedding": {"type": "Local", "local": {"model": "all-MiniLM-L6-v2"}}},
+        {
+            "embedding": {"local": {"model": "own", "sha256": "0" * 64}},
+            "storage": {"models": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": NAMED}}},
+        },
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
         {"access": {"allowedNamespaces": {"from": "Selector", "selector": _SELECTOR}}},
     ),

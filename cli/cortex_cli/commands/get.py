@@ -25,6 +25,7 @@ KINDS: Final = {
     ("v1", "ConfigMap"): ("configmaps", "configmap", "cm"),
     ("v1", "ServiceAccount"): ("serviceaccounts", "serviceaccount", "sa"),
     ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", "poddisruptionbudget", "pdb"),
+    ("networking.k8s.io/v1", "NetworkPolicy"): ("networkpolicies", "networkpolicy", "netpol"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"): ("horizontalpodautoscalers", "horizontalpodautoscaler", "hpa"),
 }
 CATEGORIES: Final = {"cortex": ("cxi", "cxw"), "all": ("cxi", "cxw", "deploy", "job", "pod", "svc")}

@@ -56,6 +56,7 @@ def _as_json(found: Ledger) -> dict[str, Any]:
     return {
         "nodes": [{**asdict(supply), "free": supply.free} for supply in found.supplies],
         "waiting": [{**asdict(each.holder), "resource": each.resource, "why": each.why} for each in found.waiting],
+        "resourceClaims": [asdict(each) for each in found.claimants],
     }
 
 
@@ -69,6 +70,9 @@ def _print(found: Ledger) -> None:
     if found.waiting:
         typer.echo("")
         print_table(("WAITING", "POD", "GPU", "WHY"), list(map(_waiting_row, found.waiting)))
+    if found.claimants:
+        typer.echo("\nnot counted above, devices that pods have or want by resource claims (DRA):")
+        print_table(("CLAIMED BY", "POD", "CLAIMS"), list(map(_claimant_row, found.claimants)))
 
 
 def _row(supply: Supply) -> tuple[str, ...]:
@@ -81,6 +85,10 @@ def _row(supply: Supply) -> tuple[str, ...]:
 def _waiting_row(waiting: Waiting) -> tuple[str, ...]:
     holder = waiting.holder
     return str(holder), f"{holder.namespace}/{holder.pod}", f"{holder.count} {waiting.resource}", waiting.why
+
+
+def _claimant_row(holder: Holder) -> tuple[str, ...]:
+    return str(holder), f"{holder.namespace}/{holder.pod}", str(holder.count)
 
 
 def _name(holder: Holder) -> str:

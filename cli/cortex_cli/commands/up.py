@@ -15,7 +15,17 @@ import typer
 from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, Files, ask, fail, read_sources
 
 ENFORCED: Final = frozenset(
-    {"CortexIndex", "CortexWorkflow", "Secret", "ConfigMap", "Deployment", "Job", "Service", "Namespace"}
+    {
+        "CortexIndex",
+        "CortexWorkflow",
+        "Secret",
+        "ConfigMap",
+        "PersistentVolumeClaim",
+        "Deployment",
+        "Job",
+        "Service",
+        "Namespace",
+    }
 )
 POLL_SECONDS: Final = 0.15
 
@@ -71,7 +81,7 @@ def _report(results: dict[str, str], sources: dict[str, Any]) -> None:
             if obj["kind"] not in ENFORCED:
                 typer.echo(f"{obj['kind']} {obj['metadata']['name']}: stored; it has no effect in the local cluster")
     for key, result in results.items():
-        if result in ("Created", "Changed", "Deleted"):
+        if result in ("Created", "Changed", "Deleted", "Deleting"):
             typer.echo(f"{key}: {result.lower()}")
     refused = {key: result for key, result in results.items() if result.startswith("Refused")}
     if refused:

@@ -32,13 +32,14 @@ class PortInUse(ContainerConfigError):
 async def container_environment(
     pod: Object, catalogue: Path, lookup: Lookup, rewrite: Callable[[str], str]
 ) -> dict[str, str]:
-    """The whole environment of the pod's container. `rewrite` leads a value of the manifest that begins with a mount
-    path to where the volume lies. Raises ContainerConfigError."""
+    """The whole environment of the pod's container. `rewrite` leads a value of the manifest, or of a ConfigMap, that
+    begins with a mount path to where the volume lies. Raises ContainerConfigError."""
     container = pod["spec"]["containers"][0]
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
     env |= {"PYTHONUNBUFFERED": "1", "CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_CATALOGUE_FILE": str(catalogue)}
     for source in container.get("envFrom", []):
-        env |= await _all_of(source, pod, lookup)
+        held = await _all_of(source, pod, lookup)
+        env |= {name: rewrite(value) for name, value in held.items()} if "configMapRef" in source else held
     for variable in container.get("env", []):
         value = await _value(variable, pod, lookup)
         if value is not None:

@@ -85,7 +85,11 @@ class Store:
             await self._cluster.delete(key)
         except NotFound:
             return "NotFound"
-        return "Deleted"
+        try:
+            await self._cluster.get(key)
+        except NotFound:
+            return "Deleted"
+        return "Deleting"
 
     async def _put_secrets(self) -> None:
         """In every namespace that is used, unless the user brought Secrets of these names."""

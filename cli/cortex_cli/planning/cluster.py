@@ -124,9 +124,13 @@ def _watched(plan: ResourcePlan, installed: Installed) -> ResourcePlan:
 
 
 def _unread(look: Look) -> list[str]:
-    return [
-        f"{what} cannot be read, and are taken to be there as they should: {why}" for what, why in look.unread.items()
-    ]
+    return [f"{what} cannot be read{_meaning(what)}: {why}" for what, why in look.unread.items()]
+
+
+def _meaning(what: str) -> str:
+    """What a plan makes of it; of other objects it says so itself, one by one."""
+    taken = what.startswith(("Secrets ", "ConfigMaps "))
+    return ", those that are named are taken to be there" if taken else ""
 
 
 def _beside(given: _Given) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
 
+from cortex_operator.cluster.fields import copy_json
 from cortex_operator.cluster.port import FIELD_MANAGER, Object
 from cortex_operator.cluster.schema import KEY_DEFAULTS
 
@@ -40,6 +41,27 @@ def may_own(live: Object, *path: str, manager: str = FIELD_MANAGER) -> bool:
     for name in path:
         fields = fields.get(f"f:{name}") if fields is not None else None
     return fields is not None
+
+
+def owned_part(live: Object, *path: str, manager: str = FIELD_MANAGER) -> Any:
+    """What the manager owns of the value at the path, as it applied it; all of it when it owns nothing there, or when
+    the store does not tell owners. Raises KeyError when there is no such value."""
+    value: Any = live
+    fields = _fields_of(live, manager, live["apiVersion"])
+    for name in path:
+        value = value[name]
+        fields = fields.get(f"f:{name}") if fields is not None else None
+    return copy_json(value if fields is None else _part(value, fields))
+
+
+def _part(value: Any, fields: Any) -> Any:
+    inner = {key: owned for key, owned in fields.items() if key != "."}
+    if not inner:
+        return value
+    if isinstance(value, dict):
+        return {name: _part(value[name], inner[f"f:{name}"]) for name in value if f"f:{name}" in inner}
+    # In the order of the list, which the fields do not tell.
+    return [_part(item, owned) for item in value for key, owned in inner.items() if _item([item], key) is not _MISSING]
 
 
 def _fields_of(live: Object, manager: str, api_version: str) -> Any:

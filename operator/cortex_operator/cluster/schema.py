@@ -36,6 +36,8 @@ _MERGE_KEYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("spec", "initContainers"): ("name",),
     ("spec", "volumes"): ("name",),
     ("spec", "imagePullSecrets"): ("name",),
+    ("spec", "resourceClaims"): ("name",),
+    ("resources", "claims"): ("name",),
     ("spec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
     ("spec", "ports"): ("port", "protocol"),
     ("containers", "env"): ("name",),
@@ -50,8 +52,8 @@ _MERGE_KEYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 KEY_DEFAULTS: Final = {"protocol": "TCP"}
 
 _ATOMIC_MAPS: Final = frozenset(
-    {("spec", "selector"), ("valueFrom", "secretKeyRef"), ("valueFrom", "configMapKeyRef"), ("valueFrom", "fieldRef"),
-     ("valueFrom", "resourceFieldRef"), ("topologySpreadConstraints", "labelSelector")}
+    {("spec", "selector"), ("spec", "podSelector"), ("valueFrom", "secretKeyRef"), ("valueFrom", "configMapKeyRef"),
+     ("valueFrom", "fieldRef"), ("valueFrom", "resourceFieldRef"), ("topologySpreadConstraints", "labelSelector")}
 )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Source(Generic[K]):
     """Only objects with these are of interest."""
     listed_by: str = ""
     """The label by which lists of it are asked for."""
+    kept: bool = True
+    """Whether the cache keeps the objects; of others an event tells who is concerned, and nobody looks for more."""
     echo: Callable[[Event], Iterable[K]] = lambda _: ()
     """The keys that an object concerns which is known as it is: an own write that comes back, or one listed again."""
 
@@ -78,8 +80,9 @@ class Engine(Generic[K]):
         self.filled = asyncio.Event()
         self.sources = tuple(sources)
         self._cluster = cluster
-        self._cache = cache or Cache({(source.api_version, source.kind): Selection() for source in self.sources})
-        self._looks = {source: self._look_of(source, pace) for source in self.sources}
+        kept = [source for source in self.sources if source.kept]
+        self._cache = cache or Cache({(source.api_version, source.kind): Selection() for source in kept})
+        self._looks = {source: self._look_of(source, pace) for source in kept}
         self._reconcile = reconcile
         self._pace = pace
         self._backoffs = backoffs
@@ -108,13 +111,14 @@ class Engine(Generic[K]):
 
     def tell(self, source: Source[K], event: Event) -> None:
         """An event of a source's kind: what it concerns is due."""
-        concerned = source.keys if self._cache.hear(event) else source.echo
+        concerned = source.keys if not source.kept or self._cache.hear(event) else source.echo
         for key in concerned(event):
             self.queue.add(key)
 
     def suspect(self, source: Source[K]) -> None:
         """Events of a source's kind may have been missed: it is looked at soon."""
-        self._looks[source].suspect()
+        if source.kept:
+            self._looks[source].suspect()
 
     def stuck(self) -> str:
         """Why the engine does not get on, as a sentence; empty when it does."""

@@ -12,6 +12,7 @@ from cortex_workloads.runtime.settings import Settings, env_name
 
 from cortex_operator.manifests.environment import env_sources, env_variables
 from cortex_operator.manifests.release import ReleaseSettings
+from cortex_operator.manifests.storage import Volume
 from cortex_operator.manifests.trust import trust_mounts
 
 PRE_STOP_SECONDS: Final = 5
@@ -35,6 +36,8 @@ class Container:
     """The service's default."""
     secret_env: dict[str, tuple[str, str]]
     """Environment variable -> (Secret, key)."""
+    volumes: tuple[Volume, ...] = ()
+    """What is mounted beside what every pod has."""
 
     def plain_env(self) -> dict[str, str]:
         """The settings that are neither secret nor about one pod or its ports."""
@@ -71,6 +74,7 @@ class Container:
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
                 *trust_mounts(spec.ca_bundle),
+                *(volume.mount for volume in self.volumes),
             ],
             **probes,
         }

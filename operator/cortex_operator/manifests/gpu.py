@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cortex_kinds.base import parse_quantity
-from cortex_kinds.gpu import GPU, GPUVendor, Sharing
+from cortex_kinds.gpu import GPU, Allocation, GPUVendor, Sharing
 
 from cortex_operator.manifests.gpupool import GPUPool, pool_of
 
@@ -51,13 +51,13 @@ def gpu_resource(gpu: GPU) -> str:
 
 
 def gpu_limits(gpu: GPU | None) -> dict[str, str]:
-    """What stands in the container's limits."""
-    return {gpu_resource(gpu): str(gpu.count)} if gpu is not None else {}
+    """What stands in the container's limits; nothing for GPUs that are claimed."""
+    return {gpu_resource(gpu): str(gpu.count)} if gpu is not None and not _by_devices(gpu) else {}
 
 
 def gpu_requirements(gpu: GPU) -> list[Requirement]:
-    """What the labels of the node must say."""
-    return [*_of_product(gpu), *_of_memory(gpu)]
+    """What the labels of the node must say; nothing for GPUs that are claimed: the devices say it."""
+    return [] if _by_devices(gpu) else [*_of_product(gpu), *_of_memory(gpu)]
 
 
 def node_requirements(gpu: GPU | None, pools: Sequence[GPUPool] | None) -> list[Requirement]:
@@ -118,5 +118,13 @@ def _of_sharing(gpu: GPU) -> list[Requirement]:
 def _of_memory(gpu: GPU) -> list[Requirement]:
     if gpu.memory is None:
         return []
-    mebibytes = math.ceil(parse_quantity(gpu.memory) * _ENOUGH / 2**20)
-    return [{"key": MEMORY_LABEL, "operator": "Gt", "values": [str(mebibytes - 1)]}]
+    return [{"key": MEMORY_LABEL, "operator": "Gt", "values": [str(least_mebibytes(gpu.memory) - 1)]}]
+
+
+def least_mebibytes(memory: str) -> int:
+    """The memory, in MiB, from which on a GPU matches."""
+    return math.ceil(parse_quantity(memory) * _ENOUGH / 2**20)
+
+
+def _by_devices(gpu: GPU) -> bool:
+    return gpu.allocation is Allocation.DRA

@@ -13,24 +13,29 @@ from cortex_workloads.runtime.settings import IngestSettings, SearchSettings
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.job import job
-from cortex_operator.manifests.labels import REVISION_LABEL, Part
+from cortex_operator.manifests.labels import REVISION_LABEL, Part, pods_of_workflows
+from cortex_operator.manifests.network import Peer, selector
 from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
+from cortex_operator.manifests.storage import index_volumes, models_directory
 
 _PORTS = {"grpc": names.SEARCH_PORT, "control": names.CONTROL_PORT, "metrics": names.METRICS_PORT}
 
 
 def index_objects(
-    index: CortexIndex, release: ReleaseSettings, scale: Scale | None = None
+    index: CortexIndex, release: ReleaseSettings, scale: Scale | None = None, reach: Reach | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """The index's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says."""
+    """The index's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says.
+    `reach`: where its pods must get to."""
     name = index.metadata.name
     container = _search_container(index, release)
-    serving = Serving(Part(index, "search"), names.search_name(name), names.search_headless_name(name), container)
-    return serving_objects(serving, release, scale)
+    headless = names.search_headless_name(name)
+    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, _clients(index))
+    return serving_objects(serving, release, scale, reach)
 
 
 def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> dict[str, Any]:
@@ -46,8 +51,16 @@ def ingest_job(index: CortexIndex, revision: str, release: ReleaseSettings) -> d
         container.settings.ending_seconds,
         labels={REVISION_LABEL: revision},
         scheduling=job_scheduling(index.spec.placement),
+        volumes=container.volumes,
     )
     return job(part, names.ingest_name(index.metadata.name, revision), revision, template)
+
+
+def _clients(index: CortexIndex) -> tuple[Peer, ...]:
+    """The workflows of the namespaces that may use it."""
+    workflows = {"podSelector": {"matchLabels": pods_of_workflows()}}
+    others = index.spec.access.others
+    return (workflows, {"namespaceSelector": selector(others), **workflows}) if others is not None else (workflows,)
 
 
 def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container:
@@ -60,6 +73,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "search",
@@ -69,6 +83,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         _PORTS,
         release.search_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 
@@ -81,6 +96,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         log_level=release.log_level,
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
+        models_directory=models_directory(index.spec),
     )
     return Container(
         "ingest",
@@ -90,6 +106,7 @@ def _ingest_container(index: CortexIndex, revision: str, release: ReleaseSetting
         {"metrics": names.METRICS_PORT},
         release.ingest_resources,
         secrets_of(index.spec),
+        index_volumes(index.spec),
     )
 
 

@@ -40,6 +40,11 @@ class Part:
         }
 
     @property
+    def all_pods(self) -> dict[str, str]:
+        """The labels that find the pods of all parts of the resource."""
+        return {name: value for name, value in self.selector.items() if name != _COMPONENT}
+
+    @property
     def labels(self) -> dict[str, str]:
         """All labels of the part's objects."""
         return {
@@ -62,6 +67,16 @@ class Part:
             "labels": {**self.labels, **labels},
             "ownerReferences": [_owner(self.resource)],
         }
+
+
+def pods_of_index(name: str) -> dict[str, str]:
+    """The labels that find the pods that serve an index."""
+    return {_NAME: _SERVICE_OF_KIND["CortexIndex"], _INSTANCE: name, _COMPONENT: "search"}
+
+
+def pods_of_workflows() -> dict[str, str]:
+    """The labels that find the pods of every workflow."""
+    return {_NAME: _SERVICE_OF_KIND["CortexWorkflow"], _COMPONENT: "graph"}
 
 
 def _owner(resource: Resource) -> dict[str, Any]:

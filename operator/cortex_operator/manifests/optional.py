@@ -13,4 +13,7 @@ POD_MONITOR: Final = ("monitoring.coreos.com/v1", "PodMonitor")
 SCALED_OBJECT: Final = ("keda.sh/v1alpha1", "ScaledObject")
 """Of KEDA."""
 
-OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT)
+CLAIM_TEMPLATE: Final = ("resource.k8s.io/v1", "ResourceClaimTemplate")
+"""Of Dynamic Resource Allocation: Kubernetes 1.34 and newer."""
+
+OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, CLAIM_TEMPLATE)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cortex_kinds.trust import CABundle
 
 from cortex_operator.manifests.container import PRE_STOP_SECONDS
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.storage import Volume
 from cortex_operator.manifests.trust import trust_volumes
 
 _USER = 65532
@@ -25,9 +26,10 @@ def pod_template(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     scheduling: Mapping[str, Any] | None = None,
+    volumes: Sequence[Volume] = (),
 ) -> dict[str, Any]:
     """A pod of the part with one container, which takes `ending_seconds` to end after SIGTERM. `scheduling`: fields of
-    the pod that say which nodes it may have."""
+    the pod that say which nodes it may have. `volumes`: those that the container mounts beside what every pod has."""
     spec = part.resource.spec
     pull_secrets = [secret.to_manifest() for secret in spec.image_pull_secrets or ()]
     return {
@@ -40,6 +42,7 @@ def pod_template(
                 spec.ca_bundle,
                 pull_secrets,
                 spec.service_account_name or service_account,
+                volumes,
             ),
         },
     }
@@ -51,6 +54,7 @@ def pod_spec(
     bundle: CABundle | None,
     pull_secrets: list[dict[str, Any]],
     service_account: str = "",
+    volumes: Sequence[Volume] = (),
 ) -> dict[str, Any]:
     """What every pod is, whoever's it is: one container, which takes `ending_seconds` to end. `service_account` empty:
     the namespace's own."""
@@ -68,7 +72,11 @@ def pod_spec(
         },
         **({"serviceAccountName": service_account} if service_account else {}),
         "terminationGracePeriodSeconds": math.ceil(ending_seconds) + _MARGIN_SECONDS,
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *trust_volumes(bundle)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+            *trust_volumes(bundle),
+            *(volume.source for volume in volumes),
+        ],
     }
 
 

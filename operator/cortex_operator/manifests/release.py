@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
 
 from cortex_kinds.common import Resources
 
 from cortex_operator.manifests.gpupool import GPUPool
+from cortex_operator.manifests.isolation import Isolation
 from cortex_operator.manifests.optional import Kind
+
+VERSION: Final = "0.1.0"
+"""Of this software. Within a version no pod template changes (tests/unit/operator/test_release_templates.py)."""
 
 
 def _resources(cpu: tuple[str, str], memory: tuple[str, str]) -> Resources:
@@ -55,5 +62,16 @@ class ReleaseSettings:
     """The ConfigMap of the operator's namespace that names data that belongs to no resource."""
     prometheus_address: str = ""
     """URL of the Prometheus that metrics of autoscaling ask which name none; empty: there is none."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """The NetworkPolicies of its resources."""
     otlp_endpoint: str = ""
     """Where the workloads send traces; empty: none are sent."""
+
+    @cached_property
+    def id(self) -> str:
+        """Names the version and the settings that shape pods: all that they are beyond what their resource says."""
+        pods = (
+            *(self.search_image, self.graph_image, self.image_pull_policy, self.drain_seconds, self.log_level),
+            *(self.search_resources, self.graph_resources, self.otlp_endpoint, self.gpu_pools),
+        )
+        return f"{VERSION}-{hashlib.sha256(repr(pods).encode()).hexdigest()[:8]}"

@@ -12,6 +12,7 @@ from cortex_workloads.runtime.settings import GraphSettings
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serving import Serving, serving_objects
@@ -22,14 +23,19 @@ _PORTS = {"grpc": names.GRAPH_PORT, "control": names.CONTROL_PORT, "metrics": na
 
 
 def workflow_objects(
-    workflow: CortexWorkflow, release: ReleaseSettings, scale: Scale | None = None, granted: Collection[str] = ()
+    workflow: CortexWorkflow,
+    release: ReleaseSettings,
+    scale: Scale | None = None,
+    granted: Collection[str] = (),
+    reach: Reach | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """The workflow's objects, in the order in which they are applied. `scale`: unless it is as the spec alone says.
-    `granted`: those of its indexes in other namespaces that let it use them; its pods are told of no others."""
+    `granted`: those of its indexes in other namespaces that let it use them; its pods are told of no others. `reach`:
+    where its pods must get to."""
     name = workflow.metadata.name
     container = _graph_container(workflow, release, granted)
     serving = Serving(Part(workflow, "graph"), names.graph_name(name), names.graph_headless_name(name), container)
-    return serving_objects(serving, release, scale)
+    return serving_objects(serving, release, scale, reach)
 
 
 def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted: Collection[str]) -> Container:

@@ -12,11 +12,13 @@ from cortex_kinds.base import parse_quantity
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.fields import MISSING, FieldSet, Item, Path, show
 from cortex_operator.cluster.schema import ITSELF, KEY_DEFAULTS, merge_keys
+from cortex_operator.manifests.origin import ORIGIN
 
 _SERVERS: Final = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink"
 )  # fmt: skip
-_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+_NOTES: Final = ORIGIN | {"kubectl.kubernetes.io/last-applied-configuration"}
+"""Annotations that follow from the rest."""
 _QUANTITIES: Final = frozenset({"limits", "requests"})
 _IDENTITY: Final[frozenset[Path]] = frozenset(
     {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}
@@ -92,7 +94,7 @@ def _value(obj: Any, path: Path) -> Any:
 
 def _plain(obj: Object) -> Object:
     meta = {name: value for name, value in obj["metadata"].items() if name not in _SERVERS}
-    annotations = {name: value for name, value in (meta.get("annotations") or {}).items() if name != _APPLIED}
+    annotations = {name: value for name, value in (meta.get("annotations") or {}).items() if name not in _NOTES}
     rest = {name: value for name, value in obj.items() if name not in ("status", "metadata")}
     return {**rest, "metadata": {**meta, "annotations": annotations}}
 

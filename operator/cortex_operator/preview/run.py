@@ -32,7 +32,7 @@ from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.loop import KINDS
 from cortex_operator.reconcile.observe import find_pods
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 
 Releases = Callable[[ResourceKey], ReleaseSettings]
 """What the installed operator decides; for each resource, as where that cannot be read it is told from its objects."""
@@ -112,7 +112,8 @@ async def _missing(world: World, resource: Resource | None) -> tuple[Missing, ..
     if resource is None:
         return ()
     namespace = resource.metadata.namespace
-    found = await find_missing_references(world, namespace, resource.spec)
+    user = ResourceKey(resource.kind, namespace, resource.metadata.name)
+    found = (await find_references(world, user, resource.spec)).missing
     return (
         *(Missing(one.kind, one.name, one.key, one.message) for one in found),
         *(await _absent_indexes(world, resource) if isinstance(resource, CortexWorkflow) else ()),

@@ -21,9 +21,11 @@ _TURNS: Final = {
 reason."""
 _PRESENT: Final = {
     ConditionType.SUSPENDED: (EventReason.SUSPENDED, EventReason.RESUMED),
+    ConditionType.DELETED_IN_USE: (EventReason.DELETED_IN_USE, None),
     ConditionType.STALLED: (EventReason.STALLED, EventReason.RECOVERED),
 }
-"""Of a condition that is there only while True: told when it comes, or is so for another reason; and when it goes."""
+"""Of a condition that is there only while True: told when it comes, or is so for another reason; and when it goes,
+unless that tells nothing."""
 _STALLED_BY: Final[Mapping[str, EventReason]] = {
     Reason.APPLY_REFUSED: EventReason.APPLY_REFUSED,
     Reason.REVISION_FAILED: EventReason.REVISION_FAILED,
@@ -86,11 +88,11 @@ def _turned(was: Condition | None, now: Condition | None, holds: EventReason, fa
 
 
 def _came_or_went(
-    was: Condition | None, now: Condition | None, comes: EventReason, goes: EventReason
+    was: Condition | None, now: Condition | None, comes: EventReason, goes: EventReason | None
 ) -> Iterator[Notice]:
     if now is not None and (was is None or was.reason != now.reason):
         yield _notice(_STALLED_BY.get(now.reason, comes), now)
-    elif now is None and was is not None:
+    elif now is None and was is not None and goes is not None:
         yield Notice(goes, f"it is no longer {was.type.lower()}: {was.reason} is over")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
@@ -35,10 +36,12 @@ class Steps(Generic[R, S]):
     model: type[R]
     observe: Callable[[World, R, datetime], Awaitable[S]]
     plan: Callable[[World, S], Plan]
+    leaving: Callable[[World, R, datetime], Awaitable[CommonStatus]] | None = None
+    """The status of one that is being deleted, where there is something to say."""
 
 
 KINDS: Final[dict[str, Steps[Any, Any]]] = {
-    "CortexIndex": Steps(CortexIndex, index.observe, index.plan),
+    "CortexIndex": Steps(CortexIndex, index.observe, index.plan, index.leaving),
     "CortexWorkflow": Steps(CortexWorkflow, workflow.observe, workflow.plan),
 }
 
@@ -70,11 +73,22 @@ class Reconciler:
                 return await self._deletion.carry_on(key, obj, None, self._now())
             return await self._status.write(target, obj, _unreadable(obj, error, self._now()))
         if ending:
+            obj, resource = await self._leave(target, obj, steps, resource)
             return await self._deletion.carry_on(key, obj, resource, self._now())
         await self._deletion.prepare(key, obj, resource)
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
+
+    async def _leave(self, target: ObjectKey, obj: Object, steps: Steps[Any, Any], resource: Any) -> tuple[Object, Any]:
+        """Says what there is to say of one that is being deleted; the object and the resource as they are then."""
+        if steps.leaving is None:
+            return obj, resource
+        status = await steps.leaving(self._world, resource, self._now())
+        # What is said must not hold up what is done.
+        with suppress(Invalid, Forbidden):
+            await self._status.write(target, obj, status)
+        return {**obj, "status": status.to_manifest()}, resource.model_copy(update={"status": status})
 
     async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
         """Does what the plan says; returns the plan for the world as it is afterwards, whose status is true."""
@@ -114,8 +128,8 @@ class Reconciler:
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.
-        key = next(ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment")
-        return replace(observed, deployment=await find(self._world.cluster, key))
+        made = next((ObjectKey.of(obj) for obj in plan.apply if obj["kind"] == "Deployment"), None)
+        return replace(observed, deployment=await find(self._world.cluster, made)) if made else observed
 
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:

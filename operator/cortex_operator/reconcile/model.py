@@ -12,6 +12,8 @@ from cortex_kinds.common import CommonStatus
 from cortex_operator.cluster import Cluster, Object, ObjectKey, Recorder, log_notices
 from cortex_operator.dataplane import DataPlane, Description
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests.reach import Backend, Reach
+from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.placement import Nodes
@@ -50,14 +52,21 @@ class World:
     """Which workflows name which index, as the engine was told."""
     labels: Recent[str, Mapping[str, str]] = field(default_factory=lambda: Recent(_RECENT))
     """Of namespaces."""
+    nodes: Recent[str, Nodes] = field(default_factory=lambda: Recent(_RECENT))
+    """The nodes and all that is on them, for every resource that waits for a GPU."""
     named: Named = field(default_factory=Named)
+    backends: Recent[tuple[str, str], Backend] = field(default_factory=lambda: Recent(_RECENT))
+    """Services, by namespace and name, that hosts in Secrets are."""
+    fleet: Fleet | None = None
+    """Who moves to `release` when; None: everybody at once."""
     record: Recorder = log_notices
     """Tells Events; returns at once and never fails."""
 
 
 @dataclass(frozen=True)
 class MissingReference:
-    """A Secret or ConfigMap, or a key of one, that is not there. `example`: a value that shows the form."""
+    """A Secret or ConfigMap, or a key of one, or a PersistentVolumeClaim, that is not there. `example`: a value that
+    shows the form."""
 
     namespace: str
     name: str
@@ -65,9 +74,9 @@ class MissingReference:
     found: bool
     example: str
     kind: str = "Secret"
-    """Secret or ConfigMap."""
+    """Secret, ConfigMap or PersistentVolumeClaim."""
     make: str = "secret generic"
-    """What `kubectl create` makes."""
+    """What `kubectl create` makes; empty: it makes no object of this kind from words alone."""
 
     @property
     def message(self) -> str:
@@ -81,6 +90,11 @@ class MissingReference:
             return (
                 f"{self.kind} {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch "
                 f'{self.kind.lower()} {self.name} -p \'{{"{field}":{{"{self.key}":"{self.example}"}}}}\''
+            )
+        if not self.make:
+            return (
+                f"{self.kind} {self.name} is not there; create it: kubectl -n {self.namespace} apply -f FILE with that "
+                f"{self.kind}"
             )
         literal = f" --from-literal={self.key}='{self.example}'" if self.key else ""
         return (
@@ -106,10 +120,20 @@ class Observed:
     """The operator's own HorizontalPodAutoscaler, where there is to be one."""
     keda: Keda = field(default_factory=Keda)
     """KEDA's part in the number of pods."""
+    unclaimable: str = ""
+    """Why GPUs cannot be claimed, though they are asked for so."""
     nodes: Nodes = field(default_factory=Nodes)
     """Looked at only while a pod waits for a GPU."""
     leftovers: tuple[tuple[ObjectKey, str], ...] = ()
     """Objects of the resource that must not be there any more, with their uid."""
+    reach: Reach = field(default_factory=Reach)
+    """Where its pods must get to."""
+    standing: Standing = field(default_factory=Standing)
+    """Whether it may move to the operator's release."""
+    settings: dict[str, str] | None = None
+    """What its ConfigMap holds, where its pods are of another release; None: there is none."""
+    reads: Mapping[str, str | None] = field(default_factory=dict)
+    """Secrets and ConfigMaps that its pods read (`secret/NAME`), with a digest where changes are to reach them."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
     revision_refused: str = ""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from cortex_kinds.common import CommonSpec
-
-from cortex_operator.cluster import EVERYWHERE, Cluster, Forbidden, NotFound, Object, ObjectKey
+from cortex_operator.cluster import Cluster, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import DataPlane, DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests.autoscaler import HPA, autoscaler_kind
 from cortex_operator.manifests.disruption import needs_budget
-from cortex_operator.manifests.gpupool import GPUPool
-from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.labels import Part, Resource
+from cortex_operator.manifests.network import NETWORK_POLICY
 from cortex_operator.manifests.optional import POD_MONITOR, SCALED_OBJECT
+from cortex_operator.manifests.origin import RELEASE, UPDATE
 from cortex_operator.manifests.podmonitor import wants_pod_monitor
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
 from cortex_operator.manifests.serviceaccount import needs_service_account
-from cortex_operator.reconcile.gpus import Room
-from cortex_operator.reconcile.placement import Nodes, wants_nodes
+from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.pods import is_ready
 
 
@@ -31,6 +29,25 @@ async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> 
 async def find_deployment(cluster: Cluster, namespace: str, name: str) -> Object | None:
     """The Deployment of that name."""
     return await find(cluster, ObjectKey("apps/v1", "Deployment", namespace, name))
+
+
+def find_standing(fleet: Fleet | None, resource: Resource) -> Standing:
+    """Whether the resource may move to the operator's release."""
+    if fleet is None:
+        return Standing()
+    meta = resource.metadata
+    return fleet.standing(ResourceKey(resource.kind, meta.namespace, meta.name), meta.annotations.get(UPDATE, ""))
+
+
+async def find_settings(cluster: Cluster, deployment: Object | None, release: ReleaseSettings) -> dict[str, str] | None:
+    """What the ConfigMap of a Deployment of another release holds; None: there is none, or the release is the same."""
+    if deployment is None:
+        return None
+    meta = deployment["metadata"]
+    if (meta.get("annotations") or {}).get(RELEASE) == release.id:
+        return None
+    found = await find(cluster, ObjectKey("v1", "ConfigMap", meta["namespace"], meta["name"]))
+    return None if found is None else dict(found.get("data") or {})
 
 
 async def find_pods(cluster: Cluster, part: Part) -> tuple[Object, ...]:
@@ -64,35 +81,20 @@ async def find_unlisted(cluster: Cluster, namespace: str, service: str, pods: tu
     )
 
 
-async def find_nodes(
-    cluster: Cluster, spec: CommonSpec, pods: tuple[Object, ...], pools: tuple[GPUPool, ...] | None
-) -> Nodes:
-    """The nodes and all that is on them, where they tell something about the resource's pods: lists of all of them are
-    not cheap."""
-    if not wants_nodes(spec, pods):
-        return Nodes(pools=pools)
-    try:
-        nodes = await cluster.list("v1", "Node")
-    except Forbidden as error:
-        return Nodes(unreadable=str(error), pools=pools)
-    try:
-        return Nodes(Room(nodes, await cluster.list("v1", "Pod", namespace=EVERYWHERE)), pools=pools)
-    except Forbidden as error:
-        return Nodes(Room(nodes, unseen=str(error)), pools=pools)
-
-
 async def find_leftovers(
     cluster: Cluster, part: Part, name: str, scale: Scale, release: ReleaseSettings
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, an autoscaler where the Deployment is told the number or one of the other kind says it, a
-    ServiceAccount of its own where the resource names another, a PodMonitor where the release wants none."""
+    ServiceAccount of its own where the resource names another, a PodMonitor or a NetworkPolicy where the release
+    wants none."""
     autoscaled = autoscaler_kind(part.resource.spec, release)
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [HPA] if scale.told or autoscaled != HPA else []
     kinds += [SCALED_OBJECT] if SCALED_OBJECT in release.served and autoscaled != SCALED_OBJECT else []
     kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
     kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
+    kinds += [] if release.isolation.enabled else [NETWORK_POLICY]
     namespace = part.resource.metadata.namespace
     found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)

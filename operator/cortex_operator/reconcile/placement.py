@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from cortex_kinds.common import CommonSpec
 from cortex_kinds.conditions import ConditionType, Reason
 from cortex_kinds.gpu import GPU
+from cortex_kinds.network import Network
 from cortex_kinds.placement import Placement
 
 from cortex_operator.cluster import Object
+from cortex_operator.manifests.claim import claim_words, is_claimed
 from cortex_operator.manifests.gpu import gpu_limits
 from cortex_operator.manifests.gpupool import GPUPool, unknown_pool
 from cortex_operator.manifests.placement import job_scheduling
@@ -33,7 +35,10 @@ class Nodes:
 
 
 def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
-    """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for."""
+    """Whether the nodes can tell something that the pods do not: only about GPUs that a pod still waits for; not of
+    devices that are claimed, which the scheduler alone knows."""
+    if is_claimed(spec.gpu):
+        return False
     placed = [pod for pod in pods if not is_terminating(pod) and is_placed(pod)]
     return spec.gpu is not None and len(placed) < spec.desired_replicas
 
@@ -83,23 +88,26 @@ def _placed(spec: CommonSpec, pods: Sequence[Object]) -> str:
 
 
 def _of_a_cluster(spec: CommonSpec) -> list[str]:
-    """Fields that only a cluster with nodes, registries and ServiceAccounts can carry out."""
+    """Fields that only a cluster with nodes, registries, ServiceAccounts and a network of its own can carry out."""
     asked = {
         "spec.gpu": spec.gpu is not None,
         "spec.placement": spec.placement != Placement(),
         "spec.serviceAccountName": spec.service_account_name is not None,
         "spec.imagePullSecrets": bool(spec.image_pull_secrets),
+        "spec.network": spec.network != Network(),
     }
     return [field for field, given in asked.items() if given]
 
 
 def _refused(pod: Object, gpu: GPU | None, nodes: Nodes) -> Finding:
     said = _verdict(pod)
-    short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod))
+    short = shortage(pod, gpu, nodes.room) if gpu is not None and nodes.room is not None else Shortage(_asked(pod, gpu))
     # The scheduler's words come last: they can be long, and a message is cut at its end.
     words = [short.message, f"pod {pod['metadata']['name']}"]
-    words += [f"what the nodes have cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
+    words += [f"whether any node could take it cannot be said: {nodes.unreadable}"] if nodes.unreadable else []
     words += [f"the scheduler says: {said.get('message') or 'nothing'}"]
+    if nodes.unreadable:
+        return unknown(_TYPE, Reason.NODES_NOT_READABLE, "; ".join(words))
     reason = Reason.NO_MATCHING_NODE if short.never else said.get("reason") or Reason.UNSCHEDULABLE
     return false(_TYPE, reason, "; ".join(words))
 
@@ -111,10 +119,10 @@ def _first(spec: CommonSpec, pools: Sequence[GPUPool] | None) -> Object:
     return {"metadata": {"name": ""}, "spec": {"containers": [container], **scheduling}}
 
 
-def _asked(pod: Object) -> str:
+def _asked(pod: Object, gpu: GPU | None) -> str:
     wanted: dict[str, str] = {}
     for container in (pod.get("spec") or {}).get("containers") or ():
         resources = container.get("resources") or {}
         wanted |= {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     amounts = ", ".join(f"{amount} {name}" for name, amount in sorted(wanted.items())) or "nothing in particular"
-    return f"asks for {amounts}"
+    return f"asks for {amounts}" + (f" and claims {claim_words(gpu)}" if gpu is not None and is_claimed(gpu) else "")

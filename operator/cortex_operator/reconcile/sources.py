@@ -20,13 +20,18 @@ OWNED: Final = (
     ("v1", "ServiceAccount"),
     ("v1", "ConfigMap"),
     ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("batch/v1", "Job"),
     ("v1", "Pod"),
 )
 """Kinds whose objects belong to a resource, by their labels or their owner."""
 
-_LISTED_BY: Final = {"Pod": "app.kubernetes.io/instance", "Job": INDEX_LABEL}
+_LISTED_BY: Final = {
+    "Pod": "app.kubernetes.io/instance",
+    "ResourceClaimTemplate": "app.kubernetes.io/instance",
+    "Job": INDEX_LABEL,
+}
 
 _KINDS: Final = {INDEX_LABEL: "CortexIndex", WORKFLOW_LABEL: "CortexWorkflow"}
 
@@ -37,12 +42,20 @@ def sources(served: Collection[Kind] = (), uses: Uses | None = None) -> list[Sou
     uses = uses or Uses()
     owned = (*OWNED, *(kind for kind in OPTIONAL if kind in served))
     return [
-        # Who uses an index hears of its status from what the operator itself wrote.
-        Source(API_VERSION, "CortexIndex", uses.of_index, echo=uses.concerned),
-        Source(API_VERSION, "CortexWorkflow", uses.of_workflow),
+        # An own write may bring what somebody else wrote before, and be all that is heard of it after a gap; and who
+        # uses an index hears of its status from what the operator itself wrote.
+        Source(API_VERSION, "CortexIndex", uses.of_index, echo=lambda own: (*uses.concerned(own), *behind(own))),
+        Source(API_VERSION, "CortexWorkflow", uses.of_workflow, echo=lambda own: (*uses.named(own), *behind(own))),
         *(Source(api, kind, of_owned, MANAGED, _LISTED_BY.get(kind, "")) for api, kind in owned),
         Source("discovery.k8s.io/v1", "EndpointSlice", of_slice, MANAGED, "kubernetes.io/service-name"),
     ]
+
+
+def behind(event: Event) -> Iterator[ResourceKey]:
+    """The resource, when its status is about an older spec than it has."""
+    obj = event.object
+    if (obj.get("status") or {}).get("observedGeneration") != obj["metadata"].get("generation"):
+        yield ResourceKey(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
 
 
 def of_slice(event: Event) -> Iterator[ResourceKey]:

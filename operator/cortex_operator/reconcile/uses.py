@@ -26,9 +26,13 @@ class Uses:
 
     def of_workflow(self, event: Event) -> Iterator[ResourceKey]:
         """The workflow, and the indexes that it begins or ceases to name."""
+        yield _key(event.object)
+        yield from self.named(event)
+
+    def named(self, event: Event) -> Iterator[ResourceKey]:
+        """The indexes that the workflow begins or ceases to name."""
         key = _key(event.object)
-        yield key
-        before, after = self._used.get(key, frozenset()), _named(event)
+        before, after = self._used.get(key, frozenset()), _indexes(event)
         for index in before - after:
             self._users[index].discard(key)
             if not self._users[index]:
@@ -57,7 +61,7 @@ class Uses:
         yield from self.users(key)
 
 
-def _named(event: Event) -> frozenset[ResourceKey]:
+def _indexes(event: Event) -> frozenset[ResourceKey]:
     meta = event.object["metadata"]
     if event.type is EventType.DELETED or "deletionTimestamp" in meta:
         return frozenset()

@@ -22,6 +22,7 @@ _MISSING: Final = {
     ("Secret", True): Reason.SECRET_KEY_MISSING,
     ("ConfigMap", False): Reason.CONFIG_MAP_NOT_FOUND,
     ("ConfigMap", True): Reason.CONFIG_MAP_KEY_MISSING,
+    ("PersistentVolumeClaim", False): Reason.PERSISTENT_VOLUME_CLAIM_NOT_FOUND,
 }
 """By the kind and whether the object is there."""
 
@@ -67,7 +68,7 @@ def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
 
 
 def references_finding(observed: Observed) -> Finding | None:
-    """DependenciesReady=False when a Secret or ConfigMap is missing."""
+    """DependenciesReady=False when a Secret, ConfigMap or PersistentVolumeClaim is missing."""
     if not observed.missing_references:
         return None
     worst = next((one for one in observed.missing_references if not one.found), observed.missing_references[0])
@@ -76,12 +77,19 @@ def references_finding(observed: Observed) -> Finding | None:
     return false(ConditionType.DEPENDENCIES_READY, reason, message)
 
 
+def unclaimed_finding(observed: Observed) -> Finding | None:
+    """Schedulable=False when GPUs are to be claimed and cannot be."""
+    if not observed.unclaimable:
+        return None
+    return false(ConditionType.SCHEDULABLE, Reason.RESOURCE_CLAIMS_NOT_SERVED, observed.unclaimable)
+
+
 def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict | None:
     """The verdict as far as objects and pods decide it; None: the pods of this generation serve. `placed`:
     Schedulable."""
     if observed.refused:
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
-    if placed.reason == Reason.UNKNOWN_GPU_POOL:
+    if placed.reason in (Reason.UNKNOWN_GPU_POOL, Reason.RESOURCE_CLAIMS_NOT_SERVED):
         return Verdict(False, placed.reason, placed.message, stalled=True)
     missing = references_finding(observed)
     if missing is not None and not (done.done and done.ready):

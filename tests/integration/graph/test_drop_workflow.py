@@ -100,6 +100,8 @@ async def test_a_pod_in_the_middle_of_a_run_brings_nothing_back(
     await harness.ready(harness.pods[1])
     with pytest.raises(CortexError, match="no current revision"):
         await started.run({})
+    # It has looked for runs to take over.
+    await asyncio.sleep(0.5)
 
     assert contents(lake_dsn) == {table: [] for table in TABLES}
 

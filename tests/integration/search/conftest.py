@@ -53,6 +53,19 @@ class HashEncoder:
             vectors[row] /= max(float(np.linalg.norm(vectors[row])), 1e-9)
         return vectors
 
+    reads, cased = 254, False
+
+    async def queries(self, revision: Revision) -> HashEncoder:
+        return self
+
+    documents = queries
+
+    def encode_query(self, text: str) -> Vectors:
+        return self.encode([text])[0]
+
+    async def aencode_query(self, text: str) -> Vectors:
+        return self.encode_query(text)
+
     async def aencode(self, texts: Sequence[str]) -> Vectors:
         return self.encode(texts)
 

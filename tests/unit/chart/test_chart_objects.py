@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from cortex_operator.preflight import LEASE_RIGHTS, OWN_RIGHTS, RIGHTS
+from cortex_operator.preflight import (
+    LEASE_RIGHTS,
+    OWN_RIGHTS,
+    RELOAD_RIGHTS,
+    RIGHTS,
+)
 from cortex_operator.settings import OperatorSettings
 from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
@@ -198,6 +203,19 @@ def test_the_operator_gets_the_rights_that_it_asks_for_and_no_others(kind: str, 
     lease = {(group, resource, verb) for group, resource, verbs in LEASE_RIGHTS for verb in verbs}
     assert granted(found, "Role", "datapunk-cortex-operator", [env(found, "operator")["CORTEX_LEASE"]]) == lease
     assert pick(found, "RoleBinding", "datapunk-cortex-operator")["roleRef"]["name"] == "datapunk-cortex-operator"
+
+
+@pytest.mark.parametrize(("kind", "values"), [("ClusterRole", {}), ("Role", NAMESPACED)])
+def test_to_reload_pods_the_operator_gets_the_rights_that_it_asks_for_then_and_no_others(
+    kind: str, values: dict[str, Any]
+) -> None:
+    name = "cortex-system:datapunk-cortex-operator"
+    before, found = (objects(render(values={**values, **reload})) for reload in ({}, {"reload": {"enabled": True}}))
+    asked = {(group, resource, verb) for group, resource, verbs in RELOAD_RIGHTS for verb in verbs}
+    assert granted(found, kind, name) - granted(before, kind, name) == asked
+    assert {("", "secrets", "get"), ("", "secrets", "create")} <= granted(found, "Role", "datapunk-cortex-operator")
+    assert "CORTEX_RELOAD" not in env(before, "operator")
+    assert env(found, "operator")["CORTEX_RELOAD"] == "true"
 
 
 def test_the_gateway_only_looks() -> None:

@@ -68,7 +68,10 @@ async def a_local_cluster(folder: Path, *manifests: Object) -> tuple[MemoryClust
 
 
 async def test_the_local_cluster_is_asked_and_left_as_it_is(tmp_path: Path) -> None:
-    papers, notes = a_cortex_index_manifest(), a_cortex_index_manifest(metadata__name="notes")
+    papers, notes = (
+        a_cortex_index_manifest(),
+        a_cortex_index_manifest(metadata__name="notes", spec__deletionPolicy="Delete"),
+    )
     cluster, store, sources = await a_local_cluster(tmp_path, papers, notes)
     before = list(cluster.records())
     remembered = (tmp_path / "applied.json").read_bytes()

@@ -237,8 +237,8 @@ def test_planning_again_after_the_status_was_written_changes_nothing() -> None:
     assert plan(WORLD, later).status == first.status
 
 
-def test_a_missing_secret_stops_the_first_deployment_but_not_one_that_is_there() -> None:
-    assert plan(WORLD, observed(missing_references=(SECRET,), deployment=None)).apply == ()
+def test_a_missing_secret_stops_the_first_deployment_but_neither_its_policy_nor_one_that_is_there() -> None:
+    assert kinds(plan(WORLD, observed(missing_references=(SECRET,), deployment=None))) == ["NetworkPolicy"]
     assert "Deployment" in kinds(plan(WORLD, observed(missing_references=(SECRET,))))
 
 

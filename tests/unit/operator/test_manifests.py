@@ -16,7 +16,7 @@ from cortex_kinds.base import DNS_LABEL, parse_quantity
 from cortex_kinds.common import Resources
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, names, workflow_objects
 from cortex_operator.manifests.cleanup import Target, cleanup_job, cleanup_secret
-from cortex_operator.manifests.optional import POD_MONITOR
+from cortex_operator.manifests.optional import CLAIM_TEMPLATE, POD_MONITOR
 from cortex_operator.manifests.scale import Scale
 from cortex_workloads.runtime.settings import GraphSettings, IngestSettings, SearchSettings
 from hypothesis import assume, given
@@ -62,6 +62,14 @@ def ingest() -> Objects:
     return (ingest_job(a_cortex_index(**META), "0a1b2c3d4e", RELEASE),)
 
 
+def index_with_models() -> Objects:
+    volume = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
+    index = a_cortex_index(
+        **META, spec__storage={"models": volume}, spec__embedding={"local": {"model": "e5-small", "sha256": "0" * 64}}
+    )
+    return (*index_objects(index, RELEASE), ingest_job(index, "0a1b2c3d4e", RELEASE))
+
+
 def cleanup() -> Objects:
     target = Target("CortexWorkflow", "research", "helpdesk", "00000000-0000-4000-8000-000000000001")
     release = replace(RELEASE, image_pull_secrets=("registry",))
@@ -80,6 +88,11 @@ def monitored_index() -> Objects:
     return index_objects(a_cortex_index(**META), release)[-1:]
 
 
+def claimed_index() -> Objects:
+    gpu = {"allocation": "DRA", "count": 2, "memory": "80G", "products": ["NVIDIA-A100-SXM4-80GB"]}
+    return index_objects(a_cortex_index(**META, spec__gpu=gpu), replace(RELEASE, served=frozenset({CLAIM_TEMPLATE})))
+
+
 def autoscaled_index() -> Objects:
     autoscaling = {"minReplicas": 2, "maxReplicas": 6, "metrics": [{"type": "Memory", "target": "80"}]}
     return index_objects(a_cortex_index(**META, spec__autoscaling=autoscaling), RELEASE, Scale(4, told=False))
@@ -87,7 +100,17 @@ def autoscaled_index() -> Objects:
 
 @pytest.mark.parametrize(
     "case",
-    [plain_index, full_index, autoscaled_index, monitored_index, ingest, workflow, cleanup],
+    [
+        plain_index,
+        full_index,
+        autoscaled_index,
+        monitored_index,
+        claimed_index,
+        index_with_models,
+        ingest,
+        workflow,
+        cleanup,
+    ],
     ids=lambda case: case.__name__,
 )
 def test_the_objects_are_as_in_the_golden_file(case: Any) -> None:

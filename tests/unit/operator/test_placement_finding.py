@@ -124,8 +124,19 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         a_spec({}),
         [waiting({})],
         UNREADABLE,
+        ("Unknown", "NodesNotReadable"),
+        [
+            "1 nvidia.com/gpu; pod papers-search-1; whether any node could take it cannot be said: the operator",
+            f"; the scheduler says: {SAID}",
+        ],
+    ),
+    (
+        "the nodes may not be read, but nothing of them is asked",
+        a_spec(),
+        [UNPLACED],
+        Nodes(),
         ("False", "Unschedulable"),
-        [SAID, "1 nvidia.com/gpu", "what the nodes have cannot be said: the operator may not list Nodes"],
+        [SAID],
     ),
     (
         "the nodes may not be read and there is no pod",

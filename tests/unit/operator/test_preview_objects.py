@@ -105,7 +105,7 @@ async def test_references_are_named_unless_the_plan_brings_them() -> None:
         ("Secret", "cortex-state"),
         ("CortexIndex", "papers"),
     ]
-    assert alone.objects == ()
+    assert [one.key.kind for one in alone.objects] == ["NetworkPolicy"]
 
     _, together = await planned(await a_cluster(), a_cortex_index_manifest(), workflow)
     assert together.missing == ()

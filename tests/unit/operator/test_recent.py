@@ -5,12 +5,14 @@ import asyncio
 import pytest
 from cortex_operator.reconcile.recent import Recent
 
+SECONDS = 0.1
+
 
 class Lookup:
     """Counts the looks; each waits until it is let go."""
 
     def __init__(self) -> None:
-        self.looks, self.now, self.error = 0, 0.0, False
+        self.looks, self.error = 0, False
         self.go = asyncio.Event()
         self.go.set()
 
@@ -28,50 +30,52 @@ async def lookup() -> Lookup:
     return Lookup()
 
 
-def recent(lookup: Lookup) -> Recent[str, int]:
-    return Recent(5.0, clock=lambda: lookup.now)
+@pytest.fixture
+async def recent() -> Recent[str, int]:
+    return Recent(SECONDS)
 
 
-async def test_many_at_once_ask_once_and_each_key_by_itself(lookup: Lookup) -> None:
-    found = recent(lookup)
-    assert await asyncio.gather(*(found.get("a", lookup) for _ in range(200))) == [1] * 200
-    assert await found.get("b", lookup) == 2
+async def test_many_at_once_ask_once_and_each_key_by_itself(lookup: Lookup, recent: Recent[str, int]) -> None:
+    assert await asyncio.gather(*(recent.get("a", lookup) for _ in range(200))) == [1] * 200
+    assert (await recent.get("a", lookup), await recent.get("b", lookup)) == (1, 2)
 
 
-async def test_what_is_too_old_is_looked_up_again_counted_from_the_question(lookup: Lookup) -> None:
-    found = recent(lookup)
+async def test_an_answer_is_kept_for_its_time_and_no_longer(lookup: Lookup, recent: Recent[str, int]) -> None:
+    assert await recent.get("a", lookup) == 1
+    async with asyncio.timeout(5):
+        while recent._looks:  # noqa: ASYNC110 - nothing tells when it goes
+            await asyncio.sleep(0.01)
+    assert await recent.get("a", lookup) == 2
+
+
+async def test_a_slow_answer_is_waited_for_and_then_too_old(lookup: Lookup, recent: Recent[str, int]) -> None:
     lookup.go.clear()
-    first = asyncio.create_task(found.get("a", lookup))
+    first = asyncio.create_task(recent.get("a", lookup))
+    await asyncio.sleep(2 * SECONDS)
+    second = asyncio.create_task(recent.get("a", lookup))
     await asyncio.sleep(0)
-    lookup.now = 4.9
     lookup.go.set()
-    assert await first == await found.get("a", lookup) == 1
-    lookup.now = 5.0
-    assert await found.get("a", lookup) == 2
+    assert (await first, await second) == (1, 1)
+    assert await recent.get("a", lookup) == 2
 
 
-async def test_an_error_tells_those_who_wait_and_the_next_one_asks_again(lookup: Lookup) -> None:
-    found, lookup.error = recent(lookup), True
-    said = await asyncio.gather(*(found.get("a", lookup) for _ in range(3)), return_exceptions=True)
-    assert [type(each) for each in said] == [ConnectionError] * 3
+async def test_an_error_tells_those_who_wait_and_the_next_one_asks_again(
+    lookup: Lookup, recent: Recent[str, int]
+) -> None:
+    lookup.error = True
+    said = await asyncio.gather(*(recent.get("a", lookup) for _ in range(3)), return_exceptions=True)
+    assert ([type(each) for each in said], lookup.looks) == ([ConnectionError] * 3, 1)
     lookup.error = False
-    assert await found.get("a", lookup) == 2
+    assert await recent.get("a", lookup) == 2
 
 
-async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(lookup: Lookup) -> None:
-    found = recent(lookup)
+async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(
+    lookup: Lookup, recent: Recent[str, int]
+) -> None:
     lookup.go.clear()
-    impatient, patient = (asyncio.create_task(found.get("a", lookup)) for _ in range(2))
+    impatient, patient = (asyncio.create_task(recent.get("a", lookup)) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.wait([impatient])
     lookup.go.set()
     assert (await patient, lookup.looks) == (1, 1)
-
-
-async def test_what_is_too_old_is_not_kept(lookup: Lookup) -> None:
-    found = recent(lookup)
-    for number in range(100):
-        lookup.now = float(number)
-        await found.get(f"namespace-{number}", lookup)
-    assert len(found._looks) <= 6

@@ -116,6 +116,7 @@ async def test_one_pass_writes_one_status_and_a_second_without_news_nothing() ->
     cluster.writes.clear()
     await reconcile(KEY)
     assert [w.split()[1] for w in cluster.writes] == [
+        "NetworkPolicy",
         "ServiceAccount",
         "ConfigMap",
         "Service",

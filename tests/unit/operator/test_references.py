@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 from builders import a_cortex_index
 from cortex_operator.cluster import MemoryCluster, ObjectKey
+from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import World
 from cortex_operator.reconcile.named import Named
-from cortex_operator.reconcile.references import find_missing_references, references
+from cortex_operator.reconcile.references import find_references, references
 from objects import a_config_map, a_secret
 from podfields import FIELDS, NAMES, every_field, named_objects
 
 LAKE = a_secret("cortex-lake", dsn="postgresql://lake.invalid/cortex")
+PAPERS = ResourceKey("CortexIndex", "default", "papers")
 STATE = a_secret("cortex-state", url="redis://state.invalid")
 
 
@@ -41,8 +43,8 @@ async def missing(spec: dict[str, Any], *objects: dict[str, Any]) -> list[str]:
     cluster = MemoryCluster()
     for obj in (LAKE, STATE, *objects):
         await cluster.apply(obj)
-    found = await find_missing_references(a_world(cluster), "default", a_cortex_index(spec=spec).spec)
-    return [one.message for one in found]
+    found = await find_references(a_world(cluster), PAPERS, a_cortex_index(spec=spec).spec)
+    return [one.message for one in found.missing]
 
 
 CASES = {
@@ -94,20 +96,20 @@ async def test_what_is_there_is_asked_for_once_a_minute_whoever_names_it_and_wha
     index = a_cortex_index().spec
     await cluster.apply(LAKE)
     for _ in range(3):
-        assert [one.name for one in await find_missing_references(world, "default", index)] == ["cortex-state"]
+        assert [one.name for one in (await find_references(world, PAPERS, index)).missing] == ["cortex-state"]
     assert cluster.reads == ["cortex-lake", *["cortex-state"] * 3]
 
     await cluster.apply(STATE)
     cluster.reads.clear()
     for spec in (index, a_cortex_index(metadata__name="other").spec, index):
-        assert await find_missing_references(world, "default", spec) == ()
+        assert (await find_references(world, PAPERS, spec)).missing == ()
     assert cluster.reads == ["cortex-state"]
-    await find_missing_references(world, "elsewhere", index)
+    await find_references(world, ResourceKey("CortexIndex", "elsewhere", "papers"), index)
     assert cluster.reads == ["cortex-state", "cortex-lake", "cortex-state"]
 
     cluster.reads.clear()
     now[0] = 60.0
-    await find_missing_references(world, "default", index)
+    await find_references(world, PAPERS, index)
     assert cluster.reads == ["cortex-lake", "cortex-state"]
 
 
@@ -117,10 +119,10 @@ async def test_an_object_without_the_key_is_asked_for_each_time_until_it_has_it(
     for obj in (a_secret("cortex-lake", url="other"), STATE):
         await cluster.apply(obj)
     for _ in range(2):
-        assert [one.found for one in await find_missing_references(world, "default", index)] == [True]
+        assert [one.found for one in (await find_references(world, PAPERS, index)).missing] == [True]
     assert cluster.reads == ["cortex-lake", "cortex-state", "cortex-lake"]
     await cluster.apply(LAKE)
-    assert await find_missing_references(world, "default", index) == ()
+    assert (await find_references(world, PAPERS, index)).missing == ()
 
 
 async def test_what_is_remembered_is_bounded_and_holds_no_value() -> None:
@@ -129,7 +131,9 @@ async def test_what_is_remembered_is_bounded_and_holds_no_value() -> None:
         await cluster.apply(a_secret(f"s{number}", password="hunter2"))
     named = Named(most=2)
     for number in (0, 1, 2, 0):
-        found = await named.look(ObjectKey("v1", "Secret", "default", f"s{number}"), lambda key: cluster.get(key))
+        found = await named.look(
+            ObjectKey("v1", "Secret", "default", f"s{number}"), PAPERS, lambda key: cluster.get(key)
+        )
         assert found is not None
         assert found.filled == {"password"}
     assert len(named._known) == 2

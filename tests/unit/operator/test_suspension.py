@@ -81,7 +81,7 @@ def test_without_pods_it_is_ready_and_says_that_it_is_suspended(kind: str) -> No
 @KINDS
 def test_everything_but_pods_and_budget_is_kept(kind: str) -> None:
     kinds = [obj["kind"] for obj in planned(kind, deployment=None).apply]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "Service", "Deployment"]
+    assert kinds == ["NetworkPolicy", "ServiceAccount", "ConfigMap", "Service", "Service", "Deployment"]
     assert deployment_of(planned(kind))["spec"]["replicas"] == 0
 
 

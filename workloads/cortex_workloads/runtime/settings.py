@@ -13,6 +13,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "CORTEX_"
+MODELS_DIRECTORY: Final = Path("/var/lib/cortex/models")
+"""Where a pod has the volume of `spec.storage.models`."""
 
 
 class Settings(BaseSettings):
@@ -92,6 +94,8 @@ class SearchSettings(WorkloadSettings):
     """spec.retrieval.mode."""
     default_top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """spec.retrieval.topK."""
+    models_directory: Path | None = None
+    """Where the directories of models of one's own are; unset: there are none."""
 
 
 class IngestSettings(WorkloadSettings):
@@ -99,6 +103,8 @@ class IngestSettings(WorkloadSettings):
 
     revision: str = ""
     """The revision to embed for; when it is Building, it is promoted when nothing waits any more."""
+    models_directory: Path | None = None
+    """Where the directories of models of one's own are; unset: there are none."""
 
 
 class DropSettings(WorkloadSettings):

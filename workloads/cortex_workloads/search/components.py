@@ -24,13 +24,13 @@ class QueryEmbedder:
 
     @component.output_types(vector=np.ndarray)
     def run(self, text: str) -> dict[str, Any]:
-        """`vector`: float32 [384]."""
-        return {"vector": self._embedder.encode([text])[0]}
+        """`vector`: float32 [dimensions]."""
+        return {"vector": self._embedder.encode_query(text)}
 
     @component.output_types(vector=np.ndarray)
     async def run_async(self, text: str) -> dict[str, Any]:
         """As `run`, on the embedder's thread."""
-        return {"vector": (await self._embedder.aencode([text]))[0]}
+        return {"vector": await self._embedder.aencode_query(text)}
 
 
 class _Retriever:
@@ -89,7 +89,7 @@ class VectorRetriever(_Retriever):
         revision: str = "",
         exact: bool = False,
     ) -> dict[str, Any]:
-        """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
+        """`found`, and the id of the `revision` that answered. `vector`: float32 [dimensions]."""
         return self._search_from_a_thread("", vector, top_k, filters, revision, exact)
 
     @component.output_types(found=Found, revision=str)
@@ -121,7 +121,7 @@ class HybridRetriever(_Retriever):
         revision: str = "",
         exact: bool = False,
     ) -> dict[str, Any]:
-        """`found`, and the id of the `revision` that answered. `vector`: float32 [384]."""
+        """`found`, and the id of the `revision` that answered. `vector`: float32 [dimensions]."""
         return self._search_from_a_thread(text, vector, top_k, filters, revision, exact)
 
     @component.output_types(found=Found, revision=str)

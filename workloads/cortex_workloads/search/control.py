@@ -8,7 +8,7 @@ from typing import Any, Final
 from cortex_kinds.revision import revision_id
 from datapunk.cortex import control_pb2, control_pb2_grpc
 
-from cortex_workloads.runtime.errors import InvalidInput, Unavailable, Unimplemented
+from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, Unavailable, Unimplemented
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
@@ -16,11 +16,15 @@ from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.search import definition, queue, tables
 from cortex_workloads.search.documents import from_struct
+from cortex_workloads.search.encoders import Encoders
 from cortex_workloads.search.service import check_resource
 from cortex_workloads.search.tables import Counts
 
 _PHASES: Final = {phase: control_pb2.RevisionPhase.Value(f"REVISION_PHASE_{phase.name}") for phase in Phase}
 _NOTHING: Final = Counts(0, 0, 0, 0)
+_LOAD_SECONDS: Final = 1.5
+"""Less than the operator waits."""
+_MODEL_REASONS: Final = frozenset({"ModelMissing", "ModelInvalid", "ModelChanged"})
 
 
 class Control(control_pb2_grpc.ControlServiceServicer):
@@ -36,6 +40,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         state: ProgressStream,
         ready: Callable[[], object],
         ordered: Callable[[], None],
+        encoders: Encoders,
     ) -> None:
         self._lake = lake
         self._resource = resource
@@ -44,6 +49,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._state = state
         self._ready = ready
         self._ordered = ordered
+        self._encoders = encoders
 
     async def Describe(self, request: control_pb2.DescribeRequest, context: Any) -> control_pb2.DescribeResponse:
         """Says what the Lake holds; while it does not answer, says that instead of failing."""
@@ -67,12 +73,22 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         wanted = from_struct(order.definition)
         self._ready()
         _check(order.id, wanted, order.retain)
-        async with self._lake.transaction() as connection:
-            found = await revisions.ensure(connection, self._resource, order.id, wanted, order.retain)
-            await tables.prepare(connection, found)
-            message = await _message(connection, found)
+        try:
+            message = await self._ensure(order.id, wanted, order.retain)
+        except FailedPrecondition as error:
+            if error.reason not in _MODEL_REASONS:
+                raise
+            raise _refused(error) from error
         self._ordered()
         return control_pb2.CommandResponse(revision=message)
+
+    async def _ensure(self, identity: str, wanted: dict[str, Any], retain: int) -> control_pb2.Revision:
+        loaded = await self._encoders.load(definition.read(wanted).model, _LOAD_SECONDS)
+        async with self._lake.transaction() as connection:
+            found = await revisions.ensure(connection, self._resource, identity, wanted, retain)
+            await tables.prepare(connection, found, loaded.queries.dimensions)
+            await self._encoders.agree(connection, found, loaded)
+            return await _message(connection, found)
 
     async def _ask_state(self, answer: control_pb2.Dependency) -> None:
         try:
@@ -84,7 +100,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._ready()
         async with self._lake.connection() as connection:
             every = await revisions.describe(connection, self._resource)
-            messages = [await _message(connection, one) for one in every]
+            messages = [await _message(connection, one, self._encoders.failure(one)) for one in every]
             if (current := revisions.current(every)) is not None:
                 response.current_revision = current.id
                 response.documents = (await tables.counts(connection, current.row)).documents
@@ -106,7 +122,13 @@ def _check(identity: str, wanted: dict[str, Any], retain: int) -> None:
     definition.read(wanted)
 
 
-async def _message(connection: Connection, revision: Revision) -> control_pb2.Revision:
+def _refused(error: FailedPrecondition) -> InvalidInput:
+    violation = ("ensure_revision.definition.embedding.local", str(error))
+    # The status alone is what the operator shows.
+    return InvalidInput(str(error), reason=error.reason, violations=[violation])
+
+
+async def _message(connection: Connection, revision: Revision, failure: str = "") -> control_pb2.Revision:
     there = await (await connection.execute("SELECT to_regclass(%s)", (f"queue_{revision.row}",))).fetchone()
     counts, waiting, poison = _NOTHING, 0, ""
     if there is not None and there[0] is not None:
@@ -119,7 +141,7 @@ async def _message(connection: Connection, revision: Revision) -> control_pb2.Re
         documents=counts.embedded,
         chunks=counts.chunks,
         waiting=waiting,
-        message=revision.message or poison,
+        message=revision.message or failure or poison,
     )
     message.created_at.FromDatetime(revision.created_at)
     return message

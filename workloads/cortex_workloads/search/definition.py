@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cortex_kinds.index import Chunking, Embedding, Language
+from cortex_kinds.embedding import Embedding, LocalEmbedding
+from cortex_kinds.index import Chunking, Language
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cortex_workloads.runtime.errors import InvalidInput
@@ -22,9 +23,10 @@ class _Definition(BaseModel):
 
 @dataclass(frozen=True)
 class Definition:
-    """How documents are split and which PostgreSQL text search configuration analyses them."""
+    """How documents are split, what embeds them, and which PostgreSQL text search configuration analyses them."""
 
     chunking: Chunking
+    model: LocalEmbedding
     configuration: str
 
 
@@ -40,4 +42,4 @@ def read(definition: Mapping[str, Any]) -> Definition:
             remedy="run the release of the operator that made it",
             violations=[(f"ensure_revision.definition.{field}", message) for field, message in wrong],
         ) from error
-    return Definition(parsed.chunking, parsed.language.value.lower())
+    return Definition(parsed.chunking, parsed.embedding.local, parsed.language.value.lower())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from cortex_kinds.index import Chunking
 from haystack import Pipeline, component
 
 from cortex_workloads.runtime.embedding.embedder import Vectors
-from cortex_workloads.search.passages import Passage, digest, split
+from cortex_workloads.search.passages import Passage, split
 from cortex_workloads.search.postings import Text
 from cortex_workloads.search.queue import Embedded
 
@@ -20,8 +21,18 @@ T = TypeVar("T")
 class Encoder(Protocol):
     """What ingestion needs of an embedder."""
 
+    @property
+    def reads(self) -> int:
+        """Tokens of a passage that it reads."""
+        ...
+
+    @property
+    def cased(self) -> bool:
+        """Whether texts that differ in case have vectors that differ."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Float32 [len(texts), 384]."""
+        """Float32 [len(texts), dimensions]."""
         ...
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
@@ -37,14 +48,16 @@ class Encoder(Protocol):
 class PassageSplitter:
     """Splits texts into passages."""
 
-    def __init__(self, chunking: Chunking, token_spans: Callable[[str], list[tuple[int, int]]]) -> None:
-        self._chunking = chunking
-        self._token_spans = token_spans
+    def __init__(self, chunking: Chunking, encoder: Encoder) -> None:
+        self._split = partial(split, chunking=chunking, token_spans=encoder.token_spans)
+        self._reads, self._cased = encoder.reads, encoder.cased
 
     @component.output_types(passages=list[list[Passage]])
     def run(self, texts: list[Text]) -> dict[str, Any]:
         """`passages` of each text."""
-        return {"passages": [split(text.title, text.content, self._chunking, self._token_spans) for text in texts]}
+        return {
+            "passages": [self._split(text.title, text.content, reads=self._reads, cased=self._cased) for text in texts]
+        }
 
 
 @component
@@ -56,9 +69,9 @@ class PassageEmbedder:
 
     @component.output_types(vectors=np.ndarray)
     def run(self, passages: list[list[Passage]]) -> dict[str, Any]:
-        """`vectors`: float32 [all passages in order, 384]. What stands there twice is computed once."""
-        digests = [digest(passage.text) for some in passages for passage in some]
-        distinct = {digest(passage.text): passage.text for some in passages for passage in some}
+        """`vectors`: float32 [all passages in order, dimensions]. What stands there twice is computed once."""
+        digests = [passage.key for some in passages for passage in some]
+        distinct = {passage.key: passage.text for some in passages for passage in some}
         places = {key: place for place, key in enumerate(distinct)}
         return {"vectors": self._encode(list(distinct.values()))[[places[key] for key in digests]]}
 
@@ -68,7 +81,7 @@ class DocumentEmbedder:
 
     def __init__(self, encoder: Encoder, chunking: Chunking) -> None:
         self._pipeline = Pipeline()
-        self._pipeline.add_component("splitter", PassageSplitter(chunking, encoder.token_spans))
+        self._pipeline.add_component("splitter", PassageSplitter(chunking, encoder))
         self._pipeline.add_component("embedder", PassageEmbedder(encoder.encode))
         self._pipeline.connect("splitter.passages", "embedder.passages")
 

@@ -6,10 +6,8 @@ revision was superseded; 1: one line on stderr says why.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
-from cortex_workloads.runtime.embedding.embedder import Embedder
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.patience import persistently
 from cortex_workloads.runtime.lake.pool import Lake
@@ -17,6 +15,7 @@ from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import run
 from cortex_workloads.runtime.settings import IngestSettings
+from cortex_workloads.search.encoders import Encoders
 from cortex_workloads.search.worker import JOB, Worker
 
 _log = logging.getLogger("cortex.ingest")
@@ -37,13 +36,9 @@ async def ingest(settings: IngestSettings) -> None:
 
 
 async def _embed(settings: IngestSettings, lake: Lake, state: ProgressStream) -> bool:
-    worker = Worker(
-        lake,
-        Resource("CortexIndex", settings.resource_namespace, settings.resource_name),
-        await asyncio.to_thread(Embedder, settings.embedding_threads),
-        state,
-        JOB,
-    )
+    encoders = Encoders(lake, settings.models_directory, settings.embedding_threads, apart=False)
+    resource = Resource("CortexIndex", settings.resource_namespace, settings.resource_name)
+    worker = Worker(lake, resource, encoders, state, JOB)
 
     async def work() -> bool:
         await migrate(lake)

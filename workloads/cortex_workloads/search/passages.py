@@ -20,7 +20,6 @@ from cortex_workloads.runtime.embedding.model import MAX_TOKENS, SPECIAL_TOKENS
 Span = tuple[int, int]
 TokenSpans = Callable[[str], list[Span]]
 
-_READS: Final = MAX_TOKENS - SPECIAL_TOKENS
 _TITLE_TOKENS: Final = 64
 _WORD: Final = re.compile(r"\S+")
 # The end of a sentence: a mark, what closes with it, and white space before what can begin one; or an empty line; or
@@ -33,30 +32,43 @@ _ABBREVIATION: Final = re.compile(
 
 @dataclass(frozen=True)
 class Passage:
-    """[start, stop) of the content, and the text to embed (the title goes before it)."""
+    """[start, stop) of the content, and the text to embed (the title goes before it). `key`: equal for texts that the
+    embedder does not tell apart."""
 
     start: int
     stop: int
     text: str
+    key: bytes
 
 
-def split(title: str, content: str, chunking: Chunking, token_spans: TokenSpans) -> list[Passage]:
-    """The passages of a document, in order. Without content: one of the title; without both: none."""
+def split(
+    title: str,
+    content: str,
+    chunking: Chunking,
+    token_spans: TokenSpans,
+    *,
+    reads: int = MAX_TOKENS - SPECIAL_TOKENS,
+    cased: bool = False,
+) -> list[Passage]:
+    """The passages of a document, in order. Without content: one of the title; without both: none. `reads`: tokens that
+    the embedder reads; `cased`: whether it tells case apart."""
     title = title.strip()
     if not content.strip():
-        return [Passage(0, 0, title)] if title else []
-    prefix = _prefix(title, token_spans)
-    room = _READS - len(token_spans(prefix))
+        return [Passage(0, 0, title, digest(title, cased=cased))] if title else []
+    prefix = _prefix(title, token_spans, min(_TITLE_TOKENS, reads // 3))
+    room = reads - len(token_spans(prefix))
     units = sentences(content) if chunking.split_by is SplitBy.SENTENCE else words(content)
     tokens = token_spans(content)
     units = [piece for unit in units for piece in _pieces(content, unit, tokens, room, token_spans)]
     spans = _windows(units, tokens, chunking, room)
-    return [Passage(start, stop, prefix + content[start:stop]) for start, stop in spans]
+    texts = [prefix + content[start:stop] for start, stop in spans]
+    return [Passage(*span, text, digest(text, cased=cased)) for span, text in zip(spans, texts, strict=True)]
 
 
-def digest(text: str) -> bytes:
-    """Equal for texts that the embedder does not tell apart: it knows no case and one kind of white space."""
-    return hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
+def digest(text: str, *, cased: bool = False) -> bytes:
+    """Equal for texts that the embedder does not tell apart: one that is not cased knows no case and one kind of white
+    space."""
+    return hashlib.sha256((text if cased else " ".join(text.lower().split())).encode()).digest()
 
 
 def words(text: str) -> list[Span]:
@@ -83,10 +95,10 @@ def _trimmed(text: str, span: Span) -> Span | None:
     return (start, stop) if start < stop else None
 
 
-def _prefix(title: str, token_spans: TokenSpans) -> str:
+def _prefix(title: str, token_spans: TokenSpans, most: int) -> str:
     spans = token_spans(title)
-    if len(spans) > _TITLE_TOKENS:
-        title = title[: spans[_TITLE_TOKENS - 1][1]]
+    if len(spans) > most:
+        title = title[: spans[most - 1][1]] if most else ""
     return f"{title} " if title else ""
 
 

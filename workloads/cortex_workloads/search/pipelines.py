@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from haystack import Pipeline
 from haystack.core.errors import PipelineRuntimeError
 
 from cortex_workloads.runtime.embedding.embedder import Embedder
-from cortex_workloads.runtime.errors import CortexError
+from cortex_workloads.runtime.errors import CortexError, NotFound, Unavailable
 from cortex_workloads.search.components import HybridRetriever, QueryEmbedder, TextRetriever, VectorRetriever
+from cortex_workloads.search.encoders import Source
 from cortex_workloads.search.retrieval import Found, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
+_TRIES: Final = 3
+
 
 class Pipelines:
-    """The pipelines over one store."""
+    """The pipelines over one store; those with vectors once for each embedder that its revisions need."""
 
-    def __init__(self, store: LakeDocumentStore, embedder: Embedder) -> None:
-        self._pipelines: Mapping[Mode, Pipeline] = {
-            Mode.TEXT: _text(store),
-            Mode.VECTOR: _with_vector(VectorRetriever(store), embedder),
-            Mode.HYBRID: _with_vector(HybridRetriever(store), embedder),
-        }
+    def __init__(self, store: LakeDocumentStore, encoders: Source) -> None:
+        self._store = store
+        self._encoders = encoders
+        self._text = _text(store)
+        self._made: WeakKeyDictionary[Embedder, Mapping[Mode, Pipeline]] = WeakKeyDictionary()
 
     async def search(
         self,
@@ -34,7 +37,42 @@ class Pipelines:
         revision: str = "",
         exact: bool = False,
     ) -> tuple[Found, str]:
-        """What was found and the id of the revision that answered. Raises as `LakeDocumentStore.search`."""
+        """What was found and the id of the revision that answered. Raises as `LakeDocumentStore.search`, and
+        FailedPrecondition (the revision's model)."""
+        if mode is Mode.TEXT:
+            return await self._run(self._text, text, mode, top_k, filters, revision, exact)
+        for _ in range(_TRIES):
+            # The revision whose model made the vector: another one's vectors would not fit.
+            target = await self._store.revision(revision) if revision else await self._store.current()
+            pipeline = self._of(await self._encoders.queries(target))[mode]
+            try:
+                return await self._run(pipeline, text, mode, top_k, filters, target.id, exact)
+            except NotFound:
+                if revision:
+                    raise
+                self._store.forget()
+        raise Unavailable("the index changes its revision", remedy="try again", reason="RevisionChanging")
+
+    def _of(self, embedder: Embedder) -> Mapping[Mode, Pipeline]:
+        made = self._made.get(embedder)
+        if made is None:
+            made = {
+                Mode.VECTOR: _with_vector(VectorRetriever(self._store), embedder),
+                Mode.HYBRID: _with_vector(HybridRetriever(self._store), embedder),
+            }
+            self._made[embedder] = made
+        return made
+
+    async def _run(
+        self,
+        pipeline: Pipeline,
+        text: str,
+        mode: Mode,
+        top_k: int,
+        filters: dict[str, Any] | None,
+        revision: str,
+        exact: bool,
+    ) -> tuple[Found, str]:
         asked: dict[str, Any] = {"top_k": top_k, "filters": filters, "revision": revision}
         if mode is not Mode.VECTOR:
             asked["text"] = text
@@ -43,7 +81,7 @@ class Pipelines:
             asked["exact"] = exact
             inputs["embedder"] = {"text": text}
         try:
-            outputs = await self._pipelines[mode].run_async(inputs)
+            outputs = await pipeline.run_async(inputs)
         except PipelineRuntimeError as error:
             if isinstance(error.__cause__, CortexError):
                 raise error.__cause__ from None

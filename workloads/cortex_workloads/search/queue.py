@@ -18,7 +18,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.search import postings, tables
-from cortex_workloads.search.passages import Passage, digest
+from cortex_workloads.search.passages import Passage
 from cortex_workloads.search.postings import Text
 
 ATTEMPTS: Final = 3
@@ -85,7 +85,7 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The passages of one text and their vectors [passages, 384]."""
+    """The passages of one text and their vectors [passages, dimensions]."""
 
     text: Text
     passages: Sequence[Passage]
@@ -168,11 +168,7 @@ async def _post(connection: Connection, row: int, configuration: str, texts: Seq
 
 async def _vectors(connection: Connection, row: int, done: Sequence[Embedded]) -> dict[bytes, int]:
     """The keys of the vectors of all passages, by digest; those that are not there yet are written."""
-    new = {
-        digest(passage.text): vector
-        for item in done
-        for passage, vector in zip(item.passages, item.vectors, strict=True)
-    }
+    new = {passage.key: vector for item in done for passage, vector in zip(item.passages, item.vectors, strict=True)}
     found: dict[bytes, int] = {}
     while missing := sorted(new.keys() - found.keys()):
         embeddings = [HalfVector(new[key]).to_text() for key in missing]
@@ -186,7 +182,7 @@ def _parameters(
     done: Sequence[Embedded], gone: Sequence[int], changed: Sequence[int], vectors: Mapping[bytes, int]
 ) -> dict[str, Any]:
     rows = [
-        (item.text.row, ordinal, passage.start, passage.stop, vectors[digest(passage.text)])
+        (item.text.row, ordinal, passage.start, passage.stop, vectors[passage.key])
         for item in done
         for ordinal, passage in enumerate(item.passages)
     ]

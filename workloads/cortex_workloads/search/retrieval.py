@@ -41,8 +41,8 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Query:
-    """What to search, in which revision. `vector` is float32 [384], needed by the modes with a vector leg; `exact`
-    compares with every passage that passes the filter."""
+    """What to search, in which revision. `vector` is float32 [dimensions], needed by the modes with a vector leg;
+    `exact` compares with every passage that passes the filter."""
 
     text: str
     mode: Mode

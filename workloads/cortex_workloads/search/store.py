@@ -77,15 +77,21 @@ class LakeDocumentStore:
         self._current = None
 
     async def revision(self, identity: str) -> Revision:
-        """A revision by its id. Raises NotFound, FailedPrecondition (it failed)."""
+        """A revision by its id; the current one at most half a second old. Raises NotFound, FailedPrecondition (it
+        failed)."""
+        if self._current is not None and self._current[1].id == identity:
+            found = await self.current()
+            if found.id == identity:
+                return found
         async with (await self.lake()).connection() as connection:
             every = {found.id: found for found in await revisions.describe(connection, self.resource)}
-        if (found := every.get(identity)) is None:
+        if identity not in every:
             raise NotFound(
                 f"the index {self.resource.namespace}/{self.resource.name} has no revision {identity!r}",
                 remedy=f"ask for one of {', '.join(every) or 'none'}, or leave it out",
                 reason="RevisionNotFound",
             )
+        found = every[identity]
         if found.phase is Phase.FAILED:
             raise FailedPrecondition(
                 f"revision {identity} failed: {found.message}", remedy="leave `revision` out", reason="RevisionFailed"
@@ -103,8 +109,8 @@ class LakeDocumentStore:
         revision: str = "",
         exact: bool = False,
     ) -> tuple[Found, Revision]:
-        """Searches the current revision, or the one named. `vector`: float32 [384]; `exact` compares it with every
-        passage. Raises InvalidInput (filter), NotFound (revision), Unavailable."""
+        """Searches the current revision, or the one named. `vector`: float32 [dimensions]; `exact` compares it with
+        every passage. Raises InvalidInput (filter), NotFound (revision), Unavailable."""
         condition = compile_filter(filters)
         for last in (False, True):
             target = await self.revision(revision) if revision else await self.current()

@@ -24,25 +24,25 @@ from cortex_workloads.runtime.lake.revisions import Revision
 
 _NAMES: Final = ("postings", "indexed", "queue", "chunks", "vectors", "statistics")
 
-_CREATE: Final = f"""
-CREATE TABLE {{postings}} (
+_CREATE: Final = """
+CREATE TABLE {postings} (
     lexeme text COLLATE "C" NOT NULL, document_id bigint NOT NULL, frequency int NOT NULL, length int NOT NULL,
     PRIMARY KEY (lexeme, document_id) INCLUDE (frequency, length));
-CREATE INDEX ON {{postings}} (document_id);
-CREATE TABLE {{indexed}} (document_id bigint PRIMARY KEY, version bigint NOT NULL, length int NOT NULL);
-CREATE TABLE {{queue}} (
+CREATE INDEX ON {postings} (document_id);
+CREATE TABLE {indexed} (document_id bigint PRIMARY KEY, version bigint NOT NULL, length int NOT NULL);
+CREATE TABLE {queue} (
     document_id bigint PRIMARY KEY, large boolean NOT NULL, attempts int NOT NULL DEFAULT 0,
     message text NOT NULL DEFAULT '');
-CREATE INDEX ON {{queue}} (attempts, large, document_id);
-CREATE TABLE {{vectors}} (
+CREATE INDEX ON {queue} (attempts, large, document_id);
+CREATE TABLE {vectors} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, digest bytea NOT NULL UNIQUE,
-    embedding halfvec({DIMENSIONS}) NOT NULL);
-CREATE INDEX ON {{vectors}} USING hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
-CREATE TABLE {{chunks}} (
+    embedding halfvec({dimensions}) NOT NULL);
+CREATE INDEX ON {vectors} USING hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
+CREATE TABLE {chunks} (
     document_id bigint NOT NULL, ordinal int NOT NULL, start int NOT NULL, stop int NOT NULL,
-    vector_id bigint NOT NULL REFERENCES {{vectors}}, PRIMARY KEY (document_id, ordinal));
-CREATE INDEX ON {{chunks}} (vector_id);
-CREATE TABLE {{statistics}} (
+    vector_id bigint NOT NULL REFERENCES {vectors}, PRIMARY KEY (document_id, ordinal));
+CREATE INDEX ON {chunks} (vector_id);
+CREATE TABLE {statistics} (
     documents bigint NOT NULL DEFAULT 0, posted bigint NOT NULL DEFAULT 0, length bigint NOT NULL DEFAULT 0,
     embedded bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0);
 """
@@ -122,15 +122,19 @@ def on(row: int, template: str) -> str:
     return template.format_map({name: f"{name}_{row:d}" for name in _NAMES})
 
 
-async def prepare(connection: Connection, revision: Revision) -> None:
-    """Makes what a revision needs and queues what it lacks, when its phase changed in this very transaction. To be
-    called right after `revisions.ensure`, whose lock keeps writers out meanwhile."""
+def _create(row: int, dimensions: int) -> str:
+    return on(row, _CREATE.replace("{dimensions}", f"{dimensions:d}"))
+
+
+async def prepare(connection: Connection, revision: Revision, dimensions: int = DIMENSIONS) -> None:
+    """Makes what a revision with vectors of so many dimensions needs and queues what it lacks, when its phase changed
+    in this very transaction. To be called right after `revisions.ensure`, whose lock keeps writers out meanwhile."""
     now = await (await connection.execute("SELECT now()")).fetchone()
     if now is None or revision.changed_at != now[0]:
         return
     there = await (await connection.execute("SELECT to_regclass(%s)", (f"queue_{revision.row}",))).fetchone()
     if there is None or there[0] is None:
-        await connection.execute(on(revision.row, _CREATE))
+        await connection.execute(_create(revision.row, dimensions))
     else:
         await connection.execute(on(revision.row, _FORGET))
     for statement in (_ENQUEUE_ALL, _RETRY, _COUNT):

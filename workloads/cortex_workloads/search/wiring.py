@@ -7,33 +7,38 @@ import logging
 from contextlib import suppress
 from typing import Final
 
+import psycopg
+from cortex_kinds.embedding import LocalEmbedding
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_server
 
-from cortex_workloads.runtime.embedding.embedder import Embedder
-from cortex_workloads.runtime.errors import Unavailable
+from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, InvalidInput, Unavailable
+from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
 from cortex_workloads.search import retrieval
 from cortex_workloads.search.control import Control
+from cortex_workloads.search.encoders import Encoders
 from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Mode
 from cortex_workloads.search.service import Haystack, Quiet
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import SERVING, Worker
+from cortex_workloads.search.writer import LIVE
 
-_NICENESS: Final = 10
 _WATCH_SECONDS: Final = 0.25
+_MODELS_SECONDS: Final = 2.0
 
 _log = logging.getLogger("cortex.search")
 
 
 class Search:
     """One pod's parts. `run` brings them up and keeps health true; it ends by cancellation, or by an error that no
-    waiting repairs (FailedPrecondition: the model's files, the Lake's schema; Unavailable: another Lake)."""
+    waiting repairs (FailedPrecondition: the packaged model's files, the Lake's schema; Unavailable: another Lake)."""
 
     def __init__(self, settings: SearchSettings, server: Server) -> None:
         self._settings = settings
@@ -48,8 +53,10 @@ class Search:
         self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
         self._state = ProgressStream(settings.state_url.get_secret_value())
         self._quiet = Quiet()
+        self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
+        self._pipelines = Pipelines(self._store, self._encoders)
         self._migrated = False
-        self._pipelines: Pipelines | None = None
+        self._model_ready = False
         self._worker: Worker | None = None
         self._add_to(server)
 
@@ -60,15 +67,19 @@ class Search:
             parts.create_task(self._watch())
             parts.create_task(self._lake.identity.changed())
             migrated = parts.create_task(self._migrate())
-            encoder = await self._load()
+            if self._settings.models_directory is None:
+                await self._encoders.load(LocalEmbedding())
+                await self._model_found()
             await migrated
             self._worker = Worker(
-                self._lake, self._store.resource, encoder, self._state, SERVING, quiet=self._quiet.event
+                self._lake, self._store.resource, self._encoders, self._state, SERVING, quiet=self._quiet.event
             )
+            parts.create_task(self._watch_models())
             parts.create_task(self._worker.serve())
 
     async def close(self) -> None:
         """Closes connections."""
+        self._encoders.close()
         await self._state.close()
         await self._lake.close()
 
@@ -82,15 +93,25 @@ class Search:
             default_top_k=self._settings.default_top_k,
         )
         control = Control(
-            self._lake, self._store.resource, self._settings.pod, self._health, self._state, self._ready, self._wake
+            self._lake,
+            self._store.resource,
+            self._settings.pod,
+            self._health,
+            self._state,
+            self._lake_ready,
+            self._wake,
+            self._encoders,
         )
         server.add(add_HaystackServiceServicer_to_server, haystack)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
-    def _ready(self) -> Pipelines:
+    def _lake_ready(self) -> None:
         if not self._migrated:
             raise self._lake.unavailable()
-        if self._pipelines is None:
+
+    def _ready(self) -> Pipelines:
+        self._lake_ready()
+        if not self._model_ready:
             raise Unavailable("the model is being loaded", remedy="try again in some seconds", reason="ModelLoading")
         return self._pipelines
 
@@ -98,13 +119,33 @@ class Search:
         if self._worker is not None:
             self._worker.wake()
 
-    async def _load(self) -> Embedder:
-        """Two sessions of the model: queries do not wait for documents."""
-        loop = asyncio.get_running_loop()
-        queries = await loop.run_in_executor(None, lambda: Embedder(self._settings.embedding_threads))
-        self._pipelines = Pipelines(self._store, queries)
-        await self._health.ok("Model")
-        return await loop.run_in_executor(None, lambda: Embedder(1, niceness=_NICENESS))
+    async def _watch_models(self) -> None:
+        """Sees that the models of live revisions are there; Model is about the one that answers. What is wrong with a
+        file of one's own is told and looked at again: another start would meet the same."""
+        while True:
+            try:
+                async with self._lake.connection() as connection:
+                    every = await revisions.describe(connection, self._store.resource)
+                live = [one for one in every if one.phase in LIVE]
+                await self._look_at(revisions.current(every))
+                self._encoders.keep(live)
+            except (psycopg.Error, CortexError):
+                _log.debug("the models are looked at again", exc_info=True)
+            await asyncio.sleep(_MODELS_SECONDS)
+
+    async def _look_at(self, current: Revision | None) -> None:
+        try:
+            if current is not None:
+                await self._encoders.queries(current)
+        except (FailedPrecondition, InvalidInput) as error:
+            await self._health.failing("Model", error.reason, str(error))
+        else:
+            await self._model_found()
+
+    async def _model_found(self) -> None:
+        if not self._health.checks["Model"].ok:
+            self._model_ready = True
+            await self._health.ok("Model")
 
     async def _migrate(self) -> None:
         while not self._migrated:

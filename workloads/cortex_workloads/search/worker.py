@@ -14,13 +14,14 @@ from typing import Final
 
 import psycopg
 
-from cortex_workloads.runtime.errors import CortexError, Unavailable
+from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
 from cortex_workloads.runtime.progress import ProgressStream, index_key
 from cortex_workloads.search import definition, queue, tables
-from cortex_workloads.search.embedding import DocumentEmbedder, Encoder
+from cortex_workloads.search.embedding import DocumentEmbedder
+from cortex_workloads.search.encoders import Source
 from cortex_workloads.search.writer import LIVE
 
 MANY: Final = 1_000
@@ -91,7 +92,7 @@ class Worker:
         self,
         lake: Lake,
         resource: Resource,
-        encoder: Encoder,
+        encoders: Source,
         progress: ProgressStream,
         batch: Batch,
         *,
@@ -99,7 +100,7 @@ class Worker:
     ) -> None:
         self._lake = lake
         self._resource = resource
-        self._encoder = encoder
+        self._encoders = encoders
         self._progress = Progress(progress, resource)
         self._batch = batch
         self._quiet = quiet
@@ -125,7 +126,7 @@ class Worker:
 
     async def drain(self, revision: str) -> bool:
         """The loop of a Job: until nothing waits for the revision, and it is promoted when it was Building. False when
-        the revision is gone (superseded). Raises Unavailable."""
+        the revision is gone (superseded). Raises Unavailable, FailedPrecondition (its model)."""
         while (found := await self._find(revision)) is not None and found.phase in LIVE:
             async with self._lake.connection() as announced:
                 await queue.announce_job(announced, found.row)
@@ -142,14 +143,16 @@ class Worker:
         return found is not None
 
     async def embed_batch(self, revision: Revision) -> int:
-        """Embeds one batch; returns how many rows of the queue it dealt with. Raises Unavailable."""
+        """Embeds one batch; returns how many rows of the queue it dealt with. Raises Unavailable,
+        FailedPrecondition (the revision's model)."""
         parsed = definition.read(revision.definition)
-        embedder = self._embedders.setdefault(revision.row, DocumentEmbedder(self._encoder, parsed.chunking))
+        encoder = await self._encoders.documents(revision)
+        embedder = self._embedders.setdefault(revision.row, DocumentEmbedder(encoder, parsed.chunking))
         async with self._lake.transaction() as connection:
             claimed = await queue.claim(connection, revision.row, self._batch.documents, self._batch.characters)
             if not claimed:
                 return 0
-            embedded, failed = await self._encoder.run(embedder.embed, claimed.texts)
+            embedded, failed = await encoder.run(embedder.embed, claimed.texts)
             await queue.finish(connection, revision, parsed.configuration, claimed, embedded, failed)
         for row, why in failed.items():
             _log.warning("a document could not be embedded", extra={"row": row, "revision": revision.id, "why": why})
@@ -161,6 +164,7 @@ class Worker:
         self._woken.clear()
         async with self._lake.connection() as connection:
             live = [one for one in await revisions.describe(connection, self._resource) if one.phase in LIVE]
+        self._embedders = {one.row: self._embedders[one.row] for one in live if one.row in self._embedders}
         worked = False
         for revision in sorted(live, key=lambda one: one.phase is not Phase.CURRENT):
             await self._yield()
@@ -177,6 +181,9 @@ class Worker:
                 await self._settle(revision)
         except psycopg.errors.UndefinedTable:
             _log.info("the revision went away while it was embedded", extra={"revision": revision.id})
+        except FailedPrecondition:
+            # Of its model, which says so itself: other revisions go on.
+            return False
         return False
 
     async def _left_to_a_job(self, revision: Revision) -> bool:

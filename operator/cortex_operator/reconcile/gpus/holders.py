@@ -73,6 +73,16 @@ def claims(pod: Object) -> list[tuple[str, Holder]]:
     return [(resource, Holder(namespace, name, kind, owner, count)) for resource, count in sorted(wanted.items())]
 
 
+def claimant(pod: Object) -> Holder | None:
+    """The pod as one that has devices, or wants them, by resource claims; which and how many, only these tell: `count`
+    is that of the claims. None: it has no such claim."""
+    named = (pod.get("spec") or {}).get("resourceClaims") or ()
+    if not named or is_over(pod):
+        return None
+    namespace, name = _place(pod)
+    return Holder(namespace, name, *(_owner(pod) or ("pod", name)), len(named))
+
+
 def _owner(pod: Object) -> tuple[str, str] | None:
     labels = pod["metadata"].get("labels") or {}
     return next(((kind, labels[label]) for label, kind in _KINDS.items() if label in labels), None)

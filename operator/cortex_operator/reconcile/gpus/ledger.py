@@ -9,7 +9,7 @@ from typing import Final
 from cortex_operator.cluster import Object
 from cortex_operator.manifests.gpu import is_gpu, kind_of, product_of
 from cortex_operator.reconcile.gpus.demand import allocatable
-from cortex_operator.reconcile.gpus.holders import Holder, Room, claims
+from cortex_operator.reconcile.gpus.holders import Holder, Room, claimant, claims
 from cortex_operator.reconcile.gpus.shortage import shortage
 
 POOL_LABELS: Final = (
@@ -56,6 +56,9 @@ class Ledger:
 
     supplies: tuple[Supply, ...]
     waiting: tuple[Waiting, ...]
+    claimants: tuple[Holder, ...] = ()
+    """Pods with resource claims (DRA), whose devices are not among the supplies: these are what nodes offer as
+    extended resources."""
 
 
 def ledger(nodes: Sequence[Object], pods: Sequence[Object], pool_labels: Sequence[str] = POOL_LABELS) -> Ledger:
@@ -68,7 +71,12 @@ def ledger(nodes: Sequence[Object], pods: Sequence[Object], pool_labels: Sequenc
         for pod in room.waiting
         for resource, holder in claims(pod)
     )
-    return Ledger(tuple(sorted(supplies, key=lambda s: (s.pool, s.node, s.resource))), tuple(waiting))
+    claimants = filter(None, map(claimant, pods))
+    return Ledger(
+        tuple(sorted(supplies, key=lambda s: (s.pool, s.node, s.resource))),
+        tuple(waiting),
+        tuple(sorted(claimants, key=lambda holder: (holder.namespace, holder.pod))),
+    )
 
 
 def _supply(node: Object, resource: str, room: Room, pool_labels: Sequence[str]) -> Supply:

@@ -90,6 +90,7 @@ def failure(description: Description, desired: str, jobs: tuple[Object, ...]) ->
         return ""
     meta = failed["metadata"]
     said = next((c.get("message") for c in _conditions(failed) if c.get("type") == "Failed"), "") or "no reason given"
+    said += f": {found.message}" if found.message else ""
     return (
         f"Job {meta['name']} failed: {said}; see its log, and delete it to try at once "
         f"(kubectl -n {meta['namespace']} delete job {meta['name']}), else it is tried again after 5 minutes"

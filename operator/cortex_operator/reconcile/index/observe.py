@@ -9,21 +9,26 @@ from cortex_kinds.index import CortexIndex, IndexUser
 
 from cortex_operator.cluster import Object
 from cortex_operator.dataplane import ResourceKey
+from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
+from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_users
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
+from cortex_operator.reconcile.network import find_reach
+from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
     find_autoscaler,
     find_deployment,
     find_leftovers,
-    find_nodes,
     find_pods,
+    find_settings,
+    find_standing,
     find_unlisted,
 )
-from cortex_operator.reconcile.references import find_missing_references
+from cortex_operator.reconcile.references import find_references
 from cortex_operator.reconcile.scaling import scale
 
 
@@ -48,19 +53,28 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
+    named = await find_references(world, ResourceKey(index.kind, namespace, name), index.spec)
     return ObservedIndex(
         now=now,
         resource=index,
         deployment=deployment,
         pods=pods,
-        missing_references=await find_missing_references(world, namespace, index.spec),
+        missing_references=named.missing,
+        reads=named.reads,
         description=description,
         unreachable=unreachable,
         unlisted="" if description else await find_unlisted(cluster, namespace, search_headless_name(name), asked),
-        nodes=await find_nodes(cluster, index.spec, pods, world.release.gpu_pools),
+        nodes=await find_nodes(world, index.spec, pods),
         autoscaler=await find_autoscaler(cluster, namespace, search_name(name), wanted),
         keda=keda,
-        leftovers=await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+        unclaimable=unclaimable(index.spec.gpu, world.release),
+        leftovers=(
+            *await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+            *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
+        ),
+        reach=await find_reach(world, part, search_name(name), pods),
+        standing=find_standing(world.fleet, index),
+        settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),
         jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
     )

@@ -10,14 +10,17 @@ from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, wo
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.network import policies
+from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.upgrade import serving_release, upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
 
 def plan(world: World, observed: ObservedIndex) -> Plan:
     """Objects, Jobs, the order to the data plane and the status.
 
-    While a Secret is missing no Deployment is made: its pods could not start. One that is there already stays. Of a
+    While a Secret is missing only the NetworkPolicy is made: pods could not start. Those that run already stay. Of a
     suspended index all objects are made, without pods; Jobs that work go, others take their place when it resumes.
     """
     index, description = observed.resource, lake_of(observed)
@@ -25,19 +28,21 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    if unknown_pool(index.spec.gpu, world.release.gpu_pools):
+    if observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
-    objects = index_objects(index, world.release, wanted)
+    objects = upgraded(observed, index_objects(index, world.release, wanted, observed.reach), verdict)
+    objects = reloaded(observed.deployment, observed.reads, objects)
     if index.spec.suspend:
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_references and observed.deployment is None:
-        return Plan(after, again)
+        return Plan(after, again, apply=policies(objects), delete=observed.leftovers)
     handed = hand_over(observed.deployment, objects, wanted)
     if description is None:
         return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
-    jobs = tuple(ingest_job(index, id, world.release) for id in missing_jobs(description, desired, observed.jobs))
+    release = serving_release(world.release, objects)
+    jobs = tuple(ingest_job(index, id, release) for id in missing_jobs(description, desired, observed.jobs))
     return Plan(
         after,
         again,

@@ -16,6 +16,7 @@ from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.suspension import suspended_findings, suspension
+from cortex_operator.reconcile.upgrade import upgrade_finding
 from cortex_operator.reconcile.verdict import (
     Verdict,
     asked_finding,
@@ -27,6 +28,7 @@ from cortex_operator.reconcile.verdict import (
     references_finding,
     revision,
     unasked,
+    unclaimed_finding,
 )
 from cortex_operator.reconcile.words import counted, every, share
 
@@ -40,6 +42,7 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
     findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler, observed.keda)]
+    findings.append(upgrade_finding(observed))
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(
@@ -56,7 +59,7 @@ def _suspended(observed: ObservedIndex, done: Rollout) -> tuple[Verdict, list[Fi
 
 
 def _awake(observed: ObservedIndex, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
-    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    placed = unclaimed_finding(observed) or placement(observed.resource.spec, observed.pods, observed.nodes)
     answers = _answers(observed, lake_of(observed), desired)
     decided = _verdict(observed, done, placed, answers, desired)
     needs = references_finding(observed) or asked_finding(observed)

@@ -7,7 +7,10 @@ from cortex_kinds.revision import revision_id, workflow_definition
 from cortex_operator.manifests import workflow_objects
 from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
+from cortex_operator.reconcile.network import policies
+from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.upgrade import upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.indexes import OF_INDEXES
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
@@ -26,14 +29,17 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    if unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
+    if observed.unclaimable or unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
-    objects = workflow_objects(workflow, world.release, wanted, observed.granted)
+    objects = workflow_objects(workflow, world.release, wanted, observed.granted, observed.reach)
+    objects = reloaded(observed.deployment, observed.reads, upgraded(observed, objects, verdict))
     if workflow.spec.suspend:
         return Plan(after, again, apply=objects, delete=observed.leftovers)
-    if observed.mistakes or (observed.missing_references and observed.deployment is None):
+    if observed.mistakes:
         return Plan(after, again)
+    if observed.missing_references and observed.deployment is None:
+        return Plan(after, again, apply=policies(objects), delete=observed.leftovers)
     ensure = None
     if description is not None and not is_ensured(workflow.status, description, desired, workflow.metadata.generation):
         ensure = EnsureRevision(desired, definition, workflow.spec.revisions.retain)

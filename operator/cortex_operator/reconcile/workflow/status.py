@@ -12,6 +12,7 @@ from cortex_operator.reconcile.finding import Finding, false, true, unknown
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
 from cortex_operator.reconcile.suspension import suspended_findings, suspension
+from cortex_operator.reconcile.upgrade import upgrade_finding
 from cortex_operator.reconcile.verdict import (
     Verdict,
     asked_finding,
@@ -23,6 +24,7 @@ from cortex_operator.reconcile.verdict import (
     references_finding,
     revision,
     unasked,
+    unclaimed_finding,
 )
 from cortex_operator.reconcile.words import share
 from cortex_operator.reconcile.workflow.indexes import index_findings, index_problem
@@ -35,6 +37,7 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
     findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler, observed.keda)]
+    findings.append(upgrade_finding(observed))
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
@@ -55,7 +58,7 @@ def _suspended(observed: ObservedWorkflow, done: Rollout) -> tuple[Verdict, list
 
 
 def _awake(observed: ObservedWorkflow, done: Rollout, desired: str) -> tuple[Verdict, list[Finding]]:
-    placed = placement(observed.resource.spec, observed.pods, observed.nodes)
+    placed = unclaimed_finding(observed) or placement(observed.resource.spec, observed.pods, observed.nodes)
     problem = index_problem(observed)
     decided = _verdict(observed, done, placed, problem, desired)
     indexes = false(ConditionType.DEPENDENCIES_READY, *problem) if problem else None
