@@ -20,9 +20,9 @@ from doubles import CountingCluster
 from memory_bed import CANARY
 from objects import a_secret
 from passes import Passes
-from stage import Oracle, Stage, named_objects
+from stage import LONG, Oracle, Stage, named_objects
 
-PATIENCE = 300.0
+PATIENCE = 7200.0 if LONG else 300.0
 """Seconds after which a case hangs: some start a dozen operators, on whatever machine this is."""
 
 

@@ -1,13 +1,12 @@
 """Cases 9 to 14 and 19: what people and other controllers write, to resources and to their objects.
 
 Every field is walked and drifts against the in-memory store (tests/integration/operator); here is a seeded sample,
-with CORTEX_EVERY_FIELD=1 all of them.
+in `make soak` all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Any
 
@@ -17,10 +16,10 @@ from cortex_kube.resources import path
 from cortex_operator.cluster import Object, ObjectKey
 from drift import drifts, is_ours
 from fault_proxy import Asked
-from stage import KINDS, Oracle, Stage, Subject, eventually, rest, seeded
+from stage import KINDS, LONG, Oracle, Stage, Subject, eventually, rest, seeded
 from walk import WALKS, steps
 
-SAMPLE = None if os.environ.get("CORTEX_EVERY_FIELD") else 6
+SAMPLE = None if LONG else 6
 ELSEWHERE = frozenset({"priorityClassName", "runtimeClassName"})
 """Of objects without a namespace, which no test may share."""
 WRONG: dict[str, dict[str, Any]] = {

@@ -49,8 +49,9 @@ class Figures:
 class Soak:
     """Resources in the first namespace of a stage, whose operator may be killed."""
 
-    def __init__(self, judge: Oracle, stage: Stage, rng: random.Random, resources: int) -> None:
-        self._judge, self._stage, self._rng = judge, stage, rng
+    def __init__(self, judge: Oracle, stage: Stage, seed: str, resources: int) -> None:
+        self._judge, self._stage = judge, stage
+        self._seed, self._rng = seed, random.Random(seed)
         self._subjects = [judge.subject(stage, KINDS[number % 2]) for number in range(resources)]
         self.done: Counter[str] = Counter()
 
@@ -69,7 +70,9 @@ class Soak:
         while (writes := await self._writes(quiet)) and time.monotonic() < restless:
             print(f"still written: {writes}")
         assert not (wrong := await self._wrong()), wrong[:20]
-        return Figures("", len(self._subjects), seconds, self.done, (before, self._rss()), settled, quiet, writes)
+        return Figures(
+            self._seed, len(self._subjects), seconds, self.done, (before, self._rss()), settled, quiet, writes
+        )
 
     async def _writes(self, seconds: float) -> Counter[str]:
         since = len(self._stage.proxy.asked)

@@ -32,19 +32,27 @@ from walk import NAMED, POOL
 KINDS: Final = ("CortexIndex", "CortexWorkflow")
 QUIET: Final = 3.0
 """Seconds without a write; the operator looks at everything several times in them."""
+LONG: Final = bool(os.environ.get("CORTEX_SOAK"))
+"""Whether this is `make soak`: every field, thousands of resources, production's timers."""
 RESTLESS: Final = 9.0
 """How long passes that had begun may still write."""
 SETTLED: Final = 90.0
 """Most of it is for a busy machine."""
+_CLAIM: Final = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
 _BUILD: Final = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_workflow_manifest}
 _POOLS: Final = json.dumps([{"name": POOL, "nodeSelector": {"pool": POOL}}])
 
 
+def seed() -> str:
+    """Of one test's choices; it is printed, and CORTEX_SEED sets it."""
+    found = os.environ.get("CORTEX_SEED") or secrets.token_hex(4)
+    print(f"CORTEX_SEED={found}")
+    return found
+
+
 def seeded() -> random.Random:
-    """Random choices of one test; its seed is printed, and CORTEX_SEED repeats it."""
-    seed = os.environ.get("CORTEX_SEED") or secrets.token_hex(4)
-    print(f"CORTEX_SEED={seed}")
-    return random.Random(seed)
+    """Random choices of one test, the same again with its seed."""
+    return random.Random(seed())
 
 
 async def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
@@ -60,6 +68,8 @@ class Stage:
 
     def __init__(self, kubeconfig: Path, directory: Path, *namespaces: str) -> None:
         self.namespaces = namespaces
+        self.module = "scaled_operator"
+        """What is run as the operator."""
         self._directory = directory
         self._thread = ProxyThread(directory, kubeconfig)
         self._operators: list[OperatorProcess] = []
@@ -84,8 +94,8 @@ class Stage:
         given = {"CORTEX_LEASE": f"operator-{number}", "CORTEX_POD": f"operator-{number}", "CORTEX_GPU_POOLS": _POOLS}
         given["CORTEX_LEASE_SECONDS"] = "30"  # a busy machine is no outage
         log = self._directory / f"operator-{number}.log"
-        kubeconfig, module = self.proxy.kubeconfig, "scaled_operator"
-        operator = OperatorProcess(kubeconfig, log, *self.namespaces, module=module, **{**given, **environment})
+        kubeconfig = self.proxy.kubeconfig
+        operator = OperatorProcess(kubeconfig, log, *self.namespaces, module=self.module, **{**given, **environment})
         self._operators.append(operator)
         return operator
 
@@ -281,6 +291,7 @@ def named_objects(namespace: str) -> list[Object]:
           for name, data in SECRETS.items()),
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {**meta, "name": NAMED}, "data": settings},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**meta, "name": NAMED}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {**meta, "name": NAMED}, "spec": _CLAIM},
     ]  # fmt: skip
 
 
