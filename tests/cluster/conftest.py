@@ -59,17 +59,25 @@ async def passes(api_server: Path, namespace: str, pools: dict[str, list[str]]) 
 
 
 @pytest.fixture(scope="session")
-def shared_stage(api_server: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def operators_home() -> str:
+    """The namespace that operators on stages are in: what they render names it."""
+    return f"test-home-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def shared_stage(api_server: Path, operators_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """For all cases of a worker that do not end their operator: a namespace for subjects, and one for what is fresh."""
     kubectl = Kubectl(api_server)
-    names = [f"test-{part}-{secrets.token_hex(4)}" for part in ("subjects", "fresh")]
+    names = [operators_home, *(f"test-{part}-{secrets.token_hex(4)}" for part in ("subjects", "fresh"))]
     for name in names:
         kubectl("create", "namespace", name)
         kubectl.apply(named_objects(name))
     stage = Stage(api_server, tmp_path_factory.mktemp("stage"), *names)
     stage.start()
     yield stage
-    told = kubectl("get", "events,cortexindexes,cortexworkflows,configmaps", "--namespace", names[0], "-o", "json")
+    told = kubectl(
+        "get", "events,cortexindexes,cortexworkflows,configmaps", "--namespace", stage.namespaces[0], "-o", "json"
+    )
     stage.close()
     for name in names:
         kubectl("delete", "namespace", name, "--wait=false")
@@ -89,11 +97,13 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def own_stage(api_server: Path, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[Stage]:
+def own_stage(
+    api_server: Path, operators_home: str, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> Iterator[Stage]:
     """One for a case that ends its operators; none is started."""
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     kubectl.apply(named_objects(namespace))
-    stage = Stage(api_server, tmp_path, namespace)
+    stage = Stage(api_server, tmp_path, operators_home, namespace)
     yield stage
     stage.close()
 

@@ -64,10 +64,13 @@ async def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None
 
 
 class Stage:
-    """Namespaces, a fault proxy before the API server, and operators behind it, which end with it."""
+    """Namespaces, a fault proxy before the API server, and operators behind it, which end with it; `home` is the
+    operators' own namespace."""
 
-    def __init__(self, kubeconfig: Path, directory: Path, *namespaces: str) -> None:
+    def __init__(self, kubeconfig: Path, directory: Path, home: str, *namespaces: str) -> None:
         self.namespaces = namespaces
+        self._home = home
+        self._name = f"operator-{secrets.token_hex(4)}"
         self.module = "scaled_operator"
         """What is run as the operator."""
         self._directory = directory
@@ -91,7 +94,12 @@ class Stage:
     def start(self, **environment: str) -> OperatorProcess:
         """One more, with a Lease of its own: the one before is dead, or may lead beside it."""
         number = len(self._operators)
-        given = {"CORTEX_LEASE": f"operator-{number}", "CORTEX_POD": f"operator-{number}", "CORTEX_GPU_POOLS": _POOLS}
+        given = {
+            "CORTEX_LEASE": f"{self._name}-{number}",
+            "CORTEX_POD": f"operator-{number}",
+            "CORTEX_GPU_POOLS": _POOLS,
+        }
+        given["CORTEX_NAMESPACE"] = self._home
         given["CORTEX_LEASE_SECONDS"] = "30"  # a busy machine is no outage
         log = self._directory / f"operator-{number}.log"
         kubeconfig = self.proxy.kubeconfig
