@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 """Seconds between the tries of one request: an outage of so long is nothing to speak of."""
+_WATCH_SECONDS: Final = 70.0
+"""After which a watch is opened anew, from where it was."""
+_NEVER: Final = 10 * 365 * 86400.0
 _OUTAGES: Final = frozenset({429, 502, 503, 504})
 _NOT_FOUND: Final = 404
 _AGAIN: Final = 5.0
@@ -188,7 +191,10 @@ def _settings(sources: Sequence[Source[ResourceKey]] = ()) -> kopf.OperatorSetti
     settings.networking.connect_timeout = 10.0
     settings.networking.error_backoffs = _BACKOFFS
     settings.watching.connect_timeout = 10.0
-    settings.watching.inactivity_timeout = 70.0
+    # A silent watch is found by its age, whatever it said. kopf's own timer of inactivity may go off while an event is
+    # handed on, and then ends the watch for good without a word.
+    settings.watching.client_timeout = _WATCH_SECONDS
+    settings.watching.inactivity_timeout = _NEVER
     settings.watching.chunk_size = 500
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.diffbase_storage = _NoEssence()

@@ -3,12 +3,13 @@ taken away."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cortex_operator.cluster import Object
+from cortex_operator.cluster import FIELD_MANAGER, Object
 from cortex_operator.cluster.schema import merge_keys
 
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "status"})
@@ -58,6 +59,26 @@ def drifts(obj: Object) -> Iterator[Drift]:
             yield Drift(path, _other(value))
         if (is_value or isinstance(path[-1], int)) and path not in _REQUIRED.get(obj["kind"], ()):
             yield Drift(path, None)
+
+
+def is_ours(obj: Object, drift: Drift) -> bool:
+    """Whether the API server says that the field is the operator's; one that it filled in, or others did, is not."""
+    entries = obj["metadata"]["managedFields"]
+    fields: Any = next(e["fieldsV1"] for e in entries if (e["manager"], e["operation"]) == (FIELD_MANAGER, "Apply"))
+    value: Any = obj
+    for key in drift.path:
+        if not {name for name in fields if name != "."}:
+            return True  # owned as a whole from here on
+        value = value[key]
+        named = [f"f:{key}"] if isinstance(key, str) else [n for n in fields if n[:2] == "k:" and _has(value, n[2:])]
+        if not named or named[0] not in fields:
+            return False
+        fields = fields[named[0]]
+    return True
+
+
+def _has(item: Any, keys: str) -> bool:
+    return all(item.get(name) == value for name, value in json.loads(keys).items())
 
 
 def _places(obj: Object) -> Iterator[tuple[str | int, ...]]:

@@ -19,17 +19,20 @@ SMALL_PODS = {f"CORTEX_{kind}_RESOURCES": SMALL for kind in ("SEARCH", "GRAPH", 
 
 
 class OperatorProcess:
-    """`python -m cortex_operator` against the cluster of a kubeconfig, in `namespaces` (none: in all). The first
+    """`python -m MODULE` against the cluster of a kubeconfig, in `namespaces` (none: in all). The first
     of them has its Lease."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *namespaces: str, **environment: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, log: Path, *namespaces: str, module: str = "cortex_operator", **environment: str
+    ) -> None:
         self._log = log
         env = {name: value for name, value in os.environ.items() if not name.startswith(("CORTEX_", "KUBERNETES_"))}
         env |= {"KUBECONFIG": str(kubeconfig), **IMAGES, **SMALL_PODS, "CORTEX_PORT_METRICS": "0"}
+        env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
         env |= {"CORTEX_NAMESPACE": namespaces[0] if namespaces else "default"}
         env |= {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_WATCH_NAMESPACES": json.dumps(namespaces), **environment}
         with log.open("wb") as out:
-            command = [sys.executable, "-m", "cortex_operator"]
+            command = [sys.executable, "-m", module]
             self._process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
 
     @property
@@ -56,7 +59,7 @@ class OperatorProcess:
         """Status and body of its HTTP port."""
         port = self.until("listening on port")["port"]
         try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as response:
                 return response.status, response.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -89,6 +92,16 @@ class OperatorProcess:
         while (found := self.measure(name)) < least:
             assert time.monotonic() < end, f"{name} is {found} after {seconds} s: {self._log.read_text()}"
             time.sleep(0.05)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text()
 
     def kill(self) -> None:
         """kill -9."""

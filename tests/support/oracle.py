@@ -43,19 +43,36 @@ class State:
     """Whether status and conditions are about this generation."""
 
 
-async def discovered(api: Api) -> list[tuple[str, str]]:
-    """All namespaced kinds of an API server that can be listed."""
+@dataclass(frozen=True)
+class Collection:
+    """Where an API server has the objects of a kind."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    async def of(self, api: Api, namespace: str) -> list[Object]:
+        """Those of a namespace that the operator made."""
+        root = "api" if self.api_version == "v1" else "apis"
+        selector = ",".join(f"{name}={value}" for name, value in OWNED_LABELS.items())
+        path = f"/{root}/{self.api_version}/namespaces/{namespace}/{self.plural}"
+        found = await api.request("GET", path, query={"labelSelector": selector})
+        return [{**obj, "apiVersion": self.api_version, "kind": self.kind} for obj in found["items"]]
+
+
+async def discovered(api: Api) -> list[Collection]:
+    """All namespaced kinds of an API server that can be listed, but those that controllers make."""
     groups = await api.request("GET", "/apis")
     versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups["groups"])]
     found = []
     for version in versions:
         resources = await api.request("GET", f"/{'api' if version == 'v1' else 'apis'}/{version}")
         found += [
-            (version, each["kind"])
+            Collection(version, each["kind"], each["name"])
             for each in resources["resources"]
             if each["namespaced"] and "list" in each["verbs"] and "/" not in each["name"]
         ]
-    return [each for each in dict.fromkeys(found) if each[1] not in _NOT_OURS]
+    return [each for each in found if each.kind not in _NOT_OURS]
 
 
 async def managed(cluster: Cluster, kinds: Kinds, namespace: str) -> list[Object]:
