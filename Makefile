@@ -14,7 +14,7 @@ IMAGE_LAYERS := kinds kube runtime embedding operator gateway search graph
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench soak images clean venv
+.PHONY: help demo test check lint types tests e2e binaries cluster cluster-down generate lock bench faults soak images clean venv
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages
 bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale or retrieval takes one part.
 	@PYTHONPATH=testbed $(BIN)/python -m benchmarks.run
 
+faults: venv binaries ## The 20 cases of faults, for both kinds, before a real API server; not part of `make test` yet.
+	@tools/timed faults $(BIN)/pytest -q -n $(PYTEST_WORKERS) tests/faults
+
 soak: venv binaries ## Faults at length: 5,000 resources, every field before the API server. CORTEX_SOAK_RESOURCES, CORTEX_SOAK_SECONDS.
-	@CORTEX_SOAK=1 tools/timed soak $(BIN)/pytest -q -s tests/cluster/test_faults_soak.py tests/cluster/test_faults_spec.py
+	@CORTEX_SOAK=1 tools/timed soak $(BIN)/pytest -q -s tests/faults/test_faults_soak.py tests/faults/test_faults_spec.py
 
 lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
 	@cp requirements/dev.txt .build/dev.txt
