@@ -167,7 +167,11 @@ class Engine(Generic[K]):
         except Exception as failure:
             error = failure
             self._failures[key] = self._failures.get(key, 0) + 1
-            again = self._backoffs.delay(failure, self._failures[key], self._rng)
+            asked = getattr(failure, "retry_after", None)
+            again = asked or self._backoffs.delay(failure, self._failures[key], self._rng)
+            if asked:
+                # Events that come meanwhile are no reason to ask sooner than the API server wants.
+                self.queue.hold(key, asked)
         finally:
             self._ended = time.monotonic()
             del self._begun[key]

@@ -25,12 +25,13 @@ class WorkQueue(Generic[K]):
         self._running: set[K] = set()
         self._again: dict[K, float] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._held: set[K] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     def add(self, key: K) -> None:
-        """The key is due now. Nothing when it is due already, or when the queue is closed."""
-        if self._closed:
+        """The key is due now. Nothing when it is due already, or held, or when the queue is closed."""
+        if self._closed or key in self._held:
             return
         self._cancel_timer(key)
         (self._again if key in self._running else self._due).setdefault(key, _now())
@@ -39,13 +40,23 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, seconds: float) -> None:
         """The key is due in `seconds`, unless it is due sooner anyway."""
-        if self._closed or key in self._due or key in self._again:
+        if self._closed or key in self._due or key in self._again or key in self._held:
             return
         when = _now() + max(0.0, seconds)
         if key in self._timers and self._timers[key].when() <= when:
             return
         self._cancel_timer(key)
         self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key)
+
+    def hold(self, key: K, seconds: float) -> None:
+        """The key is due in `seconds` and not sooner, whatever is added meanwhile."""
+        if self._closed:
+            return
+        self._due.pop(key, None)
+        self._again.pop(key, None)
+        self._cancel_timer(key)
+        self._held.add(key)
+        self._timers[key] = asyncio.get_running_loop().call_at(_now() + seconds, self._release, key)
 
     async def get(self) -> tuple[K, float]:
         """The key that is due longest, and for how many seconds. Raises QueueClosed."""
@@ -97,6 +108,10 @@ class WorkQueue(Generic[K]):
         """How long the oldest due key has waited; seconds, 0 when none is due."""
         since = min((*self._due.values(), *self._again.values()), default=None)
         return 0.0 if since is None else _now() - since
+
+    def _release(self, key: K) -> None:
+        self._held.discard(key)
+        self.add(key)
 
     def _cancel_timer(self, key: K) -> None:
         timer = self._timers.pop(key, None)

@@ -65,6 +65,22 @@ async def test_what_is_there_and_what_changes_is_reconciled_and_what_fails_is_tr
     ]
 
 
+async def test_no_event_is_a_reason_to_ask_sooner_than_the_api_server_wants() -> None:
+    cluster, passes, times = MemoryCluster(), asyncio.Queue[Pass](), list[float]()
+    await cluster.apply(a_config_map())
+
+    async def reconcile(key: str) -> None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            raise Unavailable("too many requests", retry_after=0.2)
+
+    async with running(an_engine(cluster, reconcile, hooks=[passes.put_nowait])), asyncio.timeout(10):
+        assert (await passes.get()).outcome is Outcome.FAILED
+        await cluster.apply(a_config_map(a="1"))
+        assert (await passes.get()).outcome is Outcome.DONE
+    assert times[1] - times[0] >= 0.2
+
+
 async def test_a_key_comes_back_after_the_time_that_its_pass_says() -> None:
     cluster, done = MemoryCluster(), asyncio.Queue[str]()
     await cluster.apply(a_config_map())

@@ -145,6 +145,25 @@ async def test_closing_ends_every_worker_and_takes_nothing_more() -> None:
     assert queue.depth == 0
 
 
+async def test_a_key_that_is_held_is_due_at_its_time_and_not_sooner() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    begun = asyncio.get_running_loop().time()
+    queue.hold("a", 0.1)
+    queue.done("a")
+    queue.add("a")
+    queue.add_after("a", 0.0)
+    queue.add("b")
+    assert (await queue.get())[0] == "b"
+    assert (await asyncio.wait_for(queue.get(), 5))[0] == "a"
+    assert asyncio.get_running_loop().time() - begun >= 0.1
+    queue.done("a")
+    queue.add("a")
+    assert (await asyncio.wait_for(queue.get(), 5))[0] == "a"
+
+
 async def test_the_age_of_the_oldest_key_is_told() -> None:
     queue: WorkQueue[str] = WorkQueue()
     assert queue.oldest == 0.0
