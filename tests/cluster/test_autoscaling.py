@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from cortex_kube.client import Api
 from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
-from cortex_operator.cluster import NotFound, Object, ObjectKey
+from cortex_operator.cluster import Conflict, NotFound, Object, ObjectKey
 from cortex_operator.cluster.owned import may_own
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.reconcile import Reconciler, World
@@ -42,7 +42,9 @@ class Scaled:
         reconcile = Reconciler(World(self._passes.cluster, Lake(), RELEASE))
         async with asyncio.timeout(seconds):
             while not await holds():
-                await reconcile(ResourceKey("CortexIndex", self._passes.namespace, "papers"))
+                # Another writer was first: the engine tries again, too.
+                with suppress(Conflict):
+                    await reconcile(ResourceKey("CortexIndex", self._passes.namespace, "papers"))
                 await asyncio.sleep(0.1)
 
     async def until_running(self, number: int, *, autoscaled: bool) -> None:

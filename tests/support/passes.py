@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import RevisionStatus
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import Conflict, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, World
@@ -67,7 +68,9 @@ class Passes:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    await reconcile(ResourceKey("CortexIndex", self.namespace, "papers"))
+                    # Another writer was first: the engine tries again, too.
+                    with suppress(Conflict):
+                        await reconcile(ResourceKey("CortexIndex", self.namespace, "papers"))
                     index = await self.cluster.get(self.index)
                     found = {c["type"]: c for c in index["status"].get("conditions", ())}
                     if holds(found):
