@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,14 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
-import pytest
 import yaml
-from cortex_cli.local.ports import free_port
+from local_cortex import Cortex
 
 INDEX = "apiVersion: cortex.datapunk.io/v1alpha1\nkind: CortexIndex\nmetadata: {name: papers}\nspec: {}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {token: very-secret}\n"
@@ -32,56 +27,6 @@ spec:
   nodes: [{name: find, type: Search, search: {index: nothing, query: state.question}}]
   edges: [{from: START, to: find}, {from: find, to: END}]
 """
-
-
-class Cortex:
-    """The command in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / ".cortex"
-        ports = [free_port()]
-        ports.append(free_port(frozenset(ports)))
-        self.ports = ("--http-port", str(ports[0]), "--grpc-port", str(ports[1]))
-        self.rest = f"http://127.0.0.1:{ports[0]}"
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "cortex_cli.main", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=150)
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def state(self) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-m", "cortex_cli.main", "status", "-o", "json"], cwd=self.folder, capture_output=True
-        )
-        return json.loads(done.stdout)
-
-    def pids(self) -> dict[str, int]:
-        return {row["component"]: row["pid"] for row in self.state()["rows"] if row["pid"]}
-
-    def kill_supervisor(self) -> None:
-        number = json.loads((self.data / "supervisor.json").read_text())["pid"]
-        os.kill(number, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [], timeout=10)
-
-    def processes(self) -> list[psutil.Process]:
-        """Whatever still has to do with the folder."""
-        return [p for p in psutil.process_iter() if self._is_ours(p)]
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return str(self.folder) in " ".join([process.cwd(), *process.cmdline()])
-        except psutil.Error:
-            return False
-
-
-@pytest.fixture
-def cortex(tmp_path: Path) -> Iterator[Cortex]:
-    cortex = Cortex(tmp_path)
-    yield cortex
-    cortex("down")
-    assert cortex.processes() == []
 
 
 def until_ready(cortex: Cortex, seconds: float) -> None:
