@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from cortex_kinds.base import API_VERSION
@@ -92,12 +91,13 @@ def controller_runtime(binary: Path, kubeconfig: Path, directory: Path, children
 
 def _is_ready(log: str) -> bool:
     port = re.search(r"listening on port (\d+)", log)
-    if port is None:
+    # One that does not lead yet is ready, too.
+    if port is None or "operating in " not in log:
         return False
     try:
         with urlopen(f"http://127.0.0.1:{port[1]}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
-    except URLError:
+    except OSError:
         return False
 
 
