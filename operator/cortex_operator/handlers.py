@@ -22,7 +22,7 @@ from cortex_kube import config
 
 from cortex_operator.cluster import Event, EventType, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
-from cortex_operator.engine import Engine, Lease, Source
+from cortex_operator.engine import Calls, Engine, Lease, Source
 from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -91,18 +91,17 @@ class KopfFeed:
             await self._thread.closed()
 
     def _parts(self, engine: Engine[ResourceKey], login: Any) -> list[_Part]:
-        loop = asyncio.get_running_loop()
+        calls = Calls(asyncio.get_running_loop())
 
         def tell(source: Source[ResourceKey], event: Event, listed: bool) -> None:
-            # In the order in which they are called: the cache relies on it.
-            loop.call_soon_threadsafe(engine.tell, source, event)
+            calls.put(engine.tell, source, event)
             if listed:
-                loop.call_soon_threadsafe(engine.suspect, source)
+                calls.put(engine.suspect, source)
 
         def hear(lease: Object) -> None:
             spec = lease.get("spec") or {}
             if spec.get("holderIdentity") == self._lease.identity:
-                loop.call_soon_threadsafe(self._watches.hear, spec["renewTime"])
+                calls.put(self._watches.hear, spec["renewTime"])
 
         # A kind may be watched twice, by other labels; kopf knows one selector for each kind.
         halves = [[source for source in engine.sources if source.kept is kept] for kept in (True, False)]
@@ -135,7 +134,8 @@ class _Thread:
 
     async def closed(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), _END_SECONDS)
+            async with asyncio.timeout(_END_SECONDS):
+                await self._closed.wait()
 
     def _run(self, parts: Sequence[_Part]) -> None:
         try:

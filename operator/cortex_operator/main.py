@@ -4,6 +4,7 @@ operator."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -49,11 +50,21 @@ def main() -> None:
         print(f"operator: {mistakes(error)}", file=sys.stderr)
         sys.exit(2)
     logs.configure(settings.log_level, settings.pod)
+    _tune()
     try:
         asyncio.run(_operate(settings))
     except tuple(_CODES) as error:
         log.error("%s", error)
         sys.exit(next(code for kind, code in _CODES.items() if isinstance(error, kind)))
+
+
+def _tune() -> None:
+    """Sets the interpreter up for two threads that read many objects."""
+    # Packing an object lets go of the GIL, and the other thread would keep it for 5 ms each time.
+    sys.setswitchinterval(0.0005)
+    # What is read are trees of dicts without cycles: with the defaults the collector takes a third of a start's CPU.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _operate(settings: OperatorSettings) -> None:
@@ -147,9 +158,10 @@ async def _work(
         if not await discovery.explains():
             raise
     finally:
-        await events.close()
         following.cancel()
-        # First: others wait for it, and the watches take their time to end.
+        # While it still leads: Events are writes.
+        await events.close()
+        # Before the watches, which take their time to end: others wait for it.
         await election.resign()
         await feed.close()
         await dataplane.close()

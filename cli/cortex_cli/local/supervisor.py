@@ -86,7 +86,8 @@ class Supervisor:
     async def _operate(self, release: ReleaseSettings) -> None:
         dataplane = GrpcDataPlane(self._cluster)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._store.urls_known.wait(), SECRETS_SECONDS)
+            async with asyncio.timeout(SECRETS_SECONDS):
+                await self._store.urls_known.wait()
         try:
             await run_operator(self._cluster, dataplane, release, stop=self._stop, timing=TIMING)
         finally:

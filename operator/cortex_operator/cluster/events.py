@@ -75,7 +75,8 @@ class EventRecorder:
     async def close(self) -> None:
         """Writes what waits, within half a second."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._queue.join(), _LAST_SECONDS)
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._queue.join()
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])

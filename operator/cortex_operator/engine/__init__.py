@@ -8,10 +8,12 @@ from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
 from cortex_operator.engine.lease import Lease, Terms
 from cortex_operator.engine.metrics import metrics_hook, watch_queue
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
+from cortex_operator.engine.turns import Calls
 
 __all__ = [
     "Backoff",
     "Backoffs",
+    "Calls",
     "Election",
     "Engine",
     "Feed",

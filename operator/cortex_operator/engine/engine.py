@@ -155,6 +155,9 @@ class Engine(Generic[K]):
                 await self._pass(key, waited)
             finally:
                 self.queue.done(key)
+            # A pass that finds all in the cache never waits, and neither does a queue with due keys: without this a
+            # thousand of them would be one turn of the loop.
+            await asyncio.sleep(0)
 
     async def _pass(self, key: K, waited: float) -> None:
         started = self._begun[key] = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Final
 
 from cortex_operator.cluster import Cache, Event, EventType, Object, ObjectKey
 from cortex_operator.engine.backoff import Backoff
+from cortex_operator.engine.turns import in_turns
 
 log = logging.getLogger(__name__)
 _AGAIN: Final = Backoff(0.5, 30.0)
@@ -61,7 +62,7 @@ class Looks:
         there: set[ObjectKey] = set()
         async with aclosing(self._scan()) as pages:
             async for page in pages:
-                for obj in page:
+                async for obj in in_turns(page):
                     there.add(ObjectKey.of(obj))
                     self._tell(Event(EventType.MODIFIED, obj))
         for gone in self._cache.listed(*self._kind, before, there):
@@ -69,7 +70,8 @@ class Looks:
 
     async def _wait(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._suspected.wait(), self._period * self._rng.uniform(0.9, 1.1))
+            async with asyncio.timeout(self._period * self._rng.uniform(0.9, 1.1)):
+                await self._suspected.wait()
         while self._suspected.is_set():
             self._suspected.clear()
             await asyncio.sleep(self._settle)

@@ -20,6 +20,7 @@ from cortex_operator.engine import (
     watch_feed,
     watch_queue,
 )
+from cortex_operator.engine.looks import Looks
 from objects import a_config_map
 from prometheus_client import CollectorRegistry
 
@@ -293,3 +294,39 @@ async def test_passes_and_the_queue_are_measured(fails: bool) -> None:
         assert registry.get_sample_value("cortex_operator_queue_depth") == 0
     labels = {"kind": "ConfigMap", "outcome": "Failed" if fails else "Done"}
     assert (registry.get_sample_value("cortex_operator_passes_total", labels) or 0) >= 1
+
+
+async def test_passes_that_never_wait_leave_others_their_turn() -> None:
+    cluster, turns, seen, all_seen = MemoryCluster(), list[int](), list[int](), asyncio.Event()
+    for number in range(20):
+        await cluster.apply(a_config_map(f"m-{number}"))
+
+    async def reconcile(_: str) -> None:
+        seen.append(len(turns))
+        if len(seen) == 20:
+            all_seen.set()
+
+    async def count() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    async with running(an_engine(cluster, reconcile, pace=Pace(workers=1))), asyncio.timeout(10):
+        await all_seen.wait()
+    counting.cancel()
+    assert len(set(seen)) == 20
+
+
+async def test_looks_that_are_cancelled_the_moment_that_something_is_suspected_end() -> None:
+    cache = Cache({("v1", "ConfigMap"): Selection()})
+    looks = Looks(cache, ("v1", "ConfigMap"), lambda: MemoryCluster().scan("v1", "ConfigMap"), print, 60.0, 0.0)
+    running = asyncio.create_task(looks.run())
+    await looks.first.wait()
+    await asyncio.sleep(0)
+    looks.suspect()
+    await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=1)
+    assert done
+    assert running.cancelled()

@@ -85,7 +85,8 @@ class Encoders:
         """The model; loaded in the background while the caller waits, `seconds` at most. Raises FailedPrecondition
         (`ModelMissing`, `ModelInvalid`, `ModelChanged`), Unavailable (`ModelLoading`)."""
         try:
-            loaded = await asyncio.wait_for(asyncio.shield(self._task(model)), seconds)
+            async with asyncio.timeout(seconds):
+                loaded = await asyncio.shield(self._task(model))
         except TimeoutError:
             raise Unavailable(
                 f"the model {model.model} is being loaded", remedy="try again in some seconds", reason="ModelLoading"
