@@ -1,7 +1,7 @@
 """`python -m scaled_operator`: the operator with timers so short that a test sees each of them pass.
 
-What is shortened: looks at resources where nothing happened, looks at everything, the age of watches,
-the tries to open one.
+What is shortened: how long a status may lag behind in counts and words, looks at everything, the age of watches, the
+tries to open one.
 Only values are replaced; everything else is the operator's own entry point.
 """
 
@@ -13,10 +13,9 @@ from typing import Final
 
 from cortex_operator import handlers, main
 from cortex_operator.engine import Pace
-from cortex_operator.operator import make_engine
 from cortex_operator.reconcile import Timing
 
-TIMING: Final = Timing(moving=0.5, idle=1.0, missing=0.5)
+DETAILS: Final = 0.5
 BACKOFFS: Final = (0.1, 0.3, 0.5, 1.0, 1.0)
 """Between the tries of a watch."""
 RESYNC: Final = 20.0
@@ -29,7 +28,7 @@ def run() -> None:
     """Runs the operator."""
     handlers._WATCH_SECONDS = WATCH  # type: ignore[misc]
     handlers._BACKOFFS = BACKOFFS  # type: ignore[misc,assignment]
-    main.make_engine = partial(make_engine, timing=TIMING)  # type: ignore[attr-defined]
+    main.Timing = partial(Timing, details=DETAILS)  # type: ignore[attr-defined,misc,assignment]
     main.Pace = partial(Pace, resync=RESYNC, settle=SETTLE)  # type: ignore[attr-defined,misc,assignment]
     main.main()
 
