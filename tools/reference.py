@@ -1,4 +1,4 @@
-"""The reference pages, from the CRDs and the conditions; shields them from being written by hand and going stale."""
+"""The reference pages, from the CRDs, conditions and errors; shields them from being written by hand, and stale."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from cortex_kinds import conditions, events
 from cortex_kinds.crd import KINDS, Kind, crd
 from cortex_kinds.structural import plain
+from cortex_workloads.runtime import errors, reasons
 
 AS_IN_A_POD = ("affinity",)
 """Fields whose inner ones are Kubernetes's own, and described there."""
@@ -21,6 +22,7 @@ def pages() -> dict[str, str]:
     """File name below docs/reference -> text."""
     return {f"{kind.name.lower()}.md": _kind_page(kind) for kind in KINDS} | {
         "conditions.md": _conditions_page(),
+        "errors.md": _errors_page(),
         "events.md": _events_page(),
     }
 
@@ -109,6 +111,52 @@ def _events_page() -> str:
         NOTE, "# Events", plain(events.__doc__ or ""), plain(events.EventReason.__doc__ or ""), "",
         "| reason | type | |", "|---|---|---|", *_members(events.EventReason, type), "",
     ])  # fmt: skip
+
+
+_ERRORS = f"""\
+What a caller is told: by HTTP as `application/problem+json` (RFC 9457), by gRPC as a status with `google.rpc` details.
+
+| | problem+json | gRPC |
+|---|---|---|
+| reason | `reason`, and the end of `type` ({errors.TYPE_PREFIX}REASON) | `ErrorInfo.reason`, domain `{errors.DOMAIN}` |
+| type | `title`, `status` | the status code, `ErrorInfo.metadata["type"]` |
+| family | `family` | `ErrorInfo.metadata["family"]` |
+| may the same be tried again? | `retryable` | `ErrorInfo.metadata["retryable"]` |
+| when to try again | the header `Retry-After` | `RetryInfo.retry_delay` |
+| what happened | `detail` | the status message |
+| what to do | `remedy` | `ErrorInfo.metadata["remedy"]` |
+| what is wrong in which field | `errors` (`field`, `message`) | `BadRequest.field_violations` |
+
+Codes are CamelCase and stable; texts are for people and may change. Passwords of addresses are shown as `***`. \
+`/metrics` counts the errors that a pod told: `cortex_errors_total`, by `family` and `type`.
+"""
+
+
+def _errors_page() -> str:
+    return "\n".join([
+        NOTE, "# Errors", _ERRORS,
+        "## Families", plain(errors.Family.__doc__ or ""), "",
+        "| family | |", "|---|---|", *_members(errors.Family), "",
+        "## Types", "The type is the reason of an error that has none of those below.", "",
+        "| type | family | gRPC | HTTP | to be tried again | |", "|---|---|---|---|---|---|", *_error_types(), "",
+        "## Reasons", "When a resource does not answer, the reason may also be that of its condition `Ready`:"
+        " [conditions](conditions.md).", "",
+        "| reason | type | meaning | remedy |", "|---|---|---|---|", *_reasons(), "",
+    ])  # fmt: skip
+
+
+def _error_types() -> Iterator[str]:
+    for kind, row in errors.TABLE.items():
+        if kind is not errors.CortexError:
+            again = "no" if row.retry_after is None else f"after {row.retry_after:g} s"
+            text = plain(kind.__doc__ or "")
+            yield f"| `{row.reason}` | `{row.family}` | {row.code.name} | {row.http} | {again} | {text} |"
+
+
+def _reasons() -> Iterator[str]:
+    for name, reason in sorted(reasons.REASONS.items()):
+        types = ", ".join(f"`{errors.row(kind).reason}`" for kind in reason.types)
+        yield f"| `{name}` | {types} | {reason.meaning} | {reason.remedy} |"
 
 
 def _members(enum: type[StrEnum], more: Callable[[str], str] = lambda _: "") -> list[str]:

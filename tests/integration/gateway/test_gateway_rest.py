@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
+import httpx
 import pytest
 from cortex_workloads.runtime.errors import Unavailable
 from jsonschema import Draft202012Validator
@@ -21,6 +23,7 @@ def is_problem(reply: Any, status: int, reason: str) -> dict[str, Any]:
     assert (body["status"], body["reason"]) == (status, reason)
     assert body["type"] == f"https://cortex.datapunk.io/errors/{reason}"
     assert body["traceId"] == reply.headers["x-trace-id"]
+    assert body["retryable"] is ("retry-after" in reply.headers)
     return body
 
 
@@ -222,13 +225,27 @@ async def test_the_docs_page_needs_no_network(world: Any) -> None:
     assert (await world.http.get("/")).headers["location"] == "/docs"
 
 
-async def test_metrics_name_routes_never_paths(papers: Any) -> None:
-    import httpx
+async def metrics(papers: Any) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"http://127.0.0.1:{papers.ports['metrics']}/metrics")).text
 
+
+async def test_errors_are_counted_once_by_family_and_type(papers: Any) -> None:
+    async def told() -> float:
+        line = r'^cortex_errors_total{family="InvalidInput",type="Malformed"} (.+)$'
+        found = re.search(line, await metrics(papers), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    before = await told()
+    body = is_problem(await papers.http.post(SEARCH, content=b"{", headers=JSON), 400, "NotJSON")
+    assert (body["family"], body["retryable"]) == ("InvalidInput", False)
+    assert await told() == before + 1
+
+
+async def test_metrics_name_routes_never_paths(papers: Any) -> None:
     await papers.http.post(SEARCH, json={"query": "x"})
     await papers.http.get("/somewhere/private")
-    async with httpx.AsyncClient(trust_env=False) as client:
-        text = (await client.get(f"http://127.0.0.1:{papers.ports['metrics']}/metrics")).text
+    text = await metrics(papers)
     assert 'route="/v1/namespaces/{namespace}/indexes/{name}/search"' in text
     assert "private" not in text
     assert "process_resident_memory_bytes" in text

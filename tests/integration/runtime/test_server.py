@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cortex_workloads.runtime import telemetry
 from cortex_workloads.runtime.errors import DETAILS_KEY, InvalidInput, from_rpc_error
 from cortex_workloads.runtime.server import PortTaken, Server
 from cortex_workloads.runtime.settings import SearchSettings
@@ -74,6 +75,26 @@ async def test_an_error_becomes_its_status_with_details(channel: grpc.aio.Channe
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert DETAILS_KEY in dict(error.trailing_metadata() or ())
     assert from_rpc_error(error).violations == (("query", "is odd"),)
+
+
+def counted(family: str, kind: str) -> float:
+    return telemetry.REGISTRY.get_sample_value("cortex_errors_total", {"family": family, "type": kind}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("query", "family", "kind"),
+    [
+        ("invalid", "InvalidInput", "InvalidInput"),
+        ("defect", "Internal", "Internal"),
+        ("slow", "Unavailable", "DeadlineExceeded"),
+    ],
+)
+async def test_an_error_is_counted_once_by_family_and_type(
+    channel: grpc.aio.Channel, query: str, family: str, kind: str
+) -> None:
+    before = counted(family, kind)
+    await search(channel, query)
+    assert counted(family, kind) == before + 1
 
 
 async def test_a_defect_is_told_by_its_trace_id_and_logged_whole(

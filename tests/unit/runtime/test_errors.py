@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import grpc
+import orjson
 import pytest
 from cortex_workloads.runtime import errors
 from cortex_workloads.runtime.errors import CortexError
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,12 @@ def through_grpc(error: CortexError) -> CortexError:
     trailers = grpc.aio.Metadata((errors.DETAILS_KEY, status.SerializeToString()))
     code = errors.row(type(error)).code
     return errors.from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, status.message))
+
+
+def error_info(error: CortexError) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
+    assert errors.to_status(error).details[0].Unpack(info)
+    return info
 
 
 @given(
@@ -40,7 +48,11 @@ def test_an_error_survives_grpc(
     assert type(got) is kind
     assert (got.message, got.remedy, got.reason, got.violations) == (message, remedy, sent.reason, tuple(violations))
     assert errors.retry_after(got) == errors.retry_after(sent)
-    assert errors.to_problem(got, "t") == errors.to_problem(sent, "t")
+    problem = errors.to_problem(got, "t")
+    assert problem == errors.to_problem(sent, "t") == json.loads(orjson.dumps(problem))
+    info = error_info(sent)
+    assert (info.reason, info.metadata["family"]) == (problem["reason"], problem["family"])
+    assert info.metadata["retryable"] == json.dumps(problem["retryable"])
 
 
 def test_every_type_has_a_row_of_its_own_and_a_stable_reason() -> None:
@@ -102,6 +114,8 @@ def test_a_problem_has_the_documented_members() -> None:
         "status": 404,
         "detail": "there is no index x",
         "reason": "IndexNotFound",
+        "family": "InvalidInput",
+        "retryable": False,
         "remedy": "make it",
         "errors": [{"field": "/a", "message": "b"}],
         "traceId": "abc",
@@ -113,3 +127,11 @@ def test_a_type_of_elsewhere_is_told_as_its_base() -> None:
         pass
 
     assert type(through_grpc(Special("x"))) is errors.Unavailable
+
+
+def test_a_family_is_to_be_tried_again_unless_the_request_or_we_have_to_change() -> None:
+    final = {errors.Family.INVALID_INPUT, errors.Family.INTERNAL}
+    again = {row.family for row in errors.TABLE.values() if row.retry_after is not None}
+    assert again == set(errors.Family) - final
+    assert errors.to_problem(errors.Unavailable("x"), "t")["retryable"] is True
+    assert errors.to_problem(errors.FailedPrecondition("x", retry_after=2), "t")["retryable"] is True

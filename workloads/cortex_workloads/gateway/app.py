@@ -20,7 +20,10 @@ from cortex_workloads.gateway.schemas import REQUESTS
 from cortex_workloads.runtime import telemetry
 from cortex_workloads.runtime.errors import CortexError, InvalidInput, MethodNotAllowed, NotFound, internal
 
-_DESCRIPTION: Final = "Search indexes and run workflows. Errors are `application/problem+json`; JSON is camelCase."
+_DESCRIPTION: Final = (
+    "Search indexes and run workflows. Errors are `application/problem+json` with stable `reason` and `family`;"
+    " JSON is camelCase."
+)
 
 
 def build(backend: Backend, *, any_host: bool) -> ASGIApp:

@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from cortex_workloads.runtime import telemetry
-from cortex_workloads.runtime.errors import CortexError, retry_after, to_problem
+from cortex_workloads.runtime.errors import CortexError, count, retry_after, to_problem
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS: Final = 15.0
@@ -29,6 +29,7 @@ def json(value: Any, status: int = 200) -> Response:
 
 def problem(error: CortexError, **more: Any) -> Response:
     """An error; `more` are members of its own."""
+    count(error)
     body = {**to_problem(error, telemetry.trace_id()), **more}
     headers: dict[str, str] = {}
     if (seconds := retry_after(error)) is not None:
@@ -59,6 +60,7 @@ async def _written(first: Event | None, beats: AsyncIterator[Event | None]) -> A
             async for event in beats:
                 yield _HEARTBEAT if event is None else sse(event)
         except CortexError as error:
+            count(error)
             yield sse(("", "interrupted", to_problem(error, telemetry.trace_id())))
 
 

@@ -8,6 +8,8 @@ from cortex_kinds.index import RetrievalMode
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from cortex_workloads.runtime.errors import Family
+
 QUERY_CHARACTERS = 8192
 
 
@@ -183,6 +185,8 @@ class Problem(Reply):
     status: int
     detail: str
     reason: str = Field(description="Stable code.")
+    family: Family = Field(description="Stable code of what to do about it.")
+    retryable: bool = Field(description="Whether the same request may succeed later; Retry-After says when.")
     remedy: str | None = None
     errors: list[FieldError] | None = None
     trace_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from cortex_workloads.runtime.errors import CortexError, Overloaded, RateLimited, Unavailable
+from cortex_workloads.runtime.redaction import redacted
 
 
 class Code(StrEnum):
@@ -23,9 +24,9 @@ class RunFailure(Exception):
     """Ends a run. `message` says what happened and what to do; `node` is empty when it was not a node."""
 
     def __init__(self, code: Code, message: str, node: str = "") -> None:
-        super().__init__(message)
+        self.message = redacted(message)
+        super().__init__(self.message)
         self.code = code
-        self.message = message
         self.node = node
 
 

@@ -95,6 +95,7 @@ def _told(raised: BaseException) -> errors.CortexError:
 
 
 async def _abort(context: Any, error: errors.CortexError) -> None:
+    errors.count(error)
     status = errors.to_status(error)
     trailers = ((errors.DETAILS_KEY, status.SerializeToString()),)
     await context.abort(errors.row(type(error)).code, status.message, trailers)

@@ -1,13 +1,15 @@
-"""Every error that a caller can see, in one table: type -> reason, gRPC code, HTTP status, title.
+"""Every error that a caller can see, in one table: type -> reason, gRPC code, HTTP status, title, family.
 
 Shields the services from two wire formats: gRPC status with google.rpc details, and problem+json (RFC 9457). Raise a
-`CortexError`; the servers turn it into either one, and `runtime.channels` turns a gRPC status back into it.
+`CortexError`; the servers turn it into either one, and `runtime.channels` turns a gRPC status back into it. Reasons
+that narrow a type's own are in `runtime.reasons`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 import grpc
@@ -15,6 +17,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+from cortex_workloads.runtime import telemetry
+from cortex_workloads.runtime.redaction import redacted
 
 DOMAIN: Final = "cortex.datapunk.io"
 TYPE_PREFIX: Final = f"https://{DOMAIN}/errors/"
@@ -28,8 +33,8 @@ _VIOLATIONS_BYTES: Final = 2048
 class CortexError(Exception):
     """What went wrong, for the caller: names the thing and the reason; `remedy` says what to do.
 
-    `reason` (CamelCase, stable) narrows the type's own; `violations` are (field, message) of a request;
-    `retry_after` is in seconds.
+    `reason` (CamelCase, stable, in `runtime.reasons`) narrows the type's own; `violations` are (field, message) of a
+    request; `retry_after` is in seconds. Passwords of addresses are left out of every text.
     """
 
     def __init__(
@@ -41,11 +46,11 @@ class CortexError(Exception):
         violations: Iterable[tuple[str, str]] = (),
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = redacted(message)
+        super().__init__(self.message)
+        self.remedy = redacted(remedy)
         self.reason = reason or row(type(self)).reason
-        self.violations = tuple(violations)
+        self.violations = tuple((field, redacted(text)) for field, text in violations)
         self.retry_after = retry_after
 
     def __str__(self) -> str:
@@ -81,11 +86,11 @@ class AlreadyExists(CortexError):
 
 
 class FailedPrecondition(CortexError):
-    """The request is right, but not for what it meets as it is now (a pod of another resource, a failed run)."""
+    """The request is right, but not for what it meets as it is now (a pod of another resource, a failed revision)."""
 
 
 class Unavailable(CortexError):
-    """Something that the request needs does not answer now. To be tried again after `retry_after` seconds."""
+    """Something that the request needs does not answer now."""
 
 
 class DeadlineExceeded(CortexError):
@@ -121,7 +126,22 @@ class RunInterrupted(RunFailed):
 
 
 class Internal(CortexError):
-    """A defect of ours. Its message goes to the caller: never put internals into it."""
+    """A defect of ours, told by its trace id alone."""
+
+
+class Family(StrEnum):
+    """What a caller does about an error: the coarsest of its codes, for programs that know no reason."""
+
+    INVALID_INPUT = "InvalidInput"
+    """Change the request, or what it meets: the same again ends the same way."""
+    UNAVAILABLE = "Unavailable"
+    """Something did not answer, or not in time: nothing is wrong with the request."""
+    RATE_LIMITED = "RateLimited"
+    """The caller asked more often than it may: ask less often."""
+    EXHAUSTED = "Exhausted"
+    """The service is at its limit, whoever asks: wait, or give it more replicas."""
+    INTERNAL = "Internal"
+    """A defect: report it with its trace id."""
 
 
 @dataclass(frozen=True)
@@ -132,30 +152,41 @@ class Row:
     code: grpc.StatusCode
     http: int
     title: str
+    family: Family
     retry_after: float | None = None
 
 
 _Code = grpc.StatusCode
 TABLE: Final[dict[type[CortexError], Row]] = {
-    InvalidInput: Row("InvalidInput", _Code.INVALID_ARGUMENT, 422, "The request is not valid"),
-    Malformed: Row("Malformed", _Code.INVALID_ARGUMENT, 400, "The request cannot be read"),
-    UnsupportedMediaType: Row("UnsupportedMediaType", _Code.INVALID_ARGUMENT, 415, "Unsupported media type"),
-    MethodNotAllowed: Row("MethodNotAllowed", _Code.UNIMPLEMENTED, 405, "Method not allowed"),
-    TooLarge: Row("TooLarge", _Code.OUT_OF_RANGE, 413, "The request is too large"),
-    NotFound: Row("NotFound", _Code.NOT_FOUND, 404, "Not found"),
-    AlreadyExists: Row("AlreadyExists", _Code.ALREADY_EXISTS, 409, "It is there already"),
-    FailedPrecondition: Row("FailedPrecondition", _Code.FAILED_PRECONDITION, 409, "Not possible in this state"),
-    Unavailable: Row("Unavailable", _Code.UNAVAILABLE, 503, "Not available now", retry_after=1.0),
-    DeadlineExceeded: Row("DeadlineExceeded", _Code.DEADLINE_EXCEEDED, 504, "The time ran out"),
-    RateLimited: Row("RateLimited", _Code.RESOURCE_EXHAUSTED, 429, "Too many requests", retry_after=1.0),
-    Overloaded: Row("Overloaded", _Code.RESOURCE_EXHAUSTED, 429, "The service is overloaded", retry_after=1.0),
-    Unimplemented: Row("Unimplemented", _Code.UNIMPLEMENTED, 501, "Not implemented"),
-    Forbidden: Row("Forbidden", _Code.PERMISSION_DENIED, 403, "Not allowed"),
-    Internal: Row("Internal", _Code.INTERNAL, 500, "Internal error"),
-    RunFailed: Row("RunFailed", _Code.INTERNAL, 500, "The run failed"),
-    RunRefused: Row("RunRefused", _Code.FAILED_PRECONDITION, 422, "The run failed"),
-    RunInterrupted: Row("RunInterrupted", _Code.ABORTED, 503, "The run was interrupted", retry_after=1.0),
-    CortexError: Row("Internal", _Code.UNKNOWN, 500, "Error"),
+    InvalidInput: Row("InvalidInput", _Code.INVALID_ARGUMENT, 422, "The request is not valid", Family.INVALID_INPUT),
+    Malformed: Row("Malformed", _Code.INVALID_ARGUMENT, 400, "The request cannot be read", Family.INVALID_INPUT),
+    UnsupportedMediaType: Row(
+        "UnsupportedMediaType", _Code.INVALID_ARGUMENT, 415, "Unsupported media type", Family.INVALID_INPUT
+    ),
+    MethodNotAllowed: Row("MethodNotAllowed", _Code.UNIMPLEMENTED, 405, "Method not allowed", Family.INVALID_INPUT),
+    TooLarge: Row("TooLarge", _Code.OUT_OF_RANGE, 413, "The request is too large", Family.INVALID_INPUT),
+    NotFound: Row("NotFound", _Code.NOT_FOUND, 404, "Not found", Family.INVALID_INPUT),
+    AlreadyExists: Row("AlreadyExists", _Code.ALREADY_EXISTS, 409, "It is there already", Family.INVALID_INPUT),
+    FailedPrecondition: Row(
+        "FailedPrecondition", _Code.FAILED_PRECONDITION, 409, "Not possible in this state", Family.INVALID_INPUT
+    ),
+    Unavailable: Row("Unavailable", _Code.UNAVAILABLE, 503, "Not available now", Family.UNAVAILABLE, retry_after=1.0),
+    DeadlineExceeded: Row("DeadlineExceeded", _Code.DEADLINE_EXCEEDED, 504, "The time ran out", Family.UNAVAILABLE),
+    RateLimited: Row(
+        "RateLimited", _Code.RESOURCE_EXHAUSTED, 429, "Too many requests", Family.RATE_LIMITED, retry_after=1.0
+    ),
+    Overloaded: Row(
+        "Overloaded", _Code.RESOURCE_EXHAUSTED, 429, "The service is overloaded", Family.EXHAUSTED, retry_after=1.0
+    ),
+    Unimplemented: Row("Unimplemented", _Code.UNIMPLEMENTED, 501, "Not implemented", Family.INVALID_INPUT),
+    Forbidden: Row("Forbidden", _Code.PERMISSION_DENIED, 403, "Not allowed", Family.INVALID_INPUT),
+    Internal: Row("Internal", _Code.INTERNAL, 500, "Internal error", Family.INTERNAL),
+    RunFailed: Row("RunFailed", _Code.INTERNAL, 500, "The run failed", Family.INTERNAL),
+    RunRefused: Row("RunRefused", _Code.FAILED_PRECONDITION, 422, "The run failed", Family.INVALID_INPUT),
+    RunInterrupted: Row(
+        "RunInterrupted", _Code.ABORTED, 503, "The run was interrupted", Family.UNAVAILABLE, retry_after=1.0
+    ),
+    CortexError: Row("Internal", _Code.UNKNOWN, 500, "Error", Family.INTERNAL),
 }
 _BY_NAME: Final = {kind.__name__: kind for kind in TABLE}
 _BY_CODE: Final[dict[grpc.StatusCode, type[CortexError]]] = {
@@ -176,6 +207,12 @@ def row(kind: type[CortexError]) -> Row:
 def internal(trace_id: str) -> Internal:
     """What a caller is told of a defect: where to look, and nothing else."""
     return Internal("an internal error", remedy=f"report it with the trace id {trace_id}: the logs say what happened")
+
+
+def count(error: CortexError) -> None:
+    """Counts an error in /metrics. To be called once, where it is told to a caller."""
+    kind = row(type(error))
+    telemetry.ERRORS.labels(kind.family, kind.reason).inc()
 
 
 def to_status(error: CortexError) -> status_pb2.Status:
@@ -232,6 +269,8 @@ def to_problem(error: CortexError, trace_id: str) -> dict[str, Any]:
         "status": kind.http,
         "detail": error.message,
         "reason": error.reason,
+        "family": kind.family,
+        "retryable": retry_after(error) is not None,
     }
     if error.remedy:
         problem["remedy"] = error.remedy
@@ -247,7 +286,11 @@ def retry_after(error: CortexError) -> float | None:
 
 
 def _error_info(error: CortexError) -> error_details_pb2.ErrorInfo:
-    metadata = {"type": next(base.__name__ for base in type(error).__mro__ if base in TABLE)}
+    metadata = {
+        "type": next(base.__name__ for base in type(error).__mro__ if base in TABLE),
+        "family": row(type(error)).family,
+        "retryable": "true" if retry_after(error) is not None else "false",
+    }
     if error.remedy:
         metadata["remedy"] = _cut(error.remedy, _REMEDY_BYTES)
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)

@@ -37,6 +37,9 @@ REQUESTS: Final = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+ERRORS: Final = Counter(
+    "cortex_errors_total", "Errors told to callers, by gRPC and by HTTP", ("family", "type"), registry=REGISTRY
+)
 STATE_FAILURES: Final = Counter(
     "cortex_state_failures_total", "Live progress that the shared state did not take", ("operation",), registry=REGISTRY
 )
