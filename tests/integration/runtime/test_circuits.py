@@ -239,6 +239,7 @@ async def test_cancelled_calls_do_not_count(world: World) -> None:
 
 
 async def test_a_stream_counts_by_its_first_answer(world: World) -> None:
+    failures = metric("cortex_circuit_failures_total", reason="Unavailable")
     world.pod.fail = DOWN
     graph = graph_pb2_grpc.GraphServiceStub(world.channel)
     for _ in range(2 * POLICY.minimum_calls):
@@ -247,6 +248,7 @@ async def test_a_stream_counts_by_its_first_answer(world: World) -> None:
         with pytest.raises(Unavailable, match="the Lake is gone"):
             await anext(stream)
     assert world.state is State.CLOSED
+    assert metric("cortex_circuit_failures_total", reason="Unavailable") == failures
 
 
 async def test_a_stream_may_be_silent_for_long(world: World) -> None:

@@ -41,6 +41,11 @@ class Attempt:
         self.era, self.since = era, since
         self._breaker: Breaker | None = breaker
 
+    @property
+    def settled(self) -> bool:
+        """Whether something was said of it."""
+        return self._breaker is None
+
     def succeeded(self) -> None:
         """The target answered, be it with a refusal."""
         self._settle(Breaker._succeeded)

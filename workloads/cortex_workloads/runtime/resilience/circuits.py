@@ -34,7 +34,7 @@ _REFUSED: Final = Counter(
     "cortex_circuit_refused_total", "Calls answered CircuitOpen without asking", ("target",), registry=REGISTRY
 )
 _PASSING: Final = frozenset({"NoRevision", "Starting", "ModelLoading", "RevisionChanging", "Draining"})
-"""Reasons of a target that begins, changes or ends in good order: over in seconds, and said at once."""
+"""Reasons of a target that begins, changes or ends in good order: over in seconds, and told at once."""
 _SOON_SECONDS: Final = 1.0
 """What a caller waits at most while a probe is under way: it may be answered any moment."""
 
@@ -69,7 +69,8 @@ class Circuit:
         try:
             yield lambda: self._settle(attempt.succeeded)
         except CortexError as error:
-            self._account(attempt, error, stream)
+            if not attempt.settled:
+                self._account(attempt, error, stream)
             raise
         except BaseException:
             attempt.dropped()
