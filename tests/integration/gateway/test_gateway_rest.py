@@ -196,6 +196,20 @@ async def test_healthz_shows_each_part_with_its_reason(world: Any) -> None:
     assert body["parts"]["CortexIndex default/papers"]["reason"] == "NotReconciled"
 
 
+async def test_healthz_shows_a_circuit_that_is_open(papers: Any) -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "x"}
+    papers.items = [{**papers.items[0], "status": {"conditions": [ready]}}]
+    papers.write()
+    papers.haystack.fail = Unavailable("the Lake is gone", reason="LakeUnreachable")
+    asked = [papers.http.post(SEARCH, json={"query": "x"}) for _ in range(10)]
+    assert {reply.status_code for reply in await asyncio.gather(*asked)} == {503}
+    reply = await papers.http.post(SEARCH, json={"query": "x"})
+    assert "the Lake is gone" in is_problem(reply, 503, "CircuitOpen")["detail"]
+    assert 1 <= int(reply.headers["retry-after"]) <= 5
+    part = (await papers.http.get("/healthz")).json()["parts"]["CortexIndex default/papers"]
+    assert (part["ok"], part["reason"], part["circuits"]) == (False, "CircuitOpen", {"grpc": "Open"})
+
+
 async def test_the_openapi_description_is_valid_and_whole(world: Any) -> None:
     described = (await world.http.get("/openapi.json")).json()
     schemas = described["components"]["schemas"]

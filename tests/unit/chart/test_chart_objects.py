@@ -16,7 +16,7 @@ from cortex_operator.preflight import (
     RIGHTS,
 )
 from cortex_operator.settings import OperatorSettings
-from cortex_workloads.runtime.settings import GatewaySettings, env_name
+from cortex_workloads.runtime.settings import BreakerPolicy, GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
 
 NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}
@@ -89,6 +89,22 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
     assert (settings.pod_monitors, settings.pod_monitor_labels) == (False, {"release": "prometheus"})
     for kind in (settings.search_resources, settings.graph_resources, settings.ingest_resources):
         assert kind.model_dump() == resources
+
+
+def test_the_gateway_reads_its_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for values, policy in (
+        ({}, BreakerPolicy()),
+        (
+            {"gateway": {"breaker": {"failureRatio": 0.25, "openSeconds": 2}}},
+            BreakerPolicy(failure_ratio=0.25, open_seconds=2),
+        ),
+    ):
+        monkeypatch.setenv("CORTEX_BREAKER", env(objects(render(values=values)), "gateway")["CORTEX_BREAKER"])
+        settings = GatewaySettings()
+        assert settings.breaker == policy
+        assert GatewaySettings(breaker=policy).to_env().get("CORTEX_BREAKER") == (
+            '{"failureRatio":0.25,"openSeconds":2.0}' if values else None
+        )
 
 
 def test_settings_reach_their_readers() -> None:

@@ -12,6 +12,7 @@ from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, Resou
 from cortex_workloads.runtime.channels import Channels, target
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.circuits import Circuit
 
 if TYPE_CHECKING:
     # Exists in the stubs of the types only.
@@ -51,8 +52,13 @@ class Backend:
 
     def control(self, resource: Resource) -> ControlServiceAsyncStub:
         """The control port of a resource's pods."""
-        base = _target(resource).rpartition(":")[0]
-        return control_pb2_grpc.ControlServiceStub(self.channels.channel(f"{base}:{_CONTROL_PORT}"))
+        return control_pb2_grpc.ControlServiceStub(self.channels.channel(_control(resource)))
+
+    def circuits(self, resource: Resource) -> dict[str, Circuit]:
+        """By port, `grpc` and `control`: those that were called."""
+        targets = {"grpc": _target(resource), "control": _control(resource)}
+        found = {port: self.channels.circuit(target) for port, target in targets.items()}
+        return {port: circuit for port, circuit in found.items() if circuit is not None}
 
 
 def ref(resource: Resource) -> ResourceRef:
@@ -62,3 +68,7 @@ def ref(resource: Resource) -> ResourceRef:
 
 def _target(resource: Resource) -> str:
     return target(resource.name, resource.kind, resource.namespace)
+
+
+def _control(resource: Resource) -> str:
+    return f"{_target(resource).rpartition(':')[0]}:{_CONTROL_PORT}"

@@ -7,13 +7,15 @@ from typing import Any
 from cortex_workloads.gateway.backend import CATALOGUE, Backend
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Resource
 from cortex_workloads.runtime.errors import CortexError
+from cortex_workloads.runtime.resilience.breaker import State
 
 
 async def health(backend: Backend) -> dict[str, Any]:
-    """`{status: Healthy|Degraded, parts: {NAME: {ok, reason?, message?}}}`; a resource's part is `KIND NS/NAME`."""
+    """`{status: Healthy|Degraded, parts: {NAME: {ok, reason?, message?, circuits?}}}`; a resource's part is
+    `KIND NS/NAME`, its `circuits` are `{PORT: Closed|HalfOpen|Open}` of the ports that were called."""
     parts = {"gateway": _gateway(backend), "state": await _state(backend)}
     for kind in (INDEX, WORKFLOW):
-        parts |= {str(resource): _resource(resource) for resource in backend.catalogue.list(kind)}
+        parts |= {str(one): _part(backend, one) for one in backend.catalogue.list(kind)}
     return {"status": "Healthy" if all(part["ok"] for part in parts.values()) else "Degraded", "parts": parts}
 
 
@@ -34,6 +36,12 @@ async def _state(backend: Backend) -> dict[str, Any]:
     return {"ok": True}
 
 
+def _part(backend: Backend, resource: Resource) -> dict[str, Any]:
+    said, circuits = _resource(resource), _circuits(backend, resource)
+    # What the conditions say is nearer to the cause than a circuit.
+    return said | circuits if said["ok"] else circuits | said
+
+
 def _resource(resource: Resource) -> dict[str, Any]:
     ready = resource.ready
     if ready is None:
@@ -42,3 +50,13 @@ def _resource(resource: Resource) -> dict[str, Any]:
     # Ready is about the pods: without the Lake they run, and answer nothing.
     told = needs if needs is not None and needs.status == "False" and ready.status == "True" else ready
     return {"ok": told.status == "True", "reason": told.reason, "message": told.message}
+
+
+def _circuits(backend: Backend, resource: Resource) -> dict[str, Any]:
+    circuits = backend.circuits(resource)
+    shown = {"circuits": {port: circuit.state.word for port, circuit in circuits.items()}} if circuits else {}
+    for circuit in circuits.values():
+        if circuit.state is State.OPEN:
+            refusal = circuit.refusal()
+            return {"ok": False, "reason": refusal.reason, "message": refusal.message} | shown
+    return shown

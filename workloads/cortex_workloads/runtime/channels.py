@@ -6,9 +6,9 @@
 
 Shields callers from where pods are: a catalogue says so, and the connections follow it under the same stub; in a
 cluster, for who has none, DNS. Balances over the pods and tries again by gRPC's own throttled policy, and once more
-where pods are now when those it knew are gone: so do not retry around it. Sends the trace context along. Calls raise
-`errors.CortexError`, never AioRpcError. A stub's unary method is awaited once; a streaming one is iterated (close it
-early with `contextlib.aclosing`).
+where pods are now when those it knew are gone: so do not retry around it. Asks nobody while a target's circuit is open
+(runtime/resilience). Sends the trace context along. Calls raise `errors.CortexError`, never AioRpcError. A stub's unary
+method is awaited once; a streaming one is iterated (close it early with `contextlib.aclosing`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -27,8 +27,9 @@ from cortex_kinds.conditions import Reason
 
 from cortex_workloads.runtime import errors, telemetry
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
+from cortex_workloads.runtime.resilience.circuits import Circuit
 from cortex_workloads.runtime.server import MESSAGE_BYTES
-from cortex_workloads.runtime.settings import Settings
+from cortex_workloads.runtime.settings import CallerSettings
 
 _TARGET: Final = re.compile(r"^dns://[^/]*/(?P<service>[^.:/]+)\.(?P<namespace>[^.:/]+)\.svc[^:]*:(?P<port>\d+)$")
 _PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
@@ -39,6 +40,7 @@ _STOPPED: Final = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO)
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod, and for one in the place of a lost one."""
 _BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_HEALTH: Final = "/grpc.health."
 _LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 # Safe for every method: what writes is repeatable by its ids. A server that stops drops calls that have just come in,
 # and their clients hear CANCELLED.
@@ -80,10 +82,12 @@ def target(resource: str, kind: str, namespace: str) -> str:
 class Channels:
     """The channels of a process, one for each target, closed together."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
+    def __init__(self, settings: CallerSettings, catalogue: Catalogue | None = None) -> None:
         self._file = settings.catalogue_file
+        self._policy = settings.breaker
         self._catalogue = catalogue
         self._channels: dict[tuple[str, bool], _Channel] = {}
+        self._circuits: dict[str, Circuit] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -103,8 +107,17 @@ class Channels:
         target is none of the form above."""
         key = (target, retries)
         if key not in self._channels:
-            self._channels[key] = _Channel(target, self._catalogue, retries)
+            self._channels[key] = _Channel(target, self._catalogue, retries, self._circuit(target))
         return cast(grpc.aio.Channel, self._channels[key])
+
+    def circuit(self, target: str) -> Circuit | None:
+        """The circuit of a target; None before its first call."""
+        return self._circuits.get(target)
+
+    def _circuit(self, target: str) -> Circuit:
+        if target not in self._circuits:
+            self._circuits[target] = Circuit(target, _name(_parse(target)), self._policy)
+        return self._circuits[target]
 
 
 class _Line:
@@ -140,15 +153,14 @@ class _Line:
 class _Channel:
     """What a stub needs of a channel: makes its methods. The line below may change between two calls."""
 
-    def __init__(self, target: str, catalogue: Catalogue | None, retries: bool) -> None:
-        match = _TARGET.match(target)
-        if match is None:
-            raise ValueError(f"{target!r} is not a target: write dns:///SERVICE.NAMESPACE.svc:PORT")
-        self._target, self._catalogue, self._retries = target, catalogue, retries
-        self._service, self._namespace = match["service"], match["namespace"]
+    def __init__(self, target: str, catalogue: Catalogue | None, retries: bool, circuit: Circuit) -> None:
+        match = _parse(target)
+        self._target, self._catalogue, self._retries, self._circuit = target, catalogue, retries, circuit
+        self._service, self._namespace, self._name = match["service"], match["namespace"], _name(match)
         self._port = _PORT_NAMES.get(int(match["port"]), "grpc")
         self._line: _Line | None = None
         self._detour: _Line | None = None
+        self._found = False
         self._version = -1
 
     async def close(self) -> None:
@@ -164,20 +176,24 @@ class _Channel:
                 stub = channel.unary_unary(method, request_serializer, response_deserializer)
                 return await stub(request, timeout=left, metadata=_metadata(metadata))
 
-        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:
-            started = time.monotonic()
-            line = await self._ready(timeout)
+        async def twice(line: _Line, request: Any, left: Callable[[], float | None], metadata: Any) -> Any:
             try:
-                return await once(line, request, _left(timeout, started), metadata)
+                return await once(line, request, left(), metadata)
             except grpc.aio.AioRpcError as error:
                 told = self._told(error)
-                other = await self._instead(line, _left(timeout, started)) if _lost(error) else None
+                other = await self._instead(line, left()) if _lost(error) else None
                 if other is None:
                     raise told from error
             try:
-                return await once(other, request, _left(timeout, started), metadata)
+                return await once(other, request, left(), metadata)
             except grpc.aio.AioRpcError as error:
                 raise self._told(error) from error
+
+        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:
+            started = time.monotonic()
+            line = await self._ready(timeout)
+            with self._guard(method):
+                return await twice(line, request, lambda: _left(timeout, started), metadata)
 
         return call
 
@@ -187,11 +203,12 @@ class _Channel:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
             started = time.monotonic()
             line = await self._ready(timeout)
-            with line.speaking() as channel:
+            with self._guard(method, stream=True) as answered, line.speaking() as channel:
                 stub = channel.unary_stream(method, request_serializer, response_deserializer)
                 stream = stub(request, timeout=_left(timeout, started), metadata=_metadata(metadata))
                 try:
                     async for response in stream:
+                        answered()
                         yield response
                 except grpc.aio.AioRpcError as error:
                     raise self._told(error) from error
@@ -199,6 +216,10 @@ class _Channel:
                     stream.cancel()
 
         return call
+
+    def _guard(self, method: str, *, stream: bool = False) -> AbstractContextManager[Callable[[], None]]:
+        # Who asks for health wants to know how the target is now.
+        return nullcontext(lambda: None) if method.startswith(_HEALTH) else self._circuit.call(stream=stream)
 
     async def _ready(self, timeout: float | None) -> _Line:
         if self._catalogue is None:
@@ -222,6 +243,9 @@ class _Channel:
             self._line = None
         if self._line is None and address:
             self._line = _Line(address, self._retries)
+            if self._found:
+                self._circuit.moved()
+            self._found = True
         return self._line
 
     def _address(self, catalogue: Catalogue) -> str:
@@ -272,15 +296,24 @@ class _Channel:
             return errors.DeadlineExceeded(f"{self._name} did not answer in time", remedy="allow it more time")
         return told
 
-    @property
-    def _name(self) -> str:
-        for suffix, kind in _KINDS.items():
-            if self._service.endswith(suffix):
-                return f"{kind} {self._namespace}/{self._service.removesuffix(suffix)}"
-        return f"{self._service}.{self._namespace}"
-
     def _unavailable(self, what: str) -> errors.Unavailable:
         return unavailable(self._catalogue, self._name, what)
+
+
+def _parse(target: str) -> re.Match[str]:
+    match = _TARGET.match(target)
+    if match is None:
+        raise ValueError(f"{target!r} is not a target: write dns:///SERVICE.NAMESPACE.svc:PORT")
+    return match
+
+
+def _name(match: re.Match[str]) -> str:
+    """`KIND NAMESPACE/NAME` of the resource behind a target."""
+    service, namespace = match["service"], match["namespace"]
+    for suffix, kind in _KINDS.items():
+        if service.endswith(suffix):
+            return f"{kind} {namespace}/{service.removesuffix(suffix)}"
+    return f"{service}.{namespace}"
 
 
 def unavailable(catalogue: Catalogue | None, name: str, what: str) -> errors.Unavailable:

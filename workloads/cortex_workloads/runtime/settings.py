@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "CORTEX_"
@@ -65,7 +66,35 @@ def env_name(field: str) -> str:
 def _dump(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(by_alias=True, exclude_defaults=True)
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+class BreakerPolicy(BaseModel):
+    """When calls of a target are refused because the last ones failed (runtime/resilience/breaker.py)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The circuit opens when this part of the window's calls failed."""
+    minimum_calls: Annotated[int, Field(ge=1)] = 10
+    """Calls that the window must have for that."""
+    window_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    """How long a call is counted."""
+    open_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """How long nobody is asked; then the next call is the probe."""
+    probe_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """How long a probe keeps others waiting for its answer."""
+    slow_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """A deadline that ran out counts when the target had this long: who asks with less time says nothing of it."""
+
+
+class CallerSettings(Settings):
+    """What those services read that call the pods of a resource."""
+
+    breaker: BreakerPolicy = BreakerPolicy()
+    """As JSON, camelCase; docs/resilience.md says what each field does."""
 
 
 class WorkloadSettings(Settings):
@@ -114,7 +143,7 @@ class DropSettings(WorkloadSettings):
     """Seconds since 1970 (UTC) after which nothing is dropped any more, as the name may be in use again; 0: never."""
 
 
-class GraphSettings(WorkloadSettings):
+class GraphSettings(WorkloadSettings, CallerSettings):
     """`python -m cortex_workloads.graph`: serves a CortexWorkflow."""
 
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50053
@@ -133,7 +162,7 @@ class GraphSettings(WorkloadSettings):
         return self.drain_seconds + self.run_drain_seconds
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(CallerSettings):
     """`python -m cortex_workloads.gateway`."""
 
     listen_host: str = "127.0.0.1"

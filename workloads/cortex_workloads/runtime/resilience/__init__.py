@@ -1,0 +1,1 @@
+"""What keeps a part that fails from taking down those that ask it."""
