@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 E2E_TESTS ?= tests/e2e
-TESTS ?= tests/unit tests/integration tests/contract tests/cluster
+TESTS ?= tests/unit tests/integration tests/contract tests/cluster tests/faults
 
 STAMP := .venv/.made-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 BIN := .venv/bin
@@ -22,7 +22,7 @@ help: ## List the targets.
 demo: $(STAMP) ## Start everything on this machine, index real documents, ask questions. KEEP=1 leaves it up.
 	@$(BIN)/python -m cortex_cli.demo
 
-test: venv check binaries tests ## Everything that must hold: check, then unit, integration, contract and cluster tests.
+test: venv check binaries tests ## Everything that must hold: check, then unit, integration, contract, cluster and fault tests.
 
 check: lint types ## What takes seconds: style, layers, generated files, protocol, types.
 
@@ -63,7 +63,7 @@ generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages
 bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale or retrieval takes one part.
 	@PYTHONPATH=testbed $(BIN)/python -m benchmarks.run
 
-faults: venv binaries ## The 20 cases of faults, for both kinds, before a real API server; not part of `make test` yet.
+faults: venv binaries ## Of `make test` the 20 cases of faults alone: both kinds, before a real API server.
 	@tools/timed faults $(BIN)/pytest -q -n $(PYTEST_WORKERS) tests/faults
 
 soak: venv binaries ## Faults at length: 5,000 resources, every field before the API server. CORTEX_SOAK_RESOURCES, CORTEX_SOAK_SECONDS.
