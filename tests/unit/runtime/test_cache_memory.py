@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
+from weakref import WeakSet
 
 import pytest
 from cortex_workloads.runtime.cache.memory import ENTRY_BYTES, JITTER, Memory
@@ -17,8 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-def a_cache(limit: int = 1_000_000, seconds: float = 60.0) -> Memory[bytes]:
-    return Memory(f"test-{uuid4()}", limit, seconds, len)
+def a_cache(limit: int = 1_000_000, seconds: float = 60.0, name: str = "test") -> Memory[bytes]:
+    return Memory(name, limit, seconds, len)
+
+
+def told(metric: str, cache: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(metric, {"cache": cache, "level": "memory", **labels})
 
 
 def gives(value: bytes, asked: list[bytes] | None = None) -> Callable[[], Coroutine[Any, Any, bytes]]:
@@ -48,6 +53,33 @@ def test_the_bound_in_bytes_holds_after_every_load(limit: int, asked: list[tuple
             known[number] = len(value)
 
     asyncio.run(ask())
+
+
+class Sized:
+    """A value of so many bytes, whose end can be seen."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_evicted_is_freed(seed: int) -> None:
+    chance, limit, alive = random.Random(seed), 100_000, WeakSet[Sized]()
+    cache = Memory[Sized]("freed", limit, 60.0, len)
+
+    async def load() -> Sized:
+        value = Sized(chance.randrange(1, 1_500))
+        alive.add(value)
+        return value
+
+    for number in range(3_000):
+        await cache.get(b"%06d" % number, load)
+        # The library frees what it evicted some entries later.
+        assert sum(6 + len(value) + ENTRY_BYTES for value in alive) <= 1.3 * limit
+    assert cache.size > 0.8 * limit
 
 
 async def test_what_fits_is_loaded_once_and_what_does_not_fit_each_time() -> None:
@@ -178,7 +210,7 @@ async def is_kept(cache: Memory[bytes], key: bytes) -> bool:
 
 
 async def test_entries_end_within_their_time_and_not_all_together() -> None:
-    cache, seconds = a_cache(seconds=1.0), 1.0
+    cache, seconds = a_cache(seconds=1.0, name="ending"), 1.0
     began = time.monotonic()
     keys = [b"%d" % number for number in range(200)]
     for key in keys:
@@ -192,14 +224,11 @@ async def test_entries_end_within_their_time_and_not_all_together() -> None:
         await asyncio.sleep(0.005)
     assert not any([await is_kept(cache, key) for key in keys])
     assert any(0 < number < 200 for number in seen)
+    assert told("cortex_cache_bytes", "ending") == told("cortex_cache_entries", "ending") == 0
 
 
 async def test_the_metrics_tell_hits_misses_and_size() -> None:
-    cache = Memory[bytes]("told", 10_000, 60.0, len)
-
-    def told(metric: str, **labels: str) -> float:
-        return REGISTRY.get_sample_value(metric, {"cache": "told", "level": "memory", **labels}) or 0.0
-
+    cache = a_cache(10_000, name="told")
     go = asyncio.Event()
 
     async def load() -> bytes:
@@ -212,7 +241,9 @@ async def test_the_metrics_tell_hits_misses_and_size() -> None:
     go.set()
     await asyncio.gather(*both)
     await cache.get(b"key", load)
-    counted = {result: told("cortex_cache_requests_total", result=result) for result in ("hit", "miss", "joined")}
+    counted = {
+        result: told("cortex_cache_requests_total", "told", result=result) for result in ("hit", "miss", "joined")
+    }
     assert counted == {"hit": 1, "miss": 1, "joined": 1}
-    assert told("cortex_cache_bytes") == 100 + 3 + ENTRY_BYTES == cache.size
-    assert (told("cortex_cache_entries"), told("cortex_cache_limit_bytes")) == (1, 10_000)
+    assert told("cortex_cache_bytes", "told") == 100 + 3 + ENTRY_BYTES == cache.size
+    assert (told("cortex_cache_entries", "told"), told("cortex_cache_limit_bytes", "told")) == (1, 10_000)

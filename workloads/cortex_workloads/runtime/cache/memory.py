@@ -32,14 +32,16 @@ class Memory(Generic[V]):
         self._kept: Moka[bytes, V] = Moka(
             limit, weigher=lambda key, value: len(key) + size(value) + ENTRY_BYTES, policy="tiny_lfu"
         )
-        self._level = Level(name, "memory", limit)
+        self._level = Level(name, "memory", limit, lambda: self.size, self.__len__)
 
     @property
     def size(self) -> int:
         """Bytes that all entries take; never above the limit."""
+        self._kept.run_pending_tasks()
         return self._kept.weighted_size()
 
     def __len__(self) -> int:
+        self._kept.run_pending_tasks()
         return self._kept.count()
 
     async def get(self, key: bytes, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
@@ -55,8 +57,6 @@ class Memory(Generic[V]):
     async def _load(self, key: bytes, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         value = await load()
         self._kept.set(key, value, ttl=self._seconds * random.uniform(1 - JITTER, 1))  # noqa: S311 - no secret
-        # It evicts with a delay, by itself: the bound is to hold at every moment.
+        # Left to itself it evicts with a delay, and holds a multiple of the limit meanwhile.
         self._kept.run_pending_tasks()
-        self._level.bytes.set(self.size)
-        self._level.entries.set(len(self))
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import Counter, Gauge
@@ -20,12 +21,14 @@ _ENTRIES: Final = Gauge("cortex_cache_entries", "Entries that a cache holds", ("
 
 
 class Level:
-    """The metrics of one level of one cache."""
+    """The metrics of one level of one cache. `size` (bytes) and `entries` are asked for when somebody looks."""
 
-    def __init__(self, cache: str, level: str, limit: int) -> None:
+    def __init__(
+        self, cache: str, level: str, limit: int, size: Callable[[], float], entries: Callable[[], float]
+    ) -> None:
         self.hits = _REQUESTS.labels(cache, level, "hit")
         self.misses = _REQUESTS.labels(cache, level, "miss")
         self.joined = _REQUESTS.labels(cache, level, "joined")
-        self.bytes = _BYTES.labels(cache, level)
-        self.entries = _ENTRIES.labels(cache, level)
+        _BYTES.labels(cache, level).set_function(size)
+        _ENTRIES.labels(cache, level).set_function(entries)
         _LIMIT.labels(cache, level).set(limit)
