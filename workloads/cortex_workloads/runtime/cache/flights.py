@@ -27,9 +27,6 @@ class Flights(Generic[V]):
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight[V]] = {}
 
-    def __len__(self) -> int:
-        return len(self._flights)
-
     def __contains__(self, key: bytes) -> bool:
         return key in self._flights
 
