@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from cortex_kinds.index import CortexIndexSpec
 from cortex_kinds.revision import index_definition, revision_id
+from cortex_workloads.runtime.cache.memory import Memory
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
@@ -27,10 +29,12 @@ from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.documents import NewDocument
+from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 
 class HashEncoder:
@@ -53,7 +57,7 @@ class HashEncoder:
             vectors[row] /= max(float(np.linalg.norm(vectors[row])), 1e-9)
         return vectors
 
-    reads, cased = 254, False
+    digest, reads, cased = b"hash", 254, False
 
     async def queries(self, revision: Revision) -> HashEncoder:
         return self
@@ -91,6 +95,10 @@ class Index:
             made = await revisions.ensure(connection, self.store.resource, revision_id(wanted), wanted, retain)
             await tables.prepare(connection, made)
         return made
+
+    def pipelines(self) -> Pipelines:
+        """Its pipelines, with a cache of their own."""
+        return Pipelines(self.store, self.encoder, Memory("test", 2**20, 60.0, attrgetter("nbytes")))
 
     def worker(self, batch: Batch = Batch(8, 20_000)) -> Worker:  # noqa: B008
         return Worker(self.lake, self.store.resource, self.encoder, self.state, batch)
@@ -145,6 +153,7 @@ class Pod:
         """Starts it, on free ports of its own choice."""
         ports = dict(zip(("GRPC", "CONTROL", "METRICS"), free_ports(3), strict=True))
         self.process = self.run("cortex_workloads.search", **{f"CORTEX_PORT_{k}": str(v) for k, v in ports.items()})
+        self.metrics_port = ports["METRICS"]
         self._channels = [grpc.aio.insecure_channel(f"127.0.0.1:{ports[name]}") for name in ("GRPC", "CONTROL")]
         self.haystack = search_pb2_grpc.HaystackServiceStub(self._channels[0])
         self.health = health_pb2_grpc.HealthStub(self._channels[0])
@@ -199,6 +208,17 @@ class Pod:
         """Writes documents, id=text."""
         new = [common_pb2.Document(id=identity, content=text) for identity, text in texts.items()]
         return await self.haystack.UpdateIndex(search_pb2.UpdateRequest(index=self.ref, documents=new))
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """A value in its /metrics; 0 where there is none."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.metrics_port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        page = (await reader.read()).decode().split("\r\n\r\n", 1)[1]
+        writer.close()
+        families = text_string_to_metric_families(page)
+        return sum(
+            one.value for family in families for one in family.samples if (one.name, one.labels) == (name, labels)
+        )
 
     async def search(self, query: str, **more: Any) -> common_pb2.SearchResult:
         """Searches."""

@@ -13,7 +13,6 @@ import pytest
 from cortex_workloads.runtime.errors import InvalidInput, NotFound
 from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.documents import NewDocument
-from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Mode
 
 WORDS = ("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau").split()  # noqa: SIM905
@@ -81,7 +80,7 @@ async def test_vector_search_finds_the_best_passage_of_each_document(filled: Any
 
 
 async def test_exact_search_asks_no_approximate_index(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipelines, run, ways = Pipelines(filled.store, filled.encoder), retrieval._run, []
+    pipelines, run, ways = filled.pipelines(), retrieval._run, []
 
     async def noted(connection: Any, query: Any, exactly: bool) -> Any:
         ways.append(exactly)
@@ -156,7 +155,7 @@ async def test_a_text_hit_shows_where_the_content_begins(index: Any) -> None:
 
 
 async def test_pipelines_answer_many_at_once_each_its_own(filled: Any) -> None:
-    pipelines = Pipelines(filled.store, filled.encoder)
+    pipelines = filled.pipelines()
     asked = [(word, mode) for word in WORDS for mode in Mode]
     answers = await asyncio.gather(*(pipelines.search(word, mode, 5) for word, mode in asked))
     for (word, mode), (found, revision) in zip(asked, answers, strict=True):
@@ -165,7 +164,7 @@ async def test_pipelines_answer_many_at_once_each_its_own(filled: Any) -> None:
 
 
 async def test_a_pipeline_raises_what_its_components_raise(filled: Any) -> None:
-    pipelines = Pipelines(filled.store, filled.encoder)
+    pipelines = filled.pipelines()
     with pytest.raises(InvalidInput):
         await pipelines.search("a", Mode.TEXT, 5, {"field": "x", "operator": "==", "value": 1})
     with pytest.raises(NotFound):

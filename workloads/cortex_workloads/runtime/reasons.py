@@ -34,6 +34,11 @@ class Reason:
 _MODEL: Final = (FailedPrecondition, InvalidInput)
 
 REASONS: Final[dict[str, Reason]] = {
+    "CircuitOpen": Reason(
+        (Unavailable,),
+        "The resource failed so often that it is not asked for some seconds.",
+        "Try again when `retry_after` has passed; its conditions and the gateway's /healthz say how it is.",
+    ),
     "CrossSite": Reason(
         (Forbidden,),
         "A page of another site asks through the user's browser.",
@@ -98,6 +103,7 @@ REASONS: Final[dict[str, Reason]] = {
         "Some lines of an NDJSON upload are not valid; the others stand.",
         "Correct those lines and send them again.",
     ),
+    "LoadEnded": Reason((Unavailable,), "What several calls waited for was ended by the pod's end.", "Try again."),
     "ModelBroken": Reason(
         (FailedPrecondition,), "The embedding model cannot be loaded.", "See the pod's memory and image."
     ),

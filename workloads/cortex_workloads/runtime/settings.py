@@ -123,6 +123,10 @@ class SearchSettings(WorkloadSettings):
     """spec.retrieval.mode."""
     default_top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """spec.retrieval.topK."""
+    query_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    """Memory for the vectors of queries that were asked before, about 2 kB each; 0: none are kept."""
+    query_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """How long such a vector is kept, at most."""
     models_directory: Path | None = None
     """Where the directories of models of one's own are; unset: there are none."""
 

@@ -5,22 +5,26 @@ Vectors travel between them as numpy arrays: Haystack copies what it passes on, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from haystack import component
 
-from cortex_workloads.runtime.embedding.embedder import Embedder
+from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.embedding.embedder import Embedder, Vectors
+from cortex_workloads.search.passages import digest
 from cortex_workloads.search.retrieval import Found, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
 
 @component
 class QueryEmbedder:
-    """Embeds the text of a query."""
+    """Embeds the text of a query. `known`: vectors by model and text, of this embedder and of others."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, known: Memory[Vectors]) -> None:
         self._embedder = embedder
+        self._known = known
 
     @component.output_types(vector=np.ndarray)
     def run(self, text: str) -> dict[str, Any]:
@@ -29,8 +33,15 @@ class QueryEmbedder:
 
     @component.output_types(vector=np.ndarray)
     async def run_async(self, text: str) -> dict[str, Any]:
-        """As `run`, on the embedder's thread."""
-        return {"vector": await self._embedder.aencode_query(text)}
+        """As `run`, on the embedder's thread, unless it is known. The vector is shared, and read-only."""
+        key = self._embedder.digest + digest(text, cased=self._embedder.cased)
+        return {"vector": await self._known.get(key, partial(self._embed, text))}
+
+    async def _embed(self, text: str) -> Vectors:
+        # A copy: a row would keep its whole batch in memory.
+        vector = (await self._embedder.aencode_query(text)).copy()
+        vector.setflags(write=False)
+        return vector
 
 
 class _Retriever:

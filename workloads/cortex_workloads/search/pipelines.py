@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 from haystack import Pipeline
 from haystack.core.errors import PipelineRuntimeError
 
-from cortex_workloads.runtime.embedding.embedder import Embedder
+from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.embedding.embedder import Embedder, Vectors
 from cortex_workloads.runtime.errors import CortexError, NotFound, Unavailable
 from cortex_workloads.search.components import HybridRetriever, QueryEmbedder, TextRetriever, VectorRetriever
 from cortex_workloads.search.encoders import Source
@@ -20,10 +21,12 @@ _TRIES: Final = 3
 
 
 class Pipelines:
-    """The pipelines over one store; those with vectors once for each embedder that its revisions need."""
+    """The pipelines over one store; those with vectors once for each embedder that its revisions need. `known`: vectors
+    of queries, of all of them."""
 
-    def __init__(self, store: LakeDocumentStore, encoders: Source) -> None:
+    def __init__(self, store: LakeDocumentStore, encoders: Source, known: Memory[Vectors]) -> None:
         self._store = store
+        self._known = known
         self._encoders = encoders
         self._text = _text(store)
         self._made: WeakKeyDictionary[Embedder, Mapping[Mode, Pipeline]] = WeakKeyDictionary()
@@ -57,8 +60,8 @@ class Pipelines:
         made = self._made.get(embedder)
         if made is None:
             made = {
-                Mode.VECTOR: _with_vector(VectorRetriever(self._store), embedder),
-                Mode.HYBRID: _with_vector(HybridRetriever(self._store), embedder),
+                Mode.VECTOR: _with_vector(VectorRetriever(self._store), QueryEmbedder(embedder, self._known)),
+                Mode.HYBRID: _with_vector(HybridRetriever(self._store), QueryEmbedder(embedder, self._known)),
             }
             self._made[embedder] = made
         return made
@@ -95,9 +98,9 @@ def _text(store: LakeDocumentStore) -> Pipeline:
     return pipeline
 
 
-def _with_vector(retriever: VectorRetriever | HybridRetriever, embedder: Embedder) -> Pipeline:
+def _with_vector(retriever: VectorRetriever | HybridRetriever, embedder: QueryEmbedder) -> Pipeline:
     pipeline = Pipeline()
-    pipeline.add_component("embedder", QueryEmbedder(embedder))
+    pipeline.add_component("embedder", embedder)
     pipeline.add_component("retriever", retriever)
     pipeline.connect("embedder.vector", "retriever.vector")
     return pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final
 
 import psycopg
@@ -12,6 +13,8 @@ from cortex_kinds.embedding import LocalEmbedding
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_server
 
+from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, InvalidInput, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
@@ -54,7 +57,10 @@ class Search:
         self._state = ProgressStream(settings.state_url.get_secret_value())
         self._quiet = Quiet()
         self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
-        self._pipelines = Pipelines(self._store, self._encoders)
+        known = Memory[Vectors](
+            "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
+        )
+        self._pipelines = Pipelines(self._store, self._encoders, known)
         self._migrated = False
         self._model_ready = False
         self._worker: Worker | None = None

@@ -39,6 +39,11 @@ class Embedder:
         self._executor = ThreadPoolExecutor(1, "embed", initializer=_lower_priority, initargs=(niceness,))
 
     @property
+    def digest(self) -> bytes:
+        """32 bytes that tell the model from every other; equal digests, equal vectors."""
+        return self._network.digest
+
+    @property
     def dimensions(self) -> int:
         """Length of a vector."""
         return self._network.dimensions

@@ -7,6 +7,7 @@ Neither package is imported: only their files are read.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,11 @@ class ModelFile:
                 remedy=f"pip install --force-reinstall {self.package}",
                 reason="ModelChanged",
             )
+
+
+def digest_of(files: Mapping[str, str]) -> bytes:
+    """32 bytes that tell a model from every other: `files` is name -> SHA-256 of all that its vectors depend on."""
+    return hashlib.sha256("\n".join(f"{name} {files[name]}" for name in sorted(files)).encode()).digest()
 
 
 NETWORK: Final = ModelFile(

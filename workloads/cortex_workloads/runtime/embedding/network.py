@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cortex_workloads.runtime.embedding.directory import ModelDirectory, Pooling, Use, unusable
-from cortex_workloads.runtime.embedding.model import DIMENSIONS, MAX_TOKENS, SPECIAL_TOKENS, ModelFile
+from cortex_workloads.runtime.embedding.model import DIMENSIONS, MAX_TOKENS, SPECIAL_TOKENS, ModelFile, digest_of
 
 # Before tokenizers is imported: its own threads would compete with those asked for.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -30,13 +30,15 @@ _NEEDED: Final = frozenset({"input_ids", "attention_mask"})
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded network and tokenizer, and how they are used. `dimensions`: of a vector; `special`: tokens that the
-    tokenizer puts around every text; `cased`: whether texts that differ in case have vectors that differ."""
+    """A loaded network and tokenizer, and how they are used. `digest`: of the files; `dimensions`: of a vector;
+    `special`: tokens that the tokenizer puts around every text; `cased`: whether texts that differ in case have vectors
+    that differ."""
 
     session: Any
     tokenizer: Any
     truncating: Any
     use: Use
+    digest: bytes
     dimensions: int
     special: int
     cased: bool
@@ -92,7 +94,8 @@ def _loaded(found: ModelDirectory, threads: int) -> Network:
             f"model.onnx takes {', '.join(sorted(taken))}; input_ids and attention_mask are needed, token_type_ids may "
             f"be ({', '.join(sorted(unknown))})"
         )
-    return Network(session, tokenizer, truncating, found.use, 0, special, cased=True, pad=padding)
+    digest = digest_of(found.files)
+    return Network(session, tokenizer, truncating, found.use, digest, 0, special, cased=True, pad=padding)
 
 
 def _tried(network: Network) -> Network:
@@ -117,7 +120,8 @@ def packaged(network: ModelFile, tokenizer: ModelFile, threads: int) -> Network:
     session = _session(network.find(), threads)
     plain, truncating, padding = _tokenizer(tokenizer.find(), MAX_TOKENS)
     use = Use(max_tokens=MAX_TOKENS)
-    return Network(session, plain, truncating, use, DIMENSIONS, SPECIAL_TOKENS, cased=False, pad=padding)
+    digest = digest_of({one.path: one.sha256 for one in (network, tokenizer)})
+    return Network(session, plain, truncating, use, digest, DIMENSIONS, SPECIAL_TOKENS, cased=False, pad=padding)
 
 
 def _mean(hidden: Vectors, mask: NDArray[np.int64]) -> Vectors:

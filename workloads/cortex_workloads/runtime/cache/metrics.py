@@ -1,0 +1,34 @@
+"""What /metrics says of caches, per cache and level: hits, misses, size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from cortex_workloads.runtime.telemetry import REGISTRY
+
+_REQUESTS: Final = Counter(
+    "cortex_cache_requests_total",
+    "Questions to a cache; joined: waited for the load of another",
+    ("cache", "level", "result"),
+    registry=REGISTRY,
+)
+_BYTES: Final = Gauge("cortex_cache_bytes", "Bytes that a cache holds", ("cache", "level"), registry=REGISTRY)
+_LIMIT: Final = Gauge("cortex_cache_limit_bytes", "Bytes that a cache may hold", ("cache", "level"), registry=REGISTRY)
+_ENTRIES: Final = Gauge("cortex_cache_entries", "Entries that a cache holds", ("cache", "level"), registry=REGISTRY)
+
+
+class Level:
+    """The metrics of one level of one cache. `size` (bytes) and `entries` are asked for when somebody looks."""
+
+    def __init__(
+        self, cache: str, level: str, limit: int, size: Callable[[], float], entries: Callable[[], float]
+    ) -> None:
+        self.hits = _REQUESTS.labels(cache, level, "hit")
+        self.misses = _REQUESTS.labels(cache, level, "miss")
+        self.joined = _REQUESTS.labels(cache, level, "joined")
+        _BYTES.labels(cache, level).set_function(size)
+        _ENTRIES.labels(cache, level).set_function(entries)
+        _LIMIT.labels(cache, level).set(limit)
