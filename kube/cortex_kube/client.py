@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -55,6 +56,10 @@ _GRACE_SECONDS: Final = 10.0
 _TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ConfigException)
 
 
+before_sending: ContextVar[Callable[[], object] | None] = ContextVar("before_sending", default=None)
+"""Called when the bytes of a request of this context are about to leave: it may have waited for its connection."""
+
+
 class Api:
     """A pool of connections to one API server, with the credentials of one user."""
 
@@ -69,6 +74,7 @@ class Api:
         """The cluster of `kubeconfig`, else of the pod's service account, else of KUBECONFIG or ~/.kube/config. Nothing
         is asked of it yet. Raises ConfigError: one line that names the file, the reason and the remedy."""
         configuration = await config.load(kubeconfig, context)
+        configuration.trace_configs = [_last_call()]
         try:
             return cls(ApiClient(configuration), user_agent)
         except (OSError, ValueError) as error:
@@ -219,3 +225,16 @@ def _parsed(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Unavailable(f"{what} was answered with what is no object: {data[:80]!r}")
     return found
+
+
+def _last_call() -> aiohttp.TraceConfig:
+    async def call(*_: object) -> None:
+        asked = before_sending.get()
+        if asked is not None:
+            asked()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(call)
+    trace.on_request_chunk_sent.append(call)
+    trace.freeze()
+    return trace

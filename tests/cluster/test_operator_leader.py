@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cortex_kube.client import Api
-from cortex_operator.cluster import ObjectKey
+from cortex_operator.cluster import NotFound, ObjectKey, Unavailable
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_testbed.kubectl import Kubectl
 from fault_proxy import Asked, FaultProxy
@@ -232,3 +232,20 @@ async def until_writing(writers: list[int], number: int) -> None:
     async with asyncio.timeout(30):
         while number not in writers[-1:]:  # noqa: ASYNC110 - the proxies note it
             await asyncio.sleep(0.02)
+
+
+async def test_who_stood_still_before_the_bytes_left_sends_nothing(api_server: Path, place: Place) -> None:
+    asked: list[None] = []
+
+    def fence() -> None:
+        asked.append(None)
+        if len(asked) > 1:
+            raise PermissionError("its term has ended")
+
+    note = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": place.namespace}}
+    async with await Api.connect(kubeconfig=api_server) as api:
+        with pytest.raises((PermissionError, Unavailable)):
+            await KubernetesCluster(api, fence=fence).apply(note)
+        with pytest.raises(NotFound):
+            await KubernetesCluster(api).get(ObjectKey.of(note))
+    assert len(asked) > 1
