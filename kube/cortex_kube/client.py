@@ -9,8 +9,8 @@ Shields callers from HTTP, credentials and connections: whatever goes wrong is a
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Self
@@ -56,8 +56,19 @@ _GRACE_SECONDS: Final = 10.0
 _TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ConfigException)
 
 
-before_sending: ContextVar[Callable[[], object] | None] = ContextVar("before_sending", default=None)
-"""Called when the bytes of a request of this context are about to leave: it may have waited for its connection."""
+_fence: ContextVar[Callable[[], object] | None] = ContextVar("fence", default=None)
+
+
+@contextmanager
+def fenced(fence: Callable[[], object]) -> Iterator[None]:
+    """Calls `fence` now, and once more when the bytes of a request within are about to leave: it may have waited for
+    its connection, or the process have stood still."""
+    fence()
+    before = _fence.set(fence)
+    try:
+        yield
+    finally:
+        _fence.reset(before)
 
 
 class Api:
@@ -229,9 +240,9 @@ def _parsed(data: bytes, what: str) -> dict[str, Any]:
 
 def _last_call() -> aiohttp.TraceConfig:
     async def call(*_: object) -> None:
-        asked = before_sending.get()
-        if asked is not None:
-            asked()
+        fence = _fence.get()
+        if fence is not None:
+            fence()
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(call)

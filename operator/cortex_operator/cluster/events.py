@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cortex_kinds.events import Notice
-from cortex_kube.client import Api
+from cortex_kube.client import Api, fenced
 from cortex_kube.resources import path
 from prometheus_client import CollectorRegistry, Counter
 
@@ -118,8 +118,7 @@ class EventRecorder:
         name = write.name if write.repeats else None
         method, form = ("PATCH", _MERGE) if write.repeats else ("POST", "application/json")
         where = path(API_VERSION, "Event", write.namespace, name)
-        with translated(f"an Event in {write.namespace}"):
-            self._fence()
+        with translated(f"an Event in {write.namespace}"), fenced(self._fence):
             await self._api.request(method, where, body=write.body, content_type=form, timeout=_TIMEOUT)
         self._told.inc()
         self._losing = False

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
-from cortex_kube.client import Api, before_sending
+from cortex_kube.client import Api, fenced
 from cortex_kube.client import Unavailable as NoAnswer
 from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
@@ -256,13 +256,8 @@ class KubernetesCluster:
     async def _send(self, method: str, where: str, **options: Any) -> Object:
         if method == "GET":
             return await self._api.request(method, where, **options)
-        self._fence()
-        # Once more when it leaves: the process may have stood still meanwhile.
-        before = before_sending.set(self._fence)
-        try:
+        with fenced(self._fence):
             return await self._api.request(method, where, **options)
-        finally:
-            before_sending.reset(before)
 
     def _places(self, kind: str, namespace: str | None) -> Sequence[str | None]:
         if kind in CLUSTER_SCOPED or namespace == EVERYWHERE:

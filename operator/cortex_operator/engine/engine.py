@@ -170,10 +170,9 @@ class Engine(Generic[K]):
         except Exception as failure:
             error = failure
             self._failures[key] = self._failures.get(key, 0) + 1
-            asked = getattr(failure, "retry_after", None)
-            again = asked or self._backoffs.delay(failure, self._failures[key], self._rng)
-            if asked:
-                # Events that come meanwhile are no reason to ask sooner than the API server wants.
+            again = self._backoffs.delay(failure, self._failures[key], self._rng)
+            # Events that come meanwhile are no reason to ask sooner than the API server wants.
+            if asked := getattr(failure, "retry_after", None):
                 self.queue.hold(key, asked)
         finally:
             self._ended = time.monotonic()

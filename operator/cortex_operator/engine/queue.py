@@ -25,14 +25,17 @@ class WorkQueue(Generic[K]):
         self._running: set[K] = set()
         self._again: dict[K, float] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._held: set[K] = set()
+        self._held: dict[K, float] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     def add(self, key: K) -> None:
-        """The key is due now. Nothing when it is due already, or held, or when the queue is closed."""
-        if self._closed or key in self._held:
+        """The key is due now, or as soon as it is not held. Nothing when it is due already, or the queue is closed."""
+        if self._closed:
             return
+        if self._held.get(key, 0.0) > _now():
+            return self.add_after(key, 0.0)
+        self._held.pop(key, None)
         self._cancel_timer(key)
         (self._again if key in self._running else self._due).setdefault(key, _now())
         if key in self._due:
@@ -40,23 +43,19 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, seconds: float) -> None:
         """The key is due in `seconds`, unless it is due sooner anyway."""
-        if self._closed or key in self._due or key in self._again or key in self._held:
+        if self._closed or key in self._due or key in self._again:
             return
-        when = _now() + max(0.0, seconds)
+        when = max(_now() + seconds, self._held.get(key, 0.0))
         if key in self._timers and self._timers[key].when() <= when:
             return
         self._cancel_timer(key)
         self._timers[key] = asyncio.get_running_loop().call_at(when, self.add, key)
 
     def hold(self, key: K, seconds: float) -> None:
-        """The key is due in `seconds` and not sooner, whatever is added meanwhile."""
-        if self._closed:
-            return
-        self._due.pop(key, None)
-        self._again.pop(key, None)
-        self._cancel_timer(key)
-        self._held.add(key)
-        self._timers[key] = asyncio.get_running_loop().call_at(_now() + seconds, self._release, key)
+        """The key, which is worked on, is not due again within `seconds`, whatever is added meanwhile."""
+        self._held[key] = _now() + seconds
+        if self._again.pop(key, None) is not None:
+            self.add(key)
 
     async def get(self) -> tuple[K, float]:
         """The key that is due longest, and for how many seconds. Raises QueueClosed."""
@@ -108,10 +107,6 @@ class WorkQueue(Generic[K]):
         """How long the oldest due key has waited; seconds, 0 when none is due."""
         since = min((*self._due.values(), *self._again.values()), default=None)
         return 0.0 if since is None else _now() - since
-
-    def _release(self, key: K) -> None:
-        self._held.discard(key)
-        self.add(key)
 
     def _cancel_timer(self, key: K) -> None:
         timer = self._timers.pop(key, None)
