@@ -19,6 +19,8 @@ from benchmarks.scale.seen import Seen
 NAMESPACE: Final = "scale"
 _CREATORS: Final = 8
 _CHANGES: Final = 200
+_PAUSE: Final = 0.5
+"""Seconds between two changes, for what the last one led to: a new status, then what other controllers say."""
 _WINDOW: Final = 3.0
 """Seconds of a settled controller."""
 _IDLE_CPU: Final = 0.05
@@ -59,17 +61,26 @@ class Phases:
         }
 
     async def change(self) -> Figures:
-        """One index at a time, among all: from the answer to its change until the Deployment is seen changed."""
-        cpu, rng, took = self._controller.cpu(), random.Random(1), list[float]()
-        names = sorted(self._names.values())
-        for number in range(_CHANGES):
-            took.append(await self._changed(rng.choice(names), f"note-{number}"))
-        took.sort()
+        """One index at a time, among all: from the answer to its change until the Deployment is seen changed. Then the
+        same without a pause in between (`busy`), when the last change still has its consequences."""
+        cpu, rng = self._controller.cpu(), random.Random(1)
+        took = await self._changes(rng, _PAUSE)
+        spent = self._controller.cpu() - cpu
+        busy = await self._changes(rng, 0.0)
         return {
             "first_write_p50_ms": 1000 * took[len(took) // 2],
             "first_write_p99_ms": 1000 * took[int(len(took) * 0.99)],
-            "cpu_ms_per_change": 1000 * (self._controller.cpu() - cpu) / _CHANGES,
+            "cpu_ms_per_change": 1000 * spent / _CHANGES,
+            "busy_first_write_p50_ms": 1000 * busy[len(busy) // 2],
+            "busy_first_write_p99_ms": 1000 * busy[int(len(busy) * 0.99)],
         }
+
+    async def _changes(self, rng: random.Random, pause: float) -> list[float]:
+        names, took = sorted(self._names.values()), list[float]()
+        for number in range(_CHANGES):
+            took.append(await self._changed(rng.choice(names), f"note-{pause * 10:.0f}-{number}"))
+            await asyncio.sleep(pause)
+        return sorted(took)
 
     async def restart(self) -> Figures:
         """SIGTERM and a start: until it has looked at all; and the objects that it changed, which should be none."""
@@ -110,8 +121,8 @@ class Phases:
     async def _changed(self, name: str, note: str) -> float:
         spec = {"template": {"labels": {"note": note}}}
         where, kind = f"{_indexes()}/{name}", "application/merge-patch+json"
-        begun = time.monotonic()
         await self._api.request("PATCH", where, body={"spec": spec}, content_type=kind)
+        begun = time.monotonic()
         child = ("Deployment", f"{name}-search")
         await self._seen.until(lambda: note in noted(self._seen.objects[child]), 60.0)
         return time.monotonic() - begun

@@ -9,7 +9,8 @@ always could.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cortex_operator.cluster.packed import pack, unpack
@@ -94,6 +95,8 @@ class Cache:
         self._shelves = {kind: _Shelf(selection) for kind, selection in kinds.items()}
         self.reads: Counter[tuple[str, bool]] = Counter()
         """Reads of a kind, and whether they were answered from here."""
+        self._writes: Counter[ObjectKey] = Counter()
+        self._held: dict[ObjectKey, list[Callable[[], object]]] = {}
 
     def follows(self, api_version: str, kind: str) -> bool:
         """Whether reads of the kind can be answered: all there is of it has been heard once."""
@@ -139,6 +142,28 @@ class Cache:
         if (key.api_version, key.kind) in self._shelves:
             self._shelf(key).deleted.add(uid)
             self._evict(key, uid)
+
+    @contextmanager
+    def writing(self, key: ObjectKey) -> Iterator[None]:
+        """Around a write of this process until its answer is taken in. A watch often shows what was written before the
+        answer does: heard at once it would be news, and the reason for a pass that finds nothing to do."""
+        self._writes[key] += 1
+        try:
+            yield
+        finally:
+            self._writes[key] -= 1
+            if not self._writes[key]:
+                del self._writes[key]
+                for tell in self._held.pop(key, ()):
+                    tell()
+
+    def holds_back(self, event: Event, tell: Callable[[], object]) -> bool:
+        """Whether the event is about an object that is being written: `tell` is called when that has ended."""
+        key = ObjectKey.of(event.object)
+        if key not in self._writes:
+            return False
+        self._held.setdefault(key, []).append(tell)
+        return True
 
     def missing(self, key: ObjectKey) -> None:
         """The API server says that there is no such object."""

@@ -72,7 +72,7 @@ class KubernetesCluster:
         digest = _digest(config, field_manager)
         if self._cache.is_applied(key, digest):
             return ApplyResult.UNCHANGED
-        async with self._fresh_when_refused(key):
+        async with self._writing(key):
             # The cache keeps what the usual manager owns, and nothing of others.
             enough = field_manager == FIELD_MANAGER or not self._cache.follows(key.api_version, key.kind)
             live = (await self._find(key) if enough else None) or await self._find_unwatched(key)
@@ -83,7 +83,7 @@ class KubernetesCluster:
                 return ApplyResult.UNCHANGED
             query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
             after = await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
-        self._keep(after)
+            self._keep(after)
         if live is None:
             return ApplyResult.CREATED
         return ApplyResult.UNCHANGED if _version(after) == _version(live) else ApplyResult.CHANGED
@@ -132,7 +132,7 @@ class KubernetesCluster:
             options["preconditions"] = {"uid": uid}
         key = normal_key(key)
         try:
-            async with self._fresh_when_refused(key):
+            async with self._writing(key):
                 self._deleted(key, await self._request("DELETE", key, body=options))
         except Conflict as error:
             raise NotFound(f"{key} with uid {uid} is not there") from error
@@ -149,9 +149,9 @@ class KubernetesCluster:
             return False
         patch = [{"op": "add", "path": "/status", "value": status}]
         query = {"fieldManager": field_manager}
-        async with self._fresh_when_refused(key):
+        async with self._writing(key):
             after = await self._request("PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query=query)
-        self._keep(after)
+            self._keep(after)
         return True
 
     async def set_finalizers(self, obj: Object, finalizers: Sequence[str]) -> None:
@@ -164,12 +164,12 @@ class KubernetesCluster:
         named = {name: obj["metadata"][name] for name in ("uid", "resourceVersion")}
         patch = {"metadata": {**named, "finalizers": list(finalizers)}}
         query = {"fieldManager": FIELD_MANAGER}
-        async with self._fresh_when_refused(key):
+        async with self._writing(key):
             after = await self._request("PATCH", key, body=patch, content_type=_MERGE_PATCH, query=query)
-        if "deletionTimestamp" in after["metadata"]:
-            self._deleted(key, after)
-        else:
-            self._keep(after)
+            if "deletionTimestamp" in after["metadata"]:
+                self._deleted(key, after)
+            else:
+                self._keep(after)
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
         """What is there (as ADDED), then what changes."""
@@ -226,12 +226,14 @@ class KubernetesCluster:
             self._cache.deleted(key, answer["metadata"]["uid"])
 
     @asynccontextmanager
-    async def _fresh_when_refused(self, key: ObjectKey) -> AsyncIterator[None]:
-        try:
-            yield
-        except (Conflict, NotFound):
-            await self._refresh(key)
-            raise
+    async def _writing(self, key: ObjectKey) -> AsyncIterator[None]:
+        """What is known of the object is as new as the answer, also when it was refused."""
+        with self._cache.writing(key):
+            try:
+                yield
+            except (Conflict, NotFound):
+                await self._refresh(key)
+                raise
 
     async def _refresh(self, key: ObjectKey) -> None:
         if self._cache.follows(key.api_version, key.kind):

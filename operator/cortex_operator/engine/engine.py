@@ -111,6 +111,8 @@ class Engine(Generic[K]):
 
     def tell(self, source: Source[K], event: Event) -> None:
         """An event of a source's kind: what it concerns is due."""
+        if source.kept and self._cache.holds_back(event, lambda: self.tell(source, event)):
+            return
         concerned = source.keys if not source.kept or self._cache.hear(event) else source.echo
         for key in concerned(event):
             self.queue.add(key)

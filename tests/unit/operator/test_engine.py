@@ -223,6 +223,36 @@ async def test_an_object_that_comes_back_as_it_is_known_concerns_only_those_of_t
         assert done.empty()
 
 
+@pytest.mark.parametrize("others", [False, True])
+async def test_what_a_watch_shows_of_a_write_before_its_answer_is_no_news_and_what_others_wrote_is(
+    others: bool,
+) -> None:
+    cluster, cache, done = MemoryCluster(), Cache({("v1", "ConfigMap"): Selection()}), asyncio.Queue[str]()
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    source = Source("v1", "ConfigMap", names)
+    engine = Engine(cluster, [source], reconcile, cache=cache)
+    async with running(engine, deaf), asyncio.timeout(10):
+        await cluster.apply(a_config_map())
+        answer = await cluster.get(ObjectKey.of(a_config_map()))
+        with cache.writing(ObjectKey.of(answer)):
+            engine.tell(source, Event(EventType.MODIFIED, answer))
+            if others:
+                await cluster.apply(a_config_map(a="1"))
+                engine.tell(source, Event(EventType.MODIFIED, await cluster.get(ObjectKey.of(answer))))
+            cache.wrote(answer)
+            await asyncio.sleep(0)
+            assert engine.queue.depth == 0
+        engine.queue.add("end")
+        assert await done.get() == ("settings" if others else "end")
+        known = cache.get(ObjectKey.of(answer))
+        assert known is not None
+        assert known.get("data", {}) == ({"a": "1"} if others else answer.get("data", {}))
+
+
 async def test_a_pass_that_does_not_let_itself_be_ended_is_told_until_it_has_ended() -> None:
     cluster, release = MemoryCluster(), asyncio.Event()
     await cluster.apply(a_config_map())
