@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from cortex_kinds.index import RetrievalMode
-from datapunk.cortex.common_pb2 import SearchMode, SearchResult
+from datapunk.cortex.common_pb2 import FALLBACK_TEXT_ONLY, SearchMode, SearchResult
 from datapunk.cortex.search_pb2 import SearchRequest
 
 from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.body import to_struct
-from cortex_workloads.gateway.schemas import Search
+from cortex_workloads.gateway.schemas import Fallback, Search
 
 SECONDS: Final = 30.0
 """The time for a search whose caller set none."""
@@ -19,6 +19,7 @@ MODES: Final = {
     RetrievalMode.VECTOR: SearchMode.SEARCH_MODE_VECTOR,
     RetrievalMode.TEXT: SearchMode.SEARCH_MODE_TEXT,
 }
+FALLBACKS: Final = {Fallback.TEXT_ONLY: FALLBACK_TEXT_ONLY}
 
 
 async def search(
@@ -34,6 +35,7 @@ async def search(
         filter=to_struct(search.filter) if search.filter else None,
         revision=search.revision,
         exact=search.exact,
+        fallbacks=[FALLBACKS[fallback] for fallback in search.fallbacks],
     )
     response = await backend.haystack(index).Search(request, timeout=SECONDS if timeout is None else timeout)
     return response.result

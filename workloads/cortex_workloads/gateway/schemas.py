@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from cortex_kinds.index import RetrievalMode
@@ -11,6 +12,13 @@ from pydantic.alias_generators import to_camel
 from cortex_workloads.runtime.errors import Family
 
 QUERY_CHARACTERS = 8192
+
+
+class Fallback(StrEnum):
+    """An answer that a caller accepts when the real one cannot be had."""
+
+    TEXT_ONLY = "TextOnly"
+    """What BM25 alone finds, when the query cannot be embedded."""
 
 
 class Body(BaseModel):
@@ -39,6 +47,10 @@ class Search(Body):
     revision: Annotated[
         str, Field(pattern="^([0-9a-f]{10})?$", description="Ask this revision instead of the current one.")
     ] = ""
+    fallbacks: Annotated[
+        list[Annotated[Fallback, Field(strict=False)]],
+        Field(max_length=8, description="What is accepted when the real answer cannot be had. Default: an error."),
+    ] = []
 
 
 class Document(Body):
@@ -109,6 +121,10 @@ class SearchResult(Reply):
     mode: RetrievalMode
     coverage: Coverage
     took_seconds: float
+    fallback: Literal["TextOnly", "StaleAnswer"] | None = Field(
+        None, description="Which of the accepted fallbacks this is; absent: it is the real answer."
+    )
+    age_seconds: float | None = Field(None, description="Of an answer that was kept; absent: it was made for this.")
 
 
 class Written(Reply):

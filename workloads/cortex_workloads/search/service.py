@@ -15,8 +15,9 @@ from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.search import documents
 from cortex_workloads.search.documents import from_struct
+from cortex_workloads.search.fallback import Fallback, NotEmbedded, embedding_seconds, used
 from cortex_workloads.search.pipelines import Pipelines
-from cortex_workloads.search.retrieval import Hit, Mode
+from cortex_workloads.search.retrieval import Found, Hit, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
 QUERY_CHARACTERS: Final = 8_192
@@ -26,6 +27,7 @@ _MODES: Final = {
     common_pb2.SEARCH_MODE_VECTOR: Mode.VECTOR,
     common_pb2.SEARCH_MODE_TEXT: Mode.TEXT,
 }
+_FALLBACKS: Final = frozenset({common_pb2.FALLBACK_TEXT_ONLY})
 _MODE_NUMBERS: Final = {mode: number for number, mode in _MODES.items()}
 
 
@@ -77,16 +79,18 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         check_resource(self._store.resource, request.index, "index")
         _check_query(request)
         pipelines = self._ready()
-        mode = _MODES.get(request.mode, self._default_mode)
+        mode, fallback = _MODES.get(request.mode, self._default_mode), common_pb2.FALLBACK_UNSPECIFIED
+        text_only = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
         with self._quiet.query():
-            found, revision = await pipelines.search(
-                request.query,
-                mode,
-                request.top_k or self._default_top_k,
-                from_struct(request.filter),
-                request.revision,
-                request.exact,
-            )
+            try:
+                patience = embedding_seconds(context.time_remaining()) if text_only else None
+                found, revision = await self._search(pipelines, request, mode, patience)
+            except NotEmbedded as why:
+                if not text_only:
+                    raise why.cause from None
+                mode, fallback = Mode.TEXT, common_pb2.FALLBACK_TEXT_ONLY
+                found, revision = await self._search(pipelines, request, mode)
+                used(Fallback.TEXT_ONLY, why)
         took = Duration()
         took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
         result = common_pb2.SearchResult(
@@ -95,8 +99,22 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
             mode=_MODE_NUMBERS[mode],
             coverage=common_pb2.Coverage(documents=found.documents, embedded=found.embedded),
             took=took,
+            fallback=fallback,
         )
         return search_pb2.SearchResponse(result=result)
+
+    async def _search(
+        self, pipelines: Pipelines, request: search_pb2.SearchRequest, mode: Mode, seconds: float | None = None
+    ) -> tuple[Found, str]:
+        return await pipelines.search(
+            request.query,
+            mode,
+            request.top_k or self._default_top_k,
+            from_struct(request.filter),
+            request.revision,
+            request.exact,
+            seconds,
+        )
 
     async def UpdateIndex(self, request: search_pb2.UpdateRequest, context: Any) -> search_pb2.UpdateResponse:
         """Writes and deletes documents."""
@@ -134,6 +152,9 @@ def _check_query(request: search_pb2.SearchRequest) -> None:
         violations.append(("top_k", f"is {request.top_k}; 1 to {TOP_K:,} is expected, or 0 for the index's own"))
     if request.mode and request.mode not in _MODES:
         violations.append(("mode", f"is {request.mode}, which this release does not know"))
+    for place, fallback in enumerate(request.fallbacks):
+        if fallback not in _FALLBACKS:
+            violations.append((f"fallbacks[{place}]", f"is {fallback}, which this release does not know"))
     if violations:
         raise InvalidInput(
             "the search is not valid: " + "; ".join(f"{field} {message}" for field, message in violations),

@@ -60,7 +60,7 @@ class Search:
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
         )
-        self._pipelines = Pipelines(self._store, self._encoders, known)
+        self._pipelines = Pipelines(self._store, self._encoders, known, self._model_loaded)
         self._migrated = False
         self._model_ready = False
         self._worker: Worker | None = None
@@ -117,9 +117,11 @@ class Search:
 
     def _ready(self) -> Pipelines:
         self._lake_ready()
+        return self._pipelines
+
+    def _model_loaded(self) -> None:
         if not self._model_ready:
             raise Unavailable("the model is being loaded", remedy="try again in some seconds", reason="ModelLoading")
-        return self._pipelines
 
     def _wake(self) -> None:
         if self._worker is not None:
