@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, InvalidInput, Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
-from cortex_workloads.search.retrieval import Mode
-from cortex_workloads.search.service import Haystack, Quiet
 from datapunk.cortex import common_pb2, search_pb2
 
 TEXT_ONLY = common_pb2.FALLBACK_TEXT_ONLY
@@ -33,7 +31,7 @@ Ask = Callable[..., Any]
 async def ask(index: Any) -> Ask:
     await index.write(("whales", "whales sing in the sea"), ("ships", "ships carry goods"))
     await index.embed()
-    service = Haystack(index.store, index.pipelines, Quiet(), lambda: None, default_mode=Mode.HYBRID, default_top_k=5)
+    service = index.service()
     ref = common_pb2.ResourceRef(namespace="default", name="papers")
 
     async def search(*fallbacks: int, seconds: float | None = None, mode: int = 0) -> common_pb2.SearchResult:

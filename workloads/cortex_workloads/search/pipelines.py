@@ -60,11 +60,14 @@ class Pipelines:
             target = await self._store.revision(revision) if revision else await self._store.current()
             pipeline = self._of(await self._embedder(target, seconds))[mode]
             try:
-                return await self._run(pipeline, text, mode, top_k, filters, target.id, exact, seconds)
+                found, answered = await self._run(pipeline, text, mode, top_k, filters, target.id, exact, seconds)
             except NotFound:
                 if revision:
                     raise
-                self._store.forget()
+            else:
+                if found.version is not None or revision:
+                    return found, answered
+            self._store.forget()
         raise Unavailable("the index changes its revision", remedy="try again", reason="RevisionChanging")
 
     async def _embedder(self, target: Revision, seconds: float | None) -> Embedder:

@@ -6,18 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from datapunk.cortex import common_pb2, search_pb2, search_pb2_grpc
-from google.protobuf.duration_pb2 import Duration
 
 from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.search import documents
+from cortex_workloads.search.answers import Answers, Asked
 from cortex_workloads.search.documents import from_struct
 from cortex_workloads.search.fallback import Fallback, NotEmbedded, embedding_seconds, used
 from cortex_workloads.search.pipelines import Pipelines
-from cortex_workloads.search.retrieval import Found, Hit, Mode
+from cortex_workloads.search.retrieval import Hit, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
 QUERY_CHARACTERS: Final = 8_192
@@ -59,6 +60,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
     def __init__(
         self,
         store: LakeDocumentStore,
+        answers: Answers,
         ready: Callable[[], Pipelines],
         quiet: Quiet,
         written: Callable[[], None],
@@ -67,6 +69,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         default_top_k: int,
     ) -> None:
         self._store = store
+        self._answers = answers
         self._ready = ready
         self._quiet = quiet
         self._written = written
@@ -79,42 +82,29 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         check_resource(self._store.resource, request.index, "index")
         _check_query(request)
         pipelines = self._ready()
-        mode, fallback = _MODES.get(request.mode, self._default_mode), common_pb2.FALLBACK_UNSPECIFIED
-        text_only = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
         with self._quiet.query():
-            try:
-                patience = embedding_seconds(context.time_remaining()) if text_only else None
-                found, revision = await self._search(pipelines, request, mode, patience)
-            except NotEmbedded as why:
-                if not text_only:
-                    raise why.cause from None
-                mode, fallback = Mode.TEXT, common_pb2.FALLBACK_TEXT_ONLY
-                found, revision = await self._search(pipelines, request, mode)
-                used(Fallback.TEXT_ONLY, why)
-        took = Duration()
-        took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
-        result = common_pb2.SearchResult(
-            hits=[_hit(hit) for hit in found.hits],
-            revision=revision,
-            mode=_MODE_NUMBERS[mode],
-            coverage=common_pb2.Coverage(documents=found.documents, embedded=found.embedded),
-            took=took,
-            fallback=fallback,
-        )
-        return search_pb2.SearchResponse(result=result)
+            result = await self._answer(pipelines, request, context)
+        response = search_pb2.SearchResponse(result=result)
+        response.result.took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
+        return response
 
-    async def _search(
-        self, pipelines: Pipelines, request: search_pb2.SearchRequest, mode: Mode, seconds: float | None = None
-    ) -> tuple[Found, str]:
-        return await pipelines.search(
-            request.query,
-            mode,
-            request.top_k or self._default_top_k,
-            from_struct(request.filter),
-            request.revision,
-            request.exact,
-            seconds,
-        )
+    async def _answer(
+        self, pipelines: Pipelines, request: search_pb2.SearchRequest, context: Any
+    ) -> common_pb2.SearchResult:
+        mode, top_k = _MODES.get(request.mode, self._default_mode), request.top_k or self._default_top_k
+        text_only = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
+        patience = embedding_seconds(context.time_remaining()) if text_only else None
+        # Who gives up on the embedder early takes nobody along who does not.
+        asked = Asked(request, _MODE_NUMBERS[mode], top_k, b"text-only" if text_only else b"")
+        try:
+            return await self._answers.get(asked, partial(_find, pipelines, request, mode, top_k, patience))
+        except NotEmbedded as why:
+            if not text_only:
+                raise why.cause from None
+            result, _ = await _find(pipelines, request, Mode.TEXT, top_k)
+            result.fallback = common_pb2.FALLBACK_TEXT_ONLY
+            used(Fallback.TEXT_ONLY, why)
+            return result
 
     async def UpdateIndex(self, request: search_pb2.UpdateRequest, context: Any) -> search_pb2.UpdateResponse:
         """Writes and deletes documents."""
@@ -138,6 +128,21 @@ def check_resource(served: Resource, asked: common_pb2.ResourceRef, field: str) 
             remedy=f"ask the Service of that {field}, or name the one that is served here",
             reason="WrongResource",
         )
+
+
+async def _find(
+    pipelines: Pipelines, request: search_pb2.SearchRequest, mode: Mode, top_k: int, seconds: float | None = None
+) -> tuple[common_pb2.SearchResult, int | None]:
+    found, revision = await pipelines.search(
+        request.query, mode, top_k, from_struct(request.filter), request.revision, request.exact, seconds
+    )
+    result = common_pb2.SearchResult(
+        hits=[_hit(hit) for hit in found.hits],
+        revision=revision,
+        mode=_MODE_NUMBERS[mode],
+        coverage=common_pb2.Coverage(documents=found.documents, embedded=found.embedded),
+    )
+    return result, found.version
 
 
 def _check_query(request: search_pb2.SearchRequest) -> None:

@@ -22,7 +22,7 @@ from cortex_workloads.runtime.progress import ProgressStream, index_key
 from cortex_workloads.search import definition, queue, tables
 from cortex_workloads.search.embedding import DocumentEmbedder
 from cortex_workloads.search.encoders import Source
-from cortex_workloads.search.writer import LIVE
+from cortex_workloads.search.tables import LIVE
 
 MANY: Final = 1_000
 """Waiting documents above which a serving pod leaves the queue to a Job, if one works."""
