@@ -152,7 +152,6 @@ async def _measure(dsn: str, state_url: str) -> dict[str, float]:
 
     def service(memory: int, shared: int) -> Haystack:
         kept = Answers(
-            store.resource,
             store,
             Memory("answers", memory, 3600, size),
             Shared("answers", state_url if shared else "", shared, 3600),
@@ -180,7 +179,7 @@ async def _measure(dsn: str, state_url: str) -> dict[str, float]:
 async def _levels(taken: dict[str, list[float]], state_url: str, request: SearchRequest) -> None:
     client, shared = connect(state_url, 1.0), Shared("raw", state_url, 2**20, 3600)
     memory: Memory[bytes] = Memory("raw", 2**26, 3600, len)
-    key = answers.key(_REF.namespace, _REF.name, answers.digest(request))
+    key = answers.key(request)
     memory.keep(key.encode(), await client.get(key))  # type: ignore[arg-type]
 
     async def unpacked() -> None:

@@ -1,4 +1,4 @@
-"""`make bench`: retrieval through the gateway, what caches save, what the operator costs. `BENCH=scale`: that part alone.
+"""`make bench`: retrieval through the gateway, what caches save, what the operator costs. `BENCH=scale`: one part.
 
 Writes benchmarks/results/PART/*.json and a table of all results, ratios first, benchmarks/results/README.md.
 """

@@ -106,7 +106,7 @@ class Index:
     def answers(self, state_url: str = "") -> Answers:
         """Kept answers of a pod of its own."""
         memory = Memory("test_answers", 2**20, 60.0, size)
-        return Answers(self.store.resource, self.store, memory, Shared("test_answers", state_url, 2**16, 60.0))
+        return Answers(self.store, memory, Shared("test_answers", state_url, 2**16, 60.0))
 
     def service(self, answers: Answers | None = None) -> Haystack:
         """A pod's service."""

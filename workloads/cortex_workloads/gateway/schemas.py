@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from cortex_kinds.index import RetrievalMode
@@ -10,15 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from cortex_workloads.runtime.errors import Family
+from cortex_workloads.runtime.fallbacks import Fallback
 
 QUERY_CHARACTERS = 8192
-
-
-class Fallback(StrEnum):
-    """An answer that a caller accepts when the real one cannot be had."""
-
-    TEXT_ONLY = "TextOnly"
-    """What BM25 alone finds, when the query cannot be embedded."""
 
 
 class Body(BaseModel):
@@ -121,7 +114,7 @@ class SearchResult(Reply):
     mode: RetrievalMode
     coverage: Coverage
     took_seconds: float
-    fallback: Literal["TextOnly", "StaleAnswer"] | None = Field(
+    fallback: Fallback | None = Field(
         None, description="Which of the accepted fallbacks this is; absent: it is the real answer."
     )
     age_seconds: float | None = Field(None, description="Of an answer that was kept; absent: it was made for this.")

@@ -12,8 +12,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, Self
 
-from datapunk.cortex.common_pb2 import SearchResult
+from datapunk.cortex.common_pb2 import FALLBACK_STALE_ANSWER, SearchResult
 from datapunk.cortex.search_pb2 import SearchRequest
+
+from cortex_workloads.runtime.cache.shared import Shared
 
 NAME: Final = "answers"
 """The cache, in /metrics."""
@@ -39,11 +41,20 @@ class Answer:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self | None:
-        """The reverse of `pack`; None for what another release packed."""
-        if packed[:1] != bytes([_FORMAT]):
+        """The reverse of `pack`; None for what another release packed, or what is no answer."""
+        try:
+            release, version, made, mode, top_k = _HEAD.unpack_from(packed)
+            return (
+                cls(version, made, mode, top_k, zlib.decompress(packed[_HEAD.size :])) if release == _FORMAT else None
+            )
+        except (struct.error, zlib.error):
             return None
-        _, version, made, mode, top_k = _HEAD.unpack_from(packed)
-        return cls(version, made, mode, top_k, zlib.decompress(packed[_HEAD.size :]))
+
+    def stale(self) -> SearchResult:
+        """The result as the fallback that it is where the index cannot be asked."""
+        result = self.message()
+        result.fallback = FALLBACK_STALE_ANSWER
+        return result
 
     def message(self) -> SearchResult:
         """The result, with its age."""
@@ -60,11 +71,17 @@ def digest(request: SearchRequest) -> bytes:
     return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
 
 
-def key(namespace: str, name: str, digest: bytes) -> str:
-    """Where the last answer of such a request to an index stands."""
-    return f"{keys(namespace, name)}{digest.hex()}"
+def key(request: SearchRequest) -> str:
+    """Where the last answer of such a request stands."""
+    return f"{keys(request.index.namespace, request.index.name)}{digest(request).hex()}"
 
 
 def keys(namespace: str, name: str) -> str:
     """What the keys of all answers of an index begin with."""
     return f"cortex:{{index:{namespace}/{name}}}:answer:"
+
+
+async def last(shared: Shared, request: SearchRequest) -> Answer | None:
+    """What the request was answered last, by any pod, true or not; None where nothing is kept or nothing answers."""
+    packed = await shared.find(key(request))
+    return None if packed is None else Answer.unpack(packed)

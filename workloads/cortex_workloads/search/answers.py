@@ -21,7 +21,6 @@ from cortex_workloads.runtime.cache.flights import Flights
 from cortex_workloads.runtime.cache.memory import Memory
 from cortex_workloads.runtime.cache.metrics import Requests
 from cortex_workloads.runtime.cache.shared import Shared
-from cortex_workloads.runtime.lake.revisions import Resource
 
 _OBJECT_BYTES: Final = 200
 
@@ -52,8 +51,7 @@ class Versions(Protocol):
 class Answers:
     """The answers of one index. Of one event loop."""
 
-    def __init__(self, index: Resource, versions: Versions, memory: Memory[Answer], shared: Shared) -> None:
-        self._index = (index.namespace, index.name)
+    def __init__(self, versions: Versions, memory: Memory[Answer], shared: Shared) -> None:
         self._versions = versions
         self._memory = memory
         self._shared = shared
@@ -65,10 +63,19 @@ class Answers:
         digest = answers.digest(asked.request)
         if (near := await self._true(asked, self._memory.find(digest), self._memory.requests)) is not None:
             return near.message()
-        if (far := await self._true(asked, await self._far(digest), self._shared.requests)) is not None:
+        if (
+            far := await self._true(asked, await answers.last(self._shared, asked.request), self._shared.requests)
+        ) is not None:
             self._memory.keep(digest, far)
             return far.message()
         return await self._made(asked, digest, search)
+
+    async def last(self, asked: Asked) -> SearchResult | None:
+        """What the same was answered last, true or not, marked as a fallback."""
+        found = self._memory.find(answers.digest(asked.request)) or await answers.last(self._shared, asked.request)
+        if found is None or (found.mode, found.top_k) != (asked.mode, asked.top_k):
+            return None
+        return found.stale()
 
     async def close(self) -> None:
         """Closes connections."""
@@ -83,10 +90,6 @@ class Answers:
             return None
         requests.hits.inc()
         return found
-
-    async def _far(self, digest: bytes) -> Answer | None:
-        packed = await self._shared.find(answers.key(*self._index, digest))
-        return None if packed is None else Answer.unpack(packed)
 
     async def _made(self, asked: Asked, digest: bytes, search: Search) -> SearchResult:
         flight, load = digest + asked.variant, partial(self._search, asked, digest, search)
@@ -104,7 +107,7 @@ class Answers:
         if version is not None:
             made = Answer(version, time.time(), asked.mode, asked.top_k, result.SerializeToString())
             self._memory.keep(digest, made)
-            await self._shared.keep(answers.key(*self._index, digest), made.pack())
+            await self._shared.keep(answers.key(asked.request), made.pack())
         return result, version
 
 

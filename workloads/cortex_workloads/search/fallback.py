@@ -1,4 +1,4 @@
-"""What a caller accepts when the real answer of a search cannot be had: which it is, why, and how often.
+"""What a caller accepts when the real answer of a search cannot be had: when it is time for it, and why.
 
 Shields the pipelines from what callers accept: they say that a query cannot be embedded, and nothing else.
 """
@@ -6,26 +6,15 @@ Shields the pipelines from what callers accept: they say that a query cannot be 
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
 from typing import Final
 
-from prometheus_client import Counter
-
 from cortex_workloads.runtime.errors import CortexError
-from cortex_workloads.runtime.telemetry import REGISTRY
+from cortex_workloads.runtime.fallbacks import Fallback, used
 
 _log: Final = logging.getLogger("cortex.search")
-_USED: Final = Counter(
-    "cortex_fallbacks_total", "Answers that were not the real ones", ("fallback", "reason"), registry=REGISTRY
-)
+_ASKING_SHARE: Final = 0.8
 _SHARE: Final = 0.5
 """Of the time that a caller has: what embedding may take, as the text is to be searched in the rest."""
-
-
-class Fallback(StrEnum):
-    """The answers that may stand for the real one."""
-
-    TEXT_ONLY = "TextOnly"
 
 
 class NotEmbedded(Exception):
@@ -52,8 +41,13 @@ def embedding_seconds(left: float | None) -> float | None:
     return None if left is None else left * _SHARE
 
 
-def used(fallback: Fallback, why: NotEmbedded) -> None:
-    """Counts an answer that is not the real one; a defect behind it is logged."""
-    _USED.labels(fallback, why.reason).inc()
+def asking_seconds(left: float | None) -> float | None:
+    """What the real answer may take when the last one is accepted, of the seconds that are left for the call."""
+    return None if left is None else left * _ASKING_SHARE
+
+
+def text_only(why: NotEmbedded) -> None:
+    """Counts an answer by text alone; a defect behind it is logged."""
+    used(Fallback.TEXT_ONLY, why.reason)
     if why.reason == "EmbeddingFailed":
         _log.error("a query cannot be embedded: %s", why, exc_info=why.cause)

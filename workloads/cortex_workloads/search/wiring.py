@@ -121,7 +121,7 @@ class Search:
         settings, seconds = self._settings, self._settings.answer_cache_seconds
         memory = Memory(answers.NAME, settings.answer_cache_bytes, seconds, size)
         url, limit = settings.state_url.get_secret_value(), settings.answer_cache_shared_entry_bytes
-        return Answers(self._store.resource, self._store, memory, Shared(answers.NAME, url, limit, seconds))
+        return Answers(self._store, memory, Shared(answers.NAME, url, limit, seconds))
 
     def _lake_ready(self) -> None:
         if not self._migrated:
