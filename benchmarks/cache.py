@@ -116,7 +116,7 @@ class _Encoder:
         return spans
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return work(*arguments)
+        return await asyncio.to_thread(work, *arguments)
 
 
 class _Call:
