@@ -23,6 +23,8 @@ from cortex_workloads.runtime.cache.metrics import Requests
 from cortex_workloads.runtime.cache.shared import Shared
 
 _OBJECT_BYTES: Final = 200
+_FAR_BYTES: Final = 2**20
+"""The largest answer that is packed: it takes the event loop's time, 10 ms for so much."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Answers:
         if version is not None:
             made = Answer(version, time.time(), asked.mode, asked.top_k, result.SerializeToString())
             self._memory.keep(digest, made)
-            await self._shared.keep(answers.key(asked.request), made.pack())
+            if len(made.result) <= _FAR_BYTES:
+                await self._shared.keep(answers.key(asked.request), made.pack())
         return result, version
 
 
