@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,7 @@ from datapunk.cortex.search_pb2 import SearchRequest
 RESULTS: Final = Path(__file__).parent / "results" / "cache"
 DOCUMENTS: Final = 5_000
 ROUNDS: Final = 40
+AT_ONCE: Final = 16
 _REF: Final = ResourceRef(namespace="default", name="papers")
 _WORDS: Final = tuple(f"word{number}" for number in range(8_000))
 
@@ -63,7 +65,11 @@ def run() -> int:
 
 def table() -> str:
     """All results as Markdown."""
-    lines = ["## Caches\n", "Medians of one run, the cases in turn.\n", "| case | milliseconds | ratio | of |"]
+    lines = [
+        "## Caches\n",
+        "Medians of one run, the cases in turn; at once: per call.\n",
+        "| case | milliseconds | ratio | of |",
+    ]
     lines.append("|---|---|---|---|")
     for file in sorted(RESULTS.glob("*.json")):
         figures: dict[str, float] = json.loads(file.read_text())
@@ -77,6 +83,8 @@ _COMPARED: Final = (
     ("hybrid search", ""),
     ("hybrid answer from L1", "hybrid search"),
     ("hybrid answer from L2", "hybrid search"),
+    (f"hybrid search, {AT_ONCE} at once", ""),
+    (f"hybrid answer from L1, {AT_ONCE} at once", f"hybrid search, {AT_ONCE} at once"),
     ("text search", ""),
     ("text answer from L1", "text search"),
     ("text answer from L2", "text search"),
@@ -169,11 +177,24 @@ async def _measure(dsn: str, state_url: str) -> dict[str, float]:
             request = SearchRequest(index=_REF, query=query, mode=mode)
             for one in cases.values():
                 await one.Search(request, _Call())
+            if mode == SEARCH_MODE_HYBRID:
+                await _at_once(cases["answer from L1"], query)
             for case, one in cases.items():
                 await _timed(taken, f"{name} {case}", lambda one=one, request=request: one.Search(request, _Call()))  # type: ignore[misc]
+        for case, one in cases.items():
+            if case != "answer from L2":
+                await _timed(taken, f"hybrid {case}, {AT_ONCE} at once", partial(_at_once, one, query))
+    for case in list(taken):
+        if case.endswith("at once"):
+            taken[case] = [seconds / AT_ONCE for seconds in taken[case]]
     await _levels(taken, state_url, request)
     await lake.close()
     return {case: statistics.median(times) * 1000 for case, times in taken.items()}
+
+
+async def _at_once(service: Haystack, query: str) -> None:
+    requests = [SearchRequest(index=_REF, query=query, mode=SEARCH_MODE_HYBRID, top_k=10 + n) for n in range(AT_ONCE)]
+    await asyncio.gather(*(service.Search(request, _Call()) for request in requests))
 
 
 async def _levels(taken: dict[str, list[float]], state_url: str, request: SearchRequest) -> None:
