@@ -26,7 +26,7 @@ from datapunk.cortex import common_pb2 as datapunk_dot_cortex_dot_common__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tapunk/cortex/api.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1cgoogle/protobuf/struct.proto\"z\n\x0cQueryRequest\x12,\n\x05index\x18\x01 \x01(\x0b\x32\x1b.datapunk.cortex.IndexQueryH\x00\x12\x32\n\x08workflow\x18\x02 \x01(\x0b\x32\x1e.datapunk.cortex.WorkflowQueryH\x00\x42\x08\n\x06target\"\xba\x01\n\nIndexQuery\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\r\n\x05query\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12\r\n\x05top_k\x18\x04 \x01(\x05\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\"z\n\rWorkflowQuery\x12.\n\x08workflow\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tthread_id\x18\x03 \x01(\t\"t\n\rQueryResponse\x12/\n\x06search\x18\x01 \x01(\x0b\x32\x1d.datapunk.cortex.SearchResultH\x00\x12(\n\x03run\x18\x02 \x01(\x0b\x32\x19.datapunk.cortex.RunEventH\x00\x42\x08\n\x06result\"\xa4\x01\n\x0f\x41nalysisRequest\x12.\n\x08workflow\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tthread_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x66ter_event_id\x18\x05 \x01(\t\"<\n\x10\x41nalysisResponse\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.datapunk.cortex.RunEvent2\xb3\x01\n\tCortexAPI\x12M\n\x0cProcessQuery\x12\x1d.datapunk.cortex.QueryRequest\x1a\x1e.datapunk.cortex.QueryResponse\x12W\n\x0eStreamAnalysis\x12 .datapunk.cortex.AnalysisRequest\x1a!.datapunk.cortex.AnalysisResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tapunk/cortex/api.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1cgoogle/protobuf/struct.proto\"z\n\x0cQueryRequest\x12,\n\x05index\x18\x01 \x01(\x0b\x32\x1b.datapunk.cortex.IndexQueryH\x00\x12\x32\n\x08workflow\x18\x02 \x01(\x0b\x32\x1e.datapunk.cortex.WorkflowQueryH\x00\x42\x08\n\x06target\"\xe8\x01\n\nIndexQuery\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\r\n\x05query\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12\r\n\x05top_k\x18\x04 \x01(\x05\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12,\n\tfallbacks\x18\x07 \x03(\x0e\x32\x19.datapunk.cortex.Fallback\"z\n\rWorkflowQuery\x12.\n\x08workflow\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tthread_id\x18\x03 \x01(\t\"t\n\rQueryResponse\x12/\n\x06search\x18\x01 \x01(\x0b\x32\x1d.datapunk.cortex.SearchResultH\x00\x12(\n\x03run\x18\x02 \x01(\x0b\x32\x19.datapunk.cortex.RunEventH\x00\x42\x08\n\x06result\"\xa4\x01\n\x0f\x41nalysisRequest\x12.\n\x08workflow\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tthread_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x66ter_event_id\x18\x05 \x01(\t\"<\n\x10\x41nalysisResponse\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.datapunk.cortex.RunEvent2\xb3\x01\n\tCortexAPI\x12M\n\x0cProcessQuery\x12\x1d.datapunk.cortex.QueryRequest\x1a\x1e.datapunk.cortex.QueryResponse\x12W\n\x0eStreamAnalysis\x12 .datapunk.cortex.AnalysisRequest\x1a!.datapunk.cortex.AnalysisResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYREQUEST']._serialized_start=106
   _globals['_QUERYREQUEST']._serialized_end=228
   _globals['_INDEXQUERY']._serialized_start=231
-  _globals['_INDEXQUERY']._serialized_end=417
-  _globals['_WORKFLOWQUERY']._serialized_start=419
-  _globals['_WORKFLOWQUERY']._serialized_end=541
-  _globals['_QUERYRESPONSE']._serialized_start=543
-  _globals['_QUERYRESPONSE']._serialized_end=659
-  _globals['_ANALYSISREQUEST']._serialized_start=662
-  _globals['_ANALYSISREQUEST']._serialized_end=826
-  _globals['_ANALYSISRESPONSE']._serialized_start=828
-  _globals['_ANALYSISRESPONSE']._serialized_end=888
-  _globals['_CORTEXAPI']._serialized_start=891
-  _globals['_CORTEXAPI']._serialized_end=1070
+  _globals['_INDEXQUERY']._serialized_end=463
+  _globals['_WORKFLOWQUERY']._serialized_start=465
+  _globals['_WORKFLOWQUERY']._serialized_end=587
+  _globals['_QUERYRESPONSE']._serialized_start=589
+  _globals['_QUERYRESPONSE']._serialized_end=705
+  _globals['_ANALYSISREQUEST']._serialized_start=708
+  _globals['_ANALYSISREQUEST']._serialized_end=872
+  _globals['_ANALYSISRESPONSE']._serialized_start=874
+  _globals['_ANALYSISRESPONSE']._serialized_end=934
+  _globals['_CORTEXAPI']._serialized_start=937
+  _globals['_CORTEXAPI']._serialized_end=1116
 # @@protoc_insertion_point(module_scope)

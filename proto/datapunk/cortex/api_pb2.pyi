@@ -3,10 +3,12 @@
 isort:skip_file
 The gateway's own gRPC interface (port 50051)."""
 
+from collections import abc as _abc
 from datapunk.cortex import common_pb2 as _common_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -62,6 +64,7 @@ class IndexQuery(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The question; at most 8,192 characters."""
     mode: _common_pb2.SearchMode.ValueType
@@ -78,6 +81,10 @@ class IndexQuery(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """A Haystack metadata filter: {field, operator, value} or {operator: AND|OR|NOT, conditions}."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Fallback.ValueType]:
+        """What is accepted when the real answer cannot be had; empty: an error instead."""
+
     def __init__(
         self,
         *,
@@ -87,10 +94,11 @@ class IndexQuery(_message.Message):
         top_k: _builtins.int = ...,
         filter: _struct_pb2.Struct | None = ...,
         exact: _builtins.bool = ...,
+        fallbacks: _abc.Iterable[_common_pb2.Fallback.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "fallbacks", b"fallbacks", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,15 +27,17 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tapunk/cortex/common.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x0bResourceRef\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"]\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12%\n\x04meta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe3\x01\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07passage\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12%\n\x04meta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rpassage_start\x18\x06 \x01(\x05\x12\x13\n\x0bpassage_end\x18\x07 \x01(\x05\x12\x18\n\x0bvector_rank\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\ttext_rank\x18\t \x01(\x05H\x01\x88\x01\x01\x42\x0e\n\x0c_vector_rankB\x0c\n\n_text_rank\"/\n\x08\x43overage\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x65mbedded\x18\x02 \x01(\x03\"\xc5\x01\n\x0cSearchResult\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.datapunk.cortex.Hit\x12\x10\n\x08revision\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12+\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x19.datapunk.cortex.Coverage\x12\'\n\x04took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x82\x03\n\x08RunEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07started\x18\x04 \x01(\x0b\x32\x1b.datapunk.cortex.RunStartedH\x00\x12*\n\x04step\x18\x05 \x01(\x0b\x32\x1a.datapunk.cortex.StepEventH\x00\x12\x30\n\x08progress\x18\x06 \x01(\x0b\x32\x1c.datapunk.cortex.RunProgressH\x00\x12\x31\n\x07partial\x18\x07 \x01(\x0b\x32\x1e.datapunk.cortex.PartialResultH\x00\x12\x32\n\tcompleted\x18\x08 \x01(\x0b\x32\x1d.datapunk.cortex.RunCompletedH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.datapunk.cortex.RunFailedH\x00\x42\x07\n\x05\x65vent\"B\n\nRunStarted\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"\xfa\x01\n\tStepEvent\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12/\n\x05phase\x18\x03 \x01(\x0e\x32 .datapunk.cortex.StepEvent.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\'\n\x04took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x06 \x01(\t\"X\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_STARTED\x10\x01\x12\x13\n\x0fPHASE_SUCCEEDED\x10\x02\x12\x10\n\x0cPHASE_FAILED\x10\x03\"J\n\x0bRunProgress\x12\x17\n\x0fnodes_completed\x18\x01 \x01(\x05\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\x13\n\x0bsteps_limit\x18\x03 \x01(\x05\"F\n\rPartialResult\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\'\n\x06update\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"o\n\x0cRunCompleted\x12\'\n\x06output\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\'\n\x04took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\tRunFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*o\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x01\x12\x16\n\x12SEARCH_MODE_VECTOR\x10\x02\x12\x14\n\x10SEARCH_MODE_TEXT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tapunk/cortex/common.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x0bResourceRef\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"]\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12%\n\x04meta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe3\x01\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07passage\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12%\n\x04meta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rpassage_start\x18\x06 \x01(\x05\x12\x13\n\x0bpassage_end\x18\x07 \x01(\x05\x12\x18\n\x0bvector_rank\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\ttext_rank\x18\t \x01(\x05H\x01\x88\x01\x01\x42\x0e\n\x0c_vector_rankB\x0c\n\n_text_rank\"/\n\x08\x43overage\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x10\n\x08\x65mbedded\x18\x02 \x01(\x03\"\x9a\x02\n\x0cSearchResult\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.datapunk.cortex.Hit\x12\x10\n\x08revision\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12+\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x19.datapunk.cortex.Coverage\x12\'\n\x04took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x66\x61llback\x18\x06 \x01(\x0e\x32\x19.datapunk.cortex.Fallback\x12&\n\x03\x61ge\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x82\x03\n\x08RunEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07started\x18\x04 \x01(\x0b\x32\x1b.datapunk.cortex.RunStartedH\x00\x12*\n\x04step\x18\x05 \x01(\x0b\x32\x1a.datapunk.cortex.StepEventH\x00\x12\x30\n\x08progress\x18\x06 \x01(\x0b\x32\x1c.datapunk.cortex.RunProgressH\x00\x12\x31\n\x07partial\x18\x07 \x01(\x0b\x32\x1e.datapunk.cortex.PartialResultH\x00\x12\x32\n\tcompleted\x18\x08 \x01(\x0b\x32\x1d.datapunk.cortex.RunCompletedH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.datapunk.cortex.RunFailedH\x00\x42\x07\n\x05\x65vent\"B\n\nRunStarted\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"\xfa\x01\n\tStepEvent\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12/\n\x05phase\x18\x03 \x01(\x0e\x32 .datapunk.cortex.StepEvent.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\'\n\x04took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x06 \x01(\t\"X\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_STARTED\x10\x01\x12\x13\n\x0fPHASE_SUCCEEDED\x10\x02\x12\x10\n\x0cPHASE_FAILED\x10\x03\"J\n\x0bRunProgress\x12\x17\n\x0fnodes_completed\x18\x01 \x01(\x05\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\x13\n\x0bsteps_limit\x18\x03 \x01(\x05\"F\n\rPartialResult\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\'\n\x06update\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"o\n\x0cRunCompleted\x12\'\n\x06output\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05steps\x18\x02 \x01(\x05\x12\'\n\x04took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\tRunFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*o\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x01\x12\x16\n\x12SEARCH_MODE_VECTOR\x10\x02\x12\x14\n\x10SEARCH_MODE_TEXT\x10\x03*W\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41LLBACK_TEXT_ONLY\x10\x01\x12\x19\n\x15\x46\x41LLBACK_STALE_ANSWER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datapunk.cortex.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHMODE']._serialized_start=1836
-  _globals['_SEARCHMODE']._serialized_end=1947
+  _globals['_SEARCHMODE']._serialized_start=1921
+  _globals['_SEARCHMODE']._serialized_end=2032
+  _globals['_FALLBACK']._serialized_start=2034
+  _globals['_FALLBACK']._serialized_end=2121
   _globals['_RESOURCEREF']._serialized_start=144
   _globals['_RESOURCEREF']._serialized_end=190
   _globals['_DOCUMENT']._serialized_start=192
@@ -45,21 +47,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COVERAGE']._serialized_start=517
   _globals['_COVERAGE']._serialized_end=564
   _globals['_SEARCHRESULT']._serialized_start=567
-  _globals['_SEARCHRESULT']._serialized_end=764
-  _globals['_RUNEVENT']._serialized_start=767
-  _globals['_RUNEVENT']._serialized_end=1153
-  _globals['_RUNSTARTED']._serialized_start=1155
-  _globals['_RUNSTARTED']._serialized_end=1221
-  _globals['_STEPEVENT']._serialized_start=1224
-  _globals['_STEPEVENT']._serialized_end=1474
-  _globals['_STEPEVENT_PHASE']._serialized_start=1386
-  _globals['_STEPEVENT_PHASE']._serialized_end=1474
-  _globals['_RUNPROGRESS']._serialized_start=1476
-  _globals['_RUNPROGRESS']._serialized_end=1550
-  _globals['_PARTIALRESULT']._serialized_start=1552
-  _globals['_PARTIALRESULT']._serialized_end=1622
-  _globals['_RUNCOMPLETED']._serialized_start=1624
-  _globals['_RUNCOMPLETED']._serialized_end=1735
-  _globals['_RUNFAILED']._serialized_start=1737
-  _globals['_RUNFAILED']._serialized_end=1834
+  _globals['_SEARCHRESULT']._serialized_end=849
+  _globals['_RUNEVENT']._serialized_start=852
+  _globals['_RUNEVENT']._serialized_end=1238
+  _globals['_RUNSTARTED']._serialized_start=1240
+  _globals['_RUNSTARTED']._serialized_end=1306
+  _globals['_STEPEVENT']._serialized_start=1309
+  _globals['_STEPEVENT']._serialized_end=1559
+  _globals['_STEPEVENT_PHASE']._serialized_start=1471
+  _globals['_STEPEVENT_PHASE']._serialized_end=1559
+  _globals['_RUNPROGRESS']._serialized_start=1561
+  _globals['_RUNPROGRESS']._serialized_end=1635
+  _globals['_PARTIALRESULT']._serialized_start=1637
+  _globals['_PARTIALRESULT']._serialized_end=1707
+  _globals['_RUNCOMPLETED']._serialized_start=1709
+  _globals['_RUNCOMPLETED']._serialized_end=1820
+  _globals['_RUNFAILED']._serialized_start=1822
+  _globals['_RUNFAILED']._serialized_end=1919
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,30 @@ SEARCH_MODE_TEXT: SearchMode.ValueType  # 3
 """BM25 over title and content."""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
 
+class _Fallback:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_UNSPECIFIED: _Fallback.ValueType  # 0
+    """None: the answer is the real one."""
+    FALLBACK_TEXT_ONLY: _Fallback.ValueType  # 1
+    """Of a search whose query cannot be embedded: what BM25 alone finds."""
+    FALLBACK_STALE_ANSWER: _Fallback.ValueType  # 2
+    """What the same search was answered before; its `age` is told."""
+
+class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
+    """An answer that a caller accepts when the real one cannot be had."""
+
+FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
+"""None: the answer is the real one."""
+FALLBACK_TEXT_ONLY: Fallback.ValueType  # 1
+"""Of a search whose query cannot be embedded: what BM25 alone finds."""
+FALLBACK_STALE_ANSWER: Fallback.ValueType  # 2
+"""What the same search was answered before; its `age` is told."""
+Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
+
 @_typing.final
 class ResourceRef(_message.Message):
     """Names one custom resource."""
@@ -212,10 +236,14 @@ class SearchResult(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
     TOOK_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
     revision: _builtins.str
     """The index revision that answered."""
     mode: Global___SearchMode.ValueType
     """The mode that ran."""
+    fallback: Global___Fallback.ValueType
+    """Which of the fallbacks of the request this is; unspecified: none, it is the real answer."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first."""
@@ -228,6 +256,10 @@ class SearchResult(_message.Message):
     def took(self) -> _duration_pb2.Duration:
         """Time in the search service."""
 
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How old the answer is, when it was kept; unset: it was made for this call."""
+
     def __init__(
         self,
         *,
@@ -236,10 +268,12 @@ class SearchResult(_message.Message):
         mode: Global___SearchMode.ValueType = ...,
         coverage: Global___Coverage | None = ...,
         took: _duration_pb2.Duration | None = ...,
+        fallback: Global___Fallback.ValueType = ...,
+        age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "took", b"took"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "coverage", b"coverage", "took", b"took"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hits", b"hits", "mode", b"mode", "revision", b"revision", "took", b"took"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "coverage", b"coverage", "fallback", b"fallback", "hits", b"hits", "mode", b"mode", "revision", b"revision", "took", b"took"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

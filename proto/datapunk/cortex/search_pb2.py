@@ -26,7 +26,7 @@ from datapunk.cortex import common_pb2 as datapunk_dot_cortex_dot_common__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tapunk/cortex/search.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcf\x01\n\rSearchRequest\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\r\n\x05query\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12\r\n\x05top_k\x18\x04 \x01(\x05\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\"?\n\x0eSearchResponse\x12-\n\x06result\x18\x01 \x01(\x0b\x32\x1d.datapunk.cortex.SearchResult\"~\n\rUpdateRequest\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12,\n\tdocuments\x18\x02 \x03(\x0b\x32\x19.datapunk.cortex.Document\x12\x12\n\ndelete_ids\x18\x03 \x03(\t\"V\n\x0eUpdateResponse\x12\x0f\n\x07written\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x32\xac\x01\n\x0fHaystackService\x12I\n\x06Search\x12\x1e.datapunk.cortex.SearchRequest\x1a\x1f.datapunk.cortex.SearchResponse\x12N\n\x0bUpdateIndex\x12\x1e.datapunk.cortex.UpdateRequest\x1a\x1f.datapunk.cortex.UpdateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tapunk/cortex/search.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xfd\x01\n\rSearchRequest\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\r\n\x05query\x18\x02 \x01(\t\x12)\n\x04mode\x18\x03 \x01(\x0e\x32\x1b.datapunk.cortex.SearchMode\x12\r\n\x05top_k\x18\x04 \x01(\x05\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12,\n\tfallbacks\x18\x08 \x03(\x0e\x32\x19.datapunk.cortex.Fallback\"?\n\x0eSearchResponse\x12-\n\x06result\x18\x01 \x01(\x0b\x32\x1d.datapunk.cortex.SearchResult\"~\n\rUpdateRequest\x12+\n\x05index\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12,\n\tdocuments\x18\x02 \x03(\x0b\x32\x19.datapunk.cortex.Document\x12\x12\n\ndelete_ids\x18\x03 \x03(\t\"V\n\x0eUpdateResponse\x12\x0f\n\x07written\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x32\xac\x01\n\x0fHaystackService\x12I\n\x06Search\x12\x1e.datapunk.cortex.SearchRequest\x1a\x1f.datapunk.cortex.SearchResponse\x12N\n\x0bUpdateIndex\x12\x1e.datapunk.cortex.UpdateRequest\x1a\x1f.datapunk.cortex.UpdateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datapunk.cortex.search_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SEARCHREQUEST']._serialized_start=110
-  _globals['_SEARCHREQUEST']._serialized_end=317
-  _globals['_SEARCHRESPONSE']._serialized_start=319
-  _globals['_SEARCHRESPONSE']._serialized_end=382
-  _globals['_UPDATEREQUEST']._serialized_start=384
-  _globals['_UPDATEREQUEST']._serialized_end=510
-  _globals['_UPDATERESPONSE']._serialized_start=512
-  _globals['_UPDATERESPONSE']._serialized_end=598
-  _globals['_HAYSTACKSERVICE']._serialized_start=601
-  _globals['_HAYSTACKSERVICE']._serialized_end=773
+  _globals['_SEARCHREQUEST']._serialized_end=363
+  _globals['_SEARCHRESPONSE']._serialized_start=365
+  _globals['_SEARCHRESPONSE']._serialized_end=428
+  _globals['_UPDATEREQUEST']._serialized_start=430
+  _globals['_UPDATEREQUEST']._serialized_end=556
+  _globals['_UPDATERESPONSE']._serialized_start=558
+  _globals['_UPDATERESPONSE']._serialized_end=644
+  _globals['_HAYSTACKSERVICE']._serialized_start=647
+  _globals['_HAYSTACKSERVICE']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class SearchRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The question; 1 to 8,192 characters."""
     mode: _common_pb2.SearchMode.ValueType
@@ -51,6 +52,10 @@ class SearchRequest(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """A Haystack metadata filter: {field, operator, value} or {operator: AND|OR|NOT, conditions}."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Fallback.ValueType]:
+        """What is accepted when the real answer cannot be had; empty: an error instead."""
+
     def __init__(
         self,
         *,
@@ -61,10 +66,11 @@ class SearchRequest(_message.Message):
         filter: _struct_pb2.Struct | None = ...,
         revision: _builtins.str = ...,
         exact: _builtins.bool = ...,
+        fallbacks: _abc.Iterable[_common_pb2.Fallback.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "revision", b"revision", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "fallbacks", b"fallbacks", "filter", b"filter", "index", b"index", "mode", b"mode", "query", b"query", "revision", b"revision", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

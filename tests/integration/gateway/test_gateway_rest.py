@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from cortex_workloads.runtime.errors import Unavailable
+from datapunk.cortex import common_pb2
 from jsonschema import Draft202012Validator
 
 SEARCH = "/v1/namespaces/default/indexes/papers/search"
@@ -49,6 +50,13 @@ async def test_a_search_reaches_a_pod_and_comes_back_as_camel_case(papers: Any) 
     asked = papers.haystack.searches[0]
     assert (asked.index.name, asked.top_k, asked.mode, asked.exact) == ("papers", 3, 2, True)
     assert dict(asked.filter) == {"field": "meta.year"}
+
+
+async def test_what_the_caller_accepts_instead_reaches_the_pod(papers: Any) -> None:
+    assert (await papers.http.post(SEARCH, json={"query": "bees", "fallbacks": ["TextOnly"]})).status_code == 200
+    assert list(papers.haystack.searches[0].fallbacks) == [common_pb2.FALLBACK_TEXT_ONLY]
+    reply = await papers.http.post(SEARCH, json={"query": "bees", "fallbacks": ["TextOnly", "Guess"]})
+    assert [error["field"] for error in is_problem(reply, 422, "InvalidInput")["errors"]] == ["/fallbacks/1"]
 
 
 async def test_the_callers_trace_goes_through_to_the_pod(papers: Any) -> None:

@@ -224,10 +224,18 @@ PAPERS = common_pb2.ResourceRef(namespace="default", name="papers")
 
 async def test_cortex_api_searches(api: Any, helpdesk: Any) -> None:
     helpdesk.haystack.documents["1"] = common_pb2.Document(id="1", content="bees")
-    query = api_pb2.IndexQuery(index=PAPERS, query="bees", top_k=3, filter=struct(field="meta.year"))
+    accepted = [common_pb2.FALLBACK_TEXT_ONLY]
+    query = api_pb2.IndexQuery(
+        index=PAPERS, query="bees", top_k=3, filter=struct(field="meta.year"), fallbacks=accepted
+    )
     reply = await api.ProcessQuery(api_pb2.QueryRequest(index=query), timeout=10)
     assert [hit.id for hit in reply.search.hits] == ["1"]
     assert dict(helpdesk.haystack.searches[0].filter) == {"field": "meta.year"}
+    assert list(helpdesk.haystack.searches[0].fallbacks) == accepted
+    query.fallbacks.append(17)  # type: ignore[arg-type]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await api.ProcessQuery(api_pb2.QueryRequest(index=query), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_cortex_api_runs_to_the_end(api: Any, helpdesk: Any) -> None:

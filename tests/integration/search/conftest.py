@@ -21,6 +21,7 @@ import pytest
 from cortex_kinds.index import CortexIndexSpec
 from cortex_kinds.revision import index_definition, revision_id
 from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
@@ -28,8 +29,10 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.search import retrieval, tables
+from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.pipelines import Pipelines
+from cortex_workloads.search.service import Haystack, Quiet
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
@@ -99,6 +102,23 @@ class Index:
     def pipelines(self) -> Pipelines:
         """Its pipelines, with a cache of their own."""
         return Pipelines(self.store, self.encoder, Memory("test", 2**20, 60.0, attrgetter("nbytes")))
+
+    def answers(self, state_url: str = "") -> Answers:
+        """Kept answers of a pod of its own."""
+        memory = Memory("test_answers", 2**20, 60.0, size)
+        return Answers(self.store, memory, Shared("test_answers", state_url, 2**16, 60.0))
+
+    def service(self, answers: Answers | None = None) -> Haystack:
+        """A pod's service."""
+        return Haystack(
+            self.store,
+            answers or self.answers(),
+            self.pipelines,
+            Quiet(),
+            lambda: None,
+            default_mode=retrieval.Mode.HYBRID,
+            default_top_k=5,
+        )
 
     def worker(self, batch: Batch = Batch(8, 20_000)) -> Worker:  # noqa: B008
         return Worker(self.lake, self.store.resource, self.encoder, self.state, batch)

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, Unavailable
 from cortex_workloads.runtime.lake.drop import Drop
 from cortex_workloads.runtime.lake.pool import Lake
@@ -77,8 +78,11 @@ async def test_it_drops_all_of_an_index_and_its_state_keys(
     with redis.Redis.from_url(state_url) as state:
         state.xadd(index_key("default", "papers"), {"phase": "Idle"})
         state.xadd(index_key("default", "papers2"), {"phase": "Idle"})
+        state.set(answers.keys("default", "papers") + "1", b"kept")
+        state.set(answers.keys("default", "papers2") + "1", b"kept")
         await drop_index(dropping(lake_dsn, state_url))
-        assert state.keys("*") == [index_key("default", "papers2").encode()]
+        others = index_key("default", "papers2"), answers.keys("default", "papers2") + "1"
+        assert sorted(state.keys("*")) == sorted(key.encode() for key in others)
     left = contents(lake_dsn)
     assert left.keys() == empty
     assert [left[name] for name in ("resources", "revisions", "documents")] == [[], [], []]

@@ -19,6 +19,7 @@ import grpc
 import psycopg
 import pytest
 from cortex_workloads.runtime.embedding.model import NETWORK, TOKENIZER
+from datapunk.cortex import common_pb2
 
 OWN = {"storage": {"models": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}}}
 TEXTS = {"whales": "Whales sing in the sea.", "ships": "Ships carry goods."}
@@ -142,6 +143,8 @@ async def test_another_file_under_the_same_name_is_refused_until_the_former_is_b
         assert not await late._serving()
         assert (await late.describe()).current_revision == revision.id
         assert (await own.search("music", top_k=1)).hits[0].id == "whales"
+        by_text = await late.search("sea", fallbacks=[common_pb2.FALLBACK_TEXT_ONLY])
+        assert ([hit.id for hit in by_text.hits], by_text.fallback) == (["whales"], common_pb2.FALLBACK_TEXT_ONLY)
         (made / "cortex.json").write_text(former)
         await late.ready(90)
         assert (await late.search("music", top_k=1)).hits[0].id == "whales"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ async def cached(pod: Any) -> dict[str, float]:
         result: await pod.metric("cortex_cache_requests_total", cache="query_embeddings", level="memory", result=result)
         for result in ("hit", "miss", "joined")
     }
+
+
+@pytest.fixture
+async def pod(pods: Callable[..., Any], lake_dsn: str, tmp_path: Path) -> AsyncIterator[Any]:
+    """A pod that keeps no answers, so that a search is made each time."""
+    pod = pods(lake_dsn, tmp_path / "pod.log", CORTEX_ANSWER_CACHE_BYTES="0")
+    await pod.ready()
+    yield pod
+    await pod.close()
 
 
 async def test_the_same_query_twice_embeds_once(pod: Any) -> None:
@@ -46,7 +55,7 @@ async def test_the_same_query_twice_embeds_once(pod: Any) -> None:
 async def test_a_pod_without_room_for_it_answers_all_the_same(
     pods: Callable[..., Any], lake_dsn: str, tmp_path: Path
 ) -> None:
-    pod = pods(lake_dsn, tmp_path / "small.log", CORTEX_QUERY_CACHE_BYTES="0")
+    pod = pods(lake_dsn, tmp_path / "small.log", CORTEX_QUERY_CACHE_BYTES="0", CORTEX_ANSWER_CACHE_BYTES="0")
     await pod.ready()
     await pod.ensure()
     await pod.update(whales="Whales sing in the sea.")

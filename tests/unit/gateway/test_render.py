@@ -6,6 +6,7 @@ import orjson
 import pytest
 from cortex_workloads.gateway import render
 from datapunk.cortex.common_pb2 import (
+    Fallback,
     Hit,
     PartialResult,
     RunEvent,
@@ -35,6 +36,15 @@ def test_ranks_are_there_only_when_a_leg_found_the_hit() -> None:
     result = SearchResult(hits=[Hit(id="1", vector_rank=2), Hit(id="2", text_rank=1)])
     hits = render.search_result(result)["hits"]
     assert [(hit.get("vectorRank"), hit.get("textRank")) for hit in hits] == [(2, None), (None, 1)]
+
+
+def test_a_fallback_is_named_with_its_age_and_a_real_answer_has_neither() -> None:
+    kept = SearchResult(fallback=Fallback.FALLBACK_STALE_ANSWER)
+    kept.age.FromMilliseconds(1500)
+    shown = render.search_result(kept)
+    assert (shown["fallback"], shown["ageSeconds"]) == ("StaleAnswer", 1.5)
+    assert render.search_result(SearchResult(fallback=Fallback.FALLBACK_TEXT_ONLY))["fallback"] == "TextOnly"
+    assert not {"fallback", "ageSeconds"} & set(render.search_result(SearchResult()))
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,15 @@ class Api(CortexAPIServicer):
 
     async def _search(self, query: IndexQuery, timeout: float | None) -> QueryResponse:
         modes = {wire: mode for mode, wire in queries.MODES.items()}
+        fallbacks = {wire: fallback for fallback, wire in queries.FALLBACKS.items()}
         asked = {
             "query": query.query,
             "mode": modes.get(query.mode),
             "top_k": query.top_k or None,
             "filter": render.struct(query.filter) if query.HasField("filter") else None,
             "exact": query.exact,
+            # What this release does not know is refused by the number that it is.
+            "fallbacks": [fallbacks.get(wire, wire) for wire in query.fallbacks],
         }
         try:
             search = Search.model_validate(asked)

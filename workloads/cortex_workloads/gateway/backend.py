@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from datapunk.cortex import control_pb2_grpc, graph_pb2_grpc, search_pb2_grpc
 from datapunk.cortex.common_pb2 import ResourceRef
 
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, Resource
 from cortex_workloads.runtime.channels import Channels, target
 from cortex_workloads.runtime.health import Health
@@ -33,6 +34,7 @@ class Backend:
     channels: Channels
     progress: ProgressStream
     health: Health
+    answers: Shared
 
     def index(self, namespace: str, name: str) -> Resource:
         """Raises NotFound, which lists near names."""

@@ -11,6 +11,8 @@ from cortex_workloads.gateway import listen
 from cortex_workloads.gateway.api import Api
 from cortex_workloads.gateway.app import build
 from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.runtime import answers
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.health import Health
@@ -29,7 +31,10 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
         catalogue = await stack.enter_async_context(_catalogue(settings, server.health))
         channels = await stack.enter_async_context(Channels(settings, catalogue))
         progress = await stack.enter_async_context(state)
-        backend = Backend(catalogue, channels, progress, server.health)
+        # It reads what pods kept, and keeps nothing.
+        kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
+        stack.push_async_callback(kept.close)
+        backend = Backend(catalogue, channels, progress, server.health, kept)
         server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
         sockets = listen.sockets(hosts, settings.port_http)
         app = build(backend, any_host=settings.insecure_listen)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from cortex_kinds.index import RetrievalMode
-from datapunk.cortex.common_pb2 import SearchMode, SearchResult
+from datapunk.cortex.common_pb2 import FALLBACK_STALE_ANSWER, FALLBACK_TEXT_ONLY, SearchMode, SearchResult
 from datapunk.cortex.search_pb2 import SearchRequest
 
 from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.body import to_struct
 from cortex_workloads.gateway.schemas import Search
+from cortex_workloads.runtime import answers
+from cortex_workloads.runtime.catalogue import Resource
+from cortex_workloads.runtime.errors import DeadlineExceeded, Unavailable
+from cortex_workloads.runtime.fallbacks import Fallback, used
 
 SECONDS: Final = 30.0
 """The time for a search whose caller set none."""
@@ -19,6 +23,12 @@ MODES: Final = {
     RetrievalMode.VECTOR: SearchMode.SEARCH_MODE_VECTOR,
     RetrievalMode.TEXT: SearchMode.SEARCH_MODE_TEXT,
 }
+FALLBACKS: Final = {
+    Fallback.TEXT_ONLY: FALLBACK_TEXT_ONLY,
+    Fallback.STALE_ANSWER: FALLBACK_STALE_ANSWER,
+}
+_ASKING_SHARE: Final = 0.9
+"""Of the time that a caller has who accepts the last answer: what the pods may take."""
 
 
 async def search(
@@ -34,6 +44,20 @@ async def search(
         filter=to_struct(search.filter) if search.filter else None,
         revision=search.revision,
         exact=search.exact,
+        fallbacks=[FALLBACKS[fallback] for fallback in search.fallbacks],
     )
-    response = await backend.haystack(index).Search(request, timeout=SECONDS if timeout is None else timeout)
-    return response.result
+    seconds = SECONDS if timeout is None else timeout
+    if Fallback.STALE_ANSWER in search.fallbacks:
+        return await _asked_or_last(backend, index, request, seconds)
+    return (await backend.haystack(index).Search(request, timeout=seconds)).result
+
+
+async def _asked_or_last(backend: Backend, index: Resource, request: SearchRequest, seconds: float) -> SearchResult:
+    try:
+        return (await backend.haystack(index).Search(request, timeout=seconds * _ASKING_SHARE)).result
+    except (Unavailable, DeadlineExceeded) as error:
+        found = await answers.last(backend.answers, request)
+        if found is None:
+            raise
+        used(Fallback.STALE_ANSWER, error.reason)
+        return found.stale()

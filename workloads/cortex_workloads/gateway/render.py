@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from datapunk.cortex.common_pb2 import Hit, RunEvent, SearchMode, SearchResult, StepEvent
+from datapunk.cortex.common_pb2 import Fallback, Hit, RunEvent, SearchMode, SearchResult, StepEvent
 from datapunk.cortex.search_pb2 import UpdateResponse
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -14,6 +14,7 @@ _MODES: Final = {
     SearchMode.SEARCH_MODE_VECTOR: "Vector",
     SearchMode.SEARCH_MODE_TEXT: "Text",
 }
+_FALLBACKS: Final = {Fallback.FALLBACK_TEXT_ONLY: "TextOnly", Fallback.FALLBACK_STALE_ANSWER: "StaleAnswer"}
 _PHASES: Final = {
     StepEvent.PHASE_STARTED: "Started",
     StepEvent.PHASE_SUCCEEDED: "Succeeded",
@@ -24,13 +25,18 @@ TERMINAL: Final = ("completed", "failed")
 
 def search_result(result: SearchResult) -> dict[str, Any]:
     """schemas.SearchResult."""
-    return {
+    body: dict[str, Any] = {
         "hits": [_hit(hit) for hit in result.hits],
         "revision": result.revision,
         "mode": _MODES.get(result.mode, ""),
         "coverage": {"documents": result.coverage.documents, "embedded": result.coverage.embedded},
         "tookSeconds": _seconds(result.took),
     }
+    if result.fallback:
+        body["fallback"] = _FALLBACKS.get(result.fallback, "")
+    if result.HasField("age"):
+        body["ageSeconds"] = _seconds(result.age)
+    return body
 
 
 def written(response: UpdateResponse) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from cortex_workloads.runtime.errors import Family
+from cortex_workloads.runtime.fallbacks import Fallback
 
 QUERY_CHARACTERS = 8192
 
@@ -39,6 +40,10 @@ class Search(Body):
     revision: Annotated[
         str, Field(pattern="^([0-9a-f]{10})?$", description="Ask this revision instead of the current one.")
     ] = ""
+    fallbacks: Annotated[
+        list[Annotated[Fallback, Field(strict=False)]],
+        Field(max_length=8, description="What is accepted when the real answer cannot be had. Default: an error."),
+    ] = []
 
 
 class Document(Body):
@@ -109,6 +114,10 @@ class SearchResult(Reply):
     mode: RetrievalMode
     coverage: Coverage
     took_seconds: float
+    fallback: Fallback | None = Field(
+        None, description="Which of the accepted fallbacks this is; absent: it is the real answer."
+    )
+    age_seconds: float | None = Field(None, description="Of an answer that was kept; absent: it was made for this.")
 
 
 class Written(Reply):

@@ -42,8 +42,8 @@ class ProgressStream:
     URL cannot be read."""
 
     def __init__(self, url: str) -> None:
-        self._client = _client(url, _TIMEOUT_SECONDS) if url else None
-        self._readers = _client(url, _BLOCK_MS / 1000 + 2) if url else None
+        self._client = connect(url, _TIMEOUT_SECONDS) if url else None
+        self._readers = connect(url, _BLOCK_MS / 1000 + 2) if url else None
         self._retry_at = 0.0
         self._lost = False
 
@@ -147,7 +147,9 @@ class ProgressStream:
         self._lost = False
 
 
-def _client(url: str, timeout: float) -> redis.Redis:
+def connect(url: str, timeout: float) -> redis.Redis:
+    """A client of the shared state at a redis:// or rediss:// URL, which connects when it is used; answers may take
+    `timeout` seconds. Raises InvalidInput, without the URL's words."""
     if not url.startswith(("redis://", "rediss://")):
         raise _malformed("it does not begin with redis:// or rediss://")
     try:

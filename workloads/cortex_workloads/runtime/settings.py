@@ -127,6 +127,12 @@ class SearchSettings(WorkloadSettings):
     """Memory for the vectors of queries that were asked before, about 2 kB each; 0: none are kept."""
     query_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """How long such a vector is kept, at most."""
+    answer_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    """Memory for answers of searches, some kB each; 0: none are kept in the pod."""
+    answer_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    """The largest answer that is kept in the shared state, compressed; 0: none are."""
+    answer_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """How long an answer is kept, at most; it is given only while nothing has changed that it depends on."""
     models_directory: Path | None = None
     """Where the directories of models of one's own are; unset: there are none."""
 

@@ -41,7 +41,7 @@ ERRORS: Final = Counter(
     "cortex_errors_total", "Errors told to callers, by gRPC and by HTTP", ("family", "type"), registry=REGISTRY
 )
 STATE_FAILURES: Final = Counter(
-    "cortex_state_failures_total", "Live progress that the shared state did not take", ("operation",), registry=REGISTRY
+    "cortex_state_failures_total", "What the shared state did not take or give", ("operation",), registry=REGISTRY
 )
 for _collector in (ProcessCollector, PlatformCollector, GCCollector):
     _collector(registry=REGISTRY)

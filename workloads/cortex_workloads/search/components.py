@@ -5,6 +5,7 @@ Vectors travel between them as numpy arrays: Haystack copies what it passes on, 
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from haystack import component
 
 from cortex_workloads.runtime.cache.memory import Memory
 from cortex_workloads.runtime.embedding.embedder import Embedder, Vectors
+from cortex_workloads.search.fallback import NotEmbedded
 from cortex_workloads.search.passages import digest
 from cortex_workloads.search.retrieval import Found, Mode
 from cortex_workloads.search.store import LakeDocumentStore
@@ -27,15 +29,20 @@ class QueryEmbedder:
         self._known = known
 
     @component.output_types(vector=np.ndarray)
-    def run(self, text: str) -> dict[str, Any]:
-        """`vector`: float32 [dimensions]."""
+    def run(self, text: str, seconds: float | None = None) -> dict[str, Any]:
+        """`vector`: float32 [dimensions]. `seconds` is of `run_async`: nothing ends a thread that computes."""
         return {"vector": self._embedder.encode_query(text)}
 
     @component.output_types(vector=np.ndarray)
-    async def run_async(self, text: str) -> dict[str, Any]:
-        """As `run`, on the embedder's thread, unless it is known. The vector is shared, and read-only."""
+    async def run_async(self, text: str, seconds: float | None = None) -> dict[str, Any]:
+        """As `run`, on the embedder's thread, unless it is known, in `seconds` at most. The vector is shared, and
+        read-only. Raises NotEmbedded."""
         key = self._embedder.digest + digest(text, cased=self._embedder.cased)
-        return {"vector": await self._known.get(key, partial(self._embed, text))}
+        try:
+            async with asyncio.timeout(seconds):
+                return {"vector": await self._known.get(key, partial(self._embed, text))}
+        except Exception as error:
+            raise NotEmbedded(error) from error
 
     async def _embed(self, text: str) -> Vectors:
         # A copy: a row would keep its whole batch in memory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import psycopg
 from cortex_kinds.revision import revision_id
 from datapunk.cortex import control_pb2, control_pb2_grpc
 
@@ -56,7 +57,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         check_resource(self._resource, request.resource, "index")
         response = control_pb2.DescribeResponse(pod=self._pod)
         try:
-            await self._read(response)
+            await self._read_again(response)
         except Unavailable:
             response.lake_read = False
         for name, check in self._health.checks.items():
@@ -95,6 +96,13 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             await self._state.ping()
         except Unavailable as error:
             answer.reachable, answer.reason, answer.message = False, error.reason, str(error)
+
+    async def _read_again(self, response: control_pb2.DescribeResponse) -> None:
+        try:
+            await self._read(response)
+        except psycopg.errors.UndefinedTable:
+            # A revision went away between the list and its sums.
+            await self._read(response)
 
     async def _read(self, response: control_pb2.DescribeResponse) -> None:
         self._ready()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from cortex_workloads.runtime import answers
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.lake.drop import drop
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.progress import ProgressStream, index_key
@@ -26,6 +28,9 @@ async def drop_index(settings: DropSettings) -> None:
         # Tables of revisions that were superseded: the pods that would have swept them are gone.
         await drop(settings, "CortexIndex", (_drop_revision, _drop_documents), tables.sweep)
         await state.forget([index_key(settings.resource_namespace, settings.resource_name)])
+    kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
+    await kept.forget(answers.keys(settings.resource_namespace, settings.resource_name))
+    await kept.close()
 
 
 async def _drop_revision(connection: Connection, resource: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,9 +13,10 @@ from haystack import Pipeline, component
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.search.passages import Passage, split
 from cortex_workloads.search.postings import Text
-from cortex_workloads.search.queue import Embedded
+from cortex_workloads.search.queue import Divided, Embedded
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Encoder(Protocol):
@@ -67,49 +68,59 @@ class PassageEmbedder:
     def __init__(self, encode: Callable[[Sequence[str]], Vectors]) -> None:
         self._encode = encode
 
-    @component.output_types(vectors=np.ndarray)
-    def run(self, passages: list[list[Passage]]) -> dict[str, Any]:
-        """`vectors`: float32 [all passages in order, dimensions]. What stands there twice is computed once."""
-        digests = [passage.key for some in passages for passage in some]
-        distinct = {passage.key: passage.text for some in passages for passage in some}
-        places = {key: place for place, key in enumerate(distinct)}
-        return {"vectors": self._encode(list(distinct.values()))[[places[key] for key in digests]]}
+    @component.output_types(vectors=dict[bytes, np.ndarray])
+    def run(self, passages: list[list[Passage]], known: Collection[bytes] = ()) -> dict[str, Any]:
+        """`vectors`: float32 [dimensions] of each distinct passage by its key, without those that are `known`."""
+        distinct = {passage.key: passage.text for some in passages for passage in some if passage.key not in known}
+        vectors: Sequence[Vectors] = list(self._encode(list(distinct.values()))) if distinct else []
+        return {"vectors": dict(zip(distinct, vectors, strict=True))}
 
 
 class DocumentEmbedder:
-    """Embeds texts with one revision's chunking."""
+    """Embeds texts with one revision's chunking, in two steps: what is known is looked up in between."""
 
     def __init__(self, encoder: Encoder, chunking: Chunking) -> None:
-        self._pipeline = Pipeline()
-        self._pipeline.add_component("splitter", PassageSplitter(chunking, encoder))
-        self._pipeline.add_component("embedder", PassageEmbedder(encoder.encode))
-        self._pipeline.connect("splitter.passages", "embedder.passages")
+        self._splitter = Pipeline()
+        self._splitter.add_component("splitter", PassageSplitter(chunking, encoder))
+        self._embedder = Pipeline()
+        self._embedder.add_component("embedder", PassageEmbedder(encoder.encode))
 
-    def embed(self, texts: Sequence[Text]) -> tuple[list[Embedded], dict[int, str]]:
-        """What was embedded, and what was not (row -> why). One text that fails does not fail the others."""
-        try:
-            return self._embed(texts), {}
-        except Exception as error:
-            if len(texts) == 1:
-                return [], {texts[0].row: _reason(error)}
-        embedded: list[Embedded] = []
-        failed: dict[int, str] = {}
-        for text in texts:
-            some, why = self.embed([text])
-            embedded += some
-            failed |= why
-        return embedded, failed
+    def split(self, texts: Sequence[Text]) -> tuple[list[Divided], dict[int, str]]:
+        """The texts with their passages, and what could not be split (row -> why)."""
+        return _each_alone(self._split, texts, lambda text: text.row)
 
-    def _embed(self, texts: Sequence[Text]) -> list[Embedded]:
-        if not texts:
-            return []
-        outputs = self._pipeline.run({"splitter": {"texts": list(texts)}}, include_outputs_from={"splitter"})
-        passages, vectors = outputs["splitter"]["passages"], outputs["embedder"]["vectors"]
-        embedded, start = [], 0
-        for text, some in zip(texts, passages, strict=True):
-            embedded.append(Embedded(text, some, vectors[start : start + len(some)]))
-            start += len(some)
-        return embedded
+    def embed(self, texts: Sequence[Divided], known: Collection[bytes]) -> tuple[list[Embedded], dict[int, str]]:
+        """What was embedded, without the passages that are known, and what was not (row -> why)."""
+        return _each_alone(partial(self._embed, known=known), texts, lambda divided: divided.text.row)
+
+    def _split(self, texts: Sequence[Text]) -> list[Divided]:
+        passages = self._splitter.run({"splitter": {"texts": list(texts)}})["splitter"]["passages"]
+        return [Divided(text, some) for text, some in zip(texts, passages, strict=True)]
+
+    def _embed(self, texts: Sequence[Divided], known: Collection[bytes]) -> list[Embedded]:
+        asked = {"passages": [divided.passages for divided in texts], "known": known}
+        vectors: Mapping[bytes, Vectors] = self._embedder.run({"embedder": asked})["embedder"]["vectors"]
+        return [Embedded(divided.text, divided.passages, vectors) for divided in texts]
+
+
+def _each_alone(
+    work: Callable[[Sequence[T]], list[R]], items: Sequence[T], row: Callable[[T], int]
+) -> tuple[list[R], dict[int, str]]:
+    """The work on all at once; one that fails does not fail the others."""
+    if not items:
+        return [], {}
+    try:
+        return work(items), {}
+    except Exception as error:
+        if len(items) == 1:
+            return [], {row(items[0]): _reason(error)}
+    done: list[R] = []
+    failed: dict[int, str] = {}
+    for item in items:
+        some, why = _each_alone(work, [item], row)
+        done += some
+        failed |= why
+    return done, failed
 
 
 def _reason(error: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -12,8 +13,10 @@ from haystack.core.errors import PipelineRuntimeError
 from cortex_workloads.runtime.cache.memory import Memory
 from cortex_workloads.runtime.embedding.embedder import Embedder, Vectors
 from cortex_workloads.runtime.errors import CortexError, NotFound, Unavailable
+from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.search.components import HybridRetriever, QueryEmbedder, TextRetriever, VectorRetriever
 from cortex_workloads.search.encoders import Source
+from cortex_workloads.search.fallback import NotEmbedded
 from cortex_workloads.search.retrieval import Found, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
@@ -22,12 +25,19 @@ _TRIES: Final = 3
 
 class Pipelines:
     """The pipelines over one store; those with vectors once for each embedder that its revisions need. `known`: vectors
-    of queries, of all of them."""
+    of queries, of all of them. `loaded` raises Unavailable (`ModelLoading`) until a query can be embedded."""
 
-    def __init__(self, store: LakeDocumentStore, encoders: Source, known: Memory[Vectors]) -> None:
+    def __init__(
+        self,
+        store: LakeDocumentStore,
+        encoders: Source,
+        known: Memory[Vectors],
+        loaded: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._known = known
         self._encoders = encoders
+        self._loaded = loaded
         self._text = _text(store)
         self._made: WeakKeyDictionary[Embedder, Mapping[Mode, Pipeline]] = WeakKeyDictionary()
 
@@ -39,22 +49,34 @@ class Pipelines:
         filters: dict[str, Any] | None = None,
         revision: str = "",
         exact: bool = False,
+        seconds: float | None = None,
     ) -> tuple[Found, str]:
-        """What was found and the id of the revision that answered. Raises as `LakeDocumentStore.search`, and
-        FailedPrecondition (the revision's model)."""
+        """What was found and the id of the revision that answered. `seconds`: what embedding the query may take. Raises
+        as `LakeDocumentStore.search`, and NotEmbedded (the revision's model, the embedder)."""
         if mode is Mode.TEXT:
-            return await self._run(self._text, text, mode, top_k, filters, revision, exact)
+            return await self._run(self._text, text, mode, top_k, filters, revision, exact, seconds)
         for _ in range(_TRIES):
             # The revision whose model made the vector: another one's vectors would not fit.
             target = await self._store.revision(revision) if revision else await self._store.current()
-            pipeline = self._of(await self._encoders.queries(target))[mode]
+            pipeline = self._of(await self._embedder(target, seconds))[mode]
             try:
-                return await self._run(pipeline, text, mode, top_k, filters, target.id, exact)
+                found, answered = await self._run(pipeline, text, mode, top_k, filters, target.id, exact, seconds)
             except NotFound:
                 if revision:
                     raise
-                self._store.forget()
+            else:
+                if found.version is not None or revision:
+                    return found, answered
+            self._store.forget()
         raise Unavailable("the index changes its revision", remedy="try again", reason="RevisionChanging")
+
+    async def _embedder(self, target: Revision, seconds: float | None) -> Embedder:
+        try:
+            self._loaded()
+            async with asyncio.timeout(seconds):
+                return await self._encoders.queries(target)
+        except (TimeoutError, CortexError) as error:
+            raise NotEmbedded(error) from error
 
     def _of(self, embedder: Embedder) -> Mapping[Mode, Pipeline]:
         made = self._made.get(embedder)
@@ -75,18 +97,19 @@ class Pipelines:
         filters: dict[str, Any] | None,
         revision: str,
         exact: bool,
+        seconds: float | None,
     ) -> tuple[Found, str]:
         asked: dict[str, Any] = {"top_k": top_k, "filters": filters, "revision": revision}
         if mode is not Mode.VECTOR:
             asked["text"] = text
-        inputs = {"retriever": asked}
+        inputs: dict[str, Any] = {"retriever": asked}
         if mode is not Mode.TEXT:
             asked["exact"] = exact
-            inputs["embedder"] = {"text": text}
+            inputs["embedder"] = {"text": text, "seconds": seconds}
         try:
             outputs = await pipeline.run_async(inputs)
         except PipelineRuntimeError as error:
-            if isinstance(error.__cause__, CortexError):
+            if isinstance(error.__cause__, CortexError | NotEmbedded):
                 raise error.__cause__ from None
             raise
         return outputs["retriever"]["found"], outputs["retriever"]["revision"]

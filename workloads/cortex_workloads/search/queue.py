@@ -55,9 +55,11 @@ INSERT INTO {statistics} (embedded, chunks) SELECT cardinality(%(done)s::bigint[
 """
 _NEW_VECTORS: Final = """
 INSERT INTO {vectors} (digest, embedding)
-SELECT digest, embedding FROM unnest(%(digests)s::bytea[], %(embeddings)s::halfvec[]) AS n(digest, embedding)
+SELECT digest, embedding FROM (
+    SELECT * FROM unnest(%(digests)s::bytea[], %(embeddings)s::halfvec[]) AS n(digest, embedding)<COPIED>) AS every
 ORDER BY digest ON CONFLICT (digest) DO NOTHING
 """
+_COPIED: Final = " UNION ALL SELECT digest, embedding FROM {vectors} WHERE digest = ANY(%s)"
 # The lock keeps them from being pruned before the chunks are there.
 _VECTORS: Final = "SELECT digest, id FROM {vectors} WHERE digest = ANY(%s) ORDER BY digest FOR KEY SHARE"
 _FAILED: Final = """
@@ -84,12 +86,18 @@ class Claimed:
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The passages of one text and their vectors [passages, dimensions]."""
+class Divided:
+    """One text and its passages."""
 
     text: Text
     passages: Sequence[Passage]
-    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Embedded(Divided):
+    """`vectors`: [dimensions] by the passage's key, of those that the Lake did not have, and perhaps of others."""
+
+    vectors: Mapping[bytes, Vectors]
 
 
 async def claim(connection: Connection, row: int, limit: int, characters: int) -> Claimed:
@@ -108,8 +116,10 @@ async def finish(
     claimed: Claimed,
     embedded: Sequence[Embedded],
     failed: Mapping[int, str],
+    known: Mapping[bytes, int],
 ) -> int:
-    """Writes what was embedded and what failed (row -> why); the caller commits. Returns how many documents it did."""
+    """Writes what was embedded and what failed (row -> why); the caller commits. `known`: as `reuse.find` found it in
+    this transaction. Returns how many documents it did."""
     row = revision.row
     # As every writer does: one that takes documents in two steps holds this lock alone.
     await revisions.lock(connection, revision.resource, shared=True)
@@ -119,7 +129,7 @@ async def finish(
     gone = [*claimed.gone, *(text.row for text in claimed.texts if text.row not in versions)]
     changed = [text.row for text in claimed.texts if versions.get(text.row, text.version) != text.version]
     await _post(connection, row, configuration, [item.text for item in done])
-    vectors = await _vectors(connection, row, done)
+    vectors = await _vectors(connection, row, done, known)
     await connection.execute(tables.on(row, _DONE), _parameters(done, gone, changed, vectors))
     for document, message in failed.items():
         if document not in changed and document not in gone:
@@ -166,13 +176,20 @@ async def _post(connection: Connection, row: int, configuration: str, texts: Seq
         await postings.add(connection, row, configuration, missing, created=0)
 
 
-async def _vectors(connection: Connection, row: int, done: Sequence[Embedded]) -> dict[bytes, int]:
-    """The keys of the vectors of all passages, by digest; those that are not there yet are written."""
-    new = {passage.key: vector for item in done for passage, vector in zip(item.passages, item.vectors, strict=True)}
+async def _vectors(
+    connection: Connection, row: int, done: Sequence[Embedded], known: Mapping[bytes, int]
+) -> dict[bytes, int]:
+    """The keys of the vectors of all passages, by digest; those that are not there yet are written or copied."""
+    new = {passage.key: item.vectors.get(passage.key) for item in done for passage in item.passages}
     found: dict[bytes, int] = {}
     while missing := sorted(new.keys() - found.keys()):
-        embeddings = [HalfVector(new[key]).to_text() for key in missing]
-        await connection.execute(tables.on(row, _NEW_VECTORS), {"digests": missing, "embeddings": embeddings})
+        made = {key: HalfVector(vector).to_text() for key in missing if (vector := new[key]) is not None}
+        sources = {known[key] for key in missing if key not in made} - {row}
+        parameters: dict[str, Any] = {"digests": list(made), "embeddings": list(made.values())}
+        for source in sources:
+            parameters[f"of_{source}"] = [key for key in missing if key not in made and known[key] == source]
+        copied = "".join(tables.on(source, _COPIED).replace("%s", f"%(of_{source})s") for source in sorted(sources))
+        await connection.execute(tables.on(row, _NEW_VECTORS).replace("<COPIED>", copied), parameters)
         keys = await connection.execute(tables.on(row, _VECTORS), (missing,))
         found |= {bytes(one[0]): one[1] for one in await keys.fetchall()}
     return found

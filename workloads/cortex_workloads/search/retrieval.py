@@ -72,17 +72,20 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """Hits, best first, and what of the index the search could see."""
+    """Hits, best first, and what of the index the search could see. `version`: of the content (`tables.version`)."""
 
     hits: tuple[Hit, ...]
     documents: int
     embedded: int
+    version: int | None = None
 
 
 _SIZE: Final = """size AS MATERIALIZED (
     SELECT coalesce(sum(documents), 0)::bigint AS documents, coalesce(sum(embedded), 0)::bigint AS embedded,
            coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(posted), 0)::float8 AS posted,
-           greatest(coalesce(sum(length), 0)::float8 / nullif(sum(posted), 0)::float8, 1) AS average
+           greatest(coalesce(sum(length), 0)::float8 / nullif(sum(posted), 0)::float8, 1) AS average,
+           CASE WHEN EXISTS (SELECT FROM revisions WHERE id = %(revision)s AND phase = ANY(%(live)s))
+                THEN bit_xor(version) END AS version
     FROM {statistics})"""
 _TEXT_LEG: Final = """terms AS MATERIALIZED (
     SELECT lexeme, cardinality(positions) AS weight FROM unnest(to_tsvector(%(configuration)s::regconfig, %(text)s))),
@@ -139,7 +142,7 @@ _HITS: Final = """hits AS (
         SELECT c.start, c.stop FROM {chunks} c JOIN {vectors} v ON v.id = c.vector_id
         JOIN {indexed} i ON i.document_id = c.document_id AND i.version = d.version
         WHERE c.document_id = d.id AND f.start IS NULL ORDER BY <NEAREST> LIMIT 1) AS own ON true)"""
-_REPLY: Final = """SELECT s.documents, s.embedded, s.chunks, <NEAR_COUNT>, <VECTOR_COUNT>, h.*
+_REPLY: Final = """SELECT s.documents, s.embedded, s.version, s.chunks, <NEAR_COUNT>, <VECTOR_COUNT>, h.*
 FROM size s LEFT JOIN hits h ON true ORDER BY h.place"""
 _ALLOWED: Final = "SELECT d.id FROM documents d WHERE d.resource_id = %(resource)s AND "
 
@@ -150,8 +153,8 @@ async def search(connection: Connection, query: Query) -> Found:
     rows = await _run(connection, query, exactly)
     if query.mode is not Mode.TEXT and not exactly and _falls_short(rows[0], query.top_k):
         rows = await _run(connection, query, exactly=True)
-    documents, embedded = rows[0][:2]
-    return Found(tuple(_hit(row[5:]) for row in rows if row[5] is not None), documents, embedded)
+    documents, embedded, version = rows[0][:3]
+    return Found(tuple(_hit(row[6:]) for row in rows if row[6] is not None), documents, embedded, version)
 
 
 async def _run(connection: Connection, query: Query, exactly: bool) -> list[tuple[Any, ...]]:
@@ -188,6 +191,8 @@ def parameters(query: Query) -> dict[str, Any]:
         "depth": depth,
         "candidates": depth * _CHUNKS_PER_DOCUMENT,
         "resource": query.resource,
+        "revision": query.revision,
+        "live": list(tables.LIVE),
         **(query.condition.parameters if query.condition is not None else {}),
     }
 
@@ -220,7 +225,7 @@ async def _few_pass(connection: Connection, query: Query) -> bool:
 
 
 def _falls_short(row: tuple[Any, ...], top_k: int) -> bool:
-    _, _, chunks, near, found = row[:5]
+    chunks, near, found = row[3:6]
     return bool(found < top_k and near < chunks)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from datapunk.cortex import common_pb2, search_pb2, search_pb2_grpc
-from google.protobuf.duration_pb2 import Duration
 
-from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput
+from cortex_workloads.runtime.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Unavailable
+from cortex_workloads.runtime.fallbacks import Fallback, used
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.search import documents
+from cortex_workloads.search.answers import Answers, Asked
 from cortex_workloads.search.documents import from_struct
+from cortex_workloads.search.fallback import NotEmbedded, asking_seconds, embedding_seconds, text_only
 from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Hit, Mode
 from cortex_workloads.search.store import LakeDocumentStore
@@ -26,6 +29,9 @@ _MODES: Final = {
     common_pb2.SEARCH_MODE_VECTOR: Mode.VECTOR,
     common_pb2.SEARCH_MODE_TEXT: Mode.TEXT,
 }
+_FALLBACKS: Final = frozenset({common_pb2.FALLBACK_TEXT_ONLY, common_pb2.FALLBACK_STALE_ANSWER})
+_BEHIND: Final = 8
+"""Searches, at most, that go on when their callers were given the last answer."""
 _MODE_NUMBERS: Final = {mode: number for number, mode in _MODES.items()}
 
 
@@ -57,6 +63,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
     def __init__(
         self,
         store: LakeDocumentStore,
+        answers: Answers,
         ready: Callable[[], Pipelines],
         quiet: Quiet,
         written: Callable[[], None],
@@ -65,6 +72,8 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         default_top_k: int,
     ) -> None:
         self._store = store
+        self._answers = answers
+        self._behind: set[asyncio.Task[common_pb2.SearchResult]] = set()
         self._ready = ready
         self._quiet = quiet
         self._written = written
@@ -76,27 +85,62 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         began = time.perf_counter()
         check_resource(self._store.resource, request.index, "index")
         _check_query(request)
-        pipelines = self._ready()
-        mode = _MODES.get(request.mode, self._default_mode)
         with self._quiet.query():
-            found, revision = await pipelines.search(
-                request.query,
-                mode,
-                request.top_k or self._default_top_k,
-                from_struct(request.filter),
-                request.revision,
-                request.exact,
-            )
-        took = Duration()
-        took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
-        result = common_pb2.SearchResult(
-            hits=[_hit(hit) for hit in found.hits],
-            revision=revision,
-            mode=_MODE_NUMBERS[mode],
-            coverage=common_pb2.Coverage(documents=found.documents, embedded=found.embedded),
-            took=took,
-        )
-        return search_pb2.SearchResponse(result=result)
+            result = await self._answer(request, context)
+        response = search_pb2.SearchResponse(result=result)
+        response.result.took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
+        return response
+
+    async def _answer(self, request: search_pb2.SearchRequest, context: Any) -> common_pb2.SearchResult:
+        mode, top_k = _MODES.get(request.mode, self._default_mode), request.top_k or self._default_top_k
+        early = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
+        # Who gives up on the embedder early takes nobody along who does not.
+        asked = Asked(request, _MODE_NUMBERS[mode], top_k, b"text-only" if early else b"")
+        patience = embedding_seconds(context.time_remaining()) if early else None
+        real = self._real(asked, mode, patience)
+        if common_pb2.FALLBACK_STALE_ANSWER not in request.fallbacks:
+            return await real
+        return await self._real_or_last(asked, real, asking_seconds(context.time_remaining()))
+
+    async def _real_or_last(
+        self, asked: Asked, real: Coroutine[Any, Any, common_pb2.SearchResult], seconds: float | None
+    ) -> common_pb2.SearchResult:
+        task = asyncio.create_task(real)
+        try:
+            await asyncio.wait((task,), timeout=seconds)
+            why = _unavailable(task)
+            if why and (last := await self._answers.last(asked)) is not None:
+                used(Fallback.STALE_ANSWER, why)
+                self._go_on(task)
+                return last
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    def _go_on(self, task: asyncio.Task[common_pb2.SearchResult]) -> None:
+        """The next caller is to find an answer; but not more and more of them while nothing answers."""
+        if len(self._behind) >= _BEHIND:
+            task.cancel()
+        self._behind.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[common_pb2.SearchResult]) -> None:
+        self._behind.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _real(self, asked: Asked, mode: Mode, seconds: float | None) -> common_pb2.SearchResult:
+        pipelines, request = self._ready(), asked.request
+        try:
+            return await self._answers.get(asked, partial(_find, pipelines, request, mode, asked.top_k, seconds))
+        except NotEmbedded as why:
+            if common_pb2.FALLBACK_TEXT_ONLY not in request.fallbacks:
+                raise why.cause from None
+            result, _ = await _find(pipelines, request, Mode.TEXT, asked.top_k)
+            result.fallback = common_pb2.FALLBACK_TEXT_ONLY
+            text_only(why)
+            return result
 
     async def UpdateIndex(self, request: search_pb2.UpdateRequest, context: Any) -> search_pb2.UpdateResponse:
         """Writes and deletes documents."""
@@ -122,6 +166,29 @@ def check_resource(served: Resource, asked: common_pb2.ResourceRef, field: str) 
         )
 
 
+def _unavailable(task: asyncio.Task[common_pb2.SearchResult]) -> str:
+    """Why the real answer cannot be had, as far as it cannot; else empty."""
+    if not task.done():
+        return "TooSlow"
+    error = None if task.cancelled() else task.exception()
+    return error.reason if isinstance(error, Unavailable | DeadlineExceeded) else ""
+
+
+async def _find(
+    pipelines: Pipelines, request: search_pb2.SearchRequest, mode: Mode, top_k: int, seconds: float | None = None
+) -> tuple[common_pb2.SearchResult, int | None]:
+    found, revision = await pipelines.search(
+        request.query, mode, top_k, from_struct(request.filter), request.revision, request.exact, seconds
+    )
+    result = common_pb2.SearchResult(
+        hits=[_hit(hit) for hit in found.hits],
+        revision=revision,
+        mode=_MODE_NUMBERS[mode],
+        coverage=common_pb2.Coverage(documents=found.documents, embedded=found.embedded),
+    )
+    return result, found.version
+
+
 def _check_query(request: search_pb2.SearchRequest) -> None:
     violations: list[tuple[str, str]] = []
     if not request.query.strip():
@@ -134,6 +201,9 @@ def _check_query(request: search_pb2.SearchRequest) -> None:
         violations.append(("top_k", f"is {request.top_k}; 1 to {TOP_K:,} is expected, or 0 for the index's own"))
     if request.mode and request.mode not in _MODES:
         violations.append(("mode", f"is {request.mode}, which this release does not know"))
+    for place, fallback in enumerate(request.fallbacks):
+        if fallback not in _FALLBACKS:
+            violations.append((f"fallbacks[{place}]", f"is {fallback}, which this release does not know"))
     if violations:
         raise InvalidInput(
             "the search is not valid: " + "; ".join(f"{field} {message}" for field, message in violations),

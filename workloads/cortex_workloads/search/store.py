@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -16,6 +17,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import Secret
 
+from cortex_workloads.runtime.cache.turns import Turns
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.errors import FailedPrecondition, NotFound
 from cortex_workloads.runtime.lake import revisions
@@ -52,6 +54,7 @@ class LakeDocumentStore:
         self._lake = lake
         self._loop: asyncio.AbstractEventLoop | None = None
         self._current: tuple[float, Revision] | None = None
+        self._versions: Turns[int, int | None] = Turns()
 
     async def lake(self) -> Lake:
         """The store's connections."""
@@ -118,13 +121,36 @@ class LakeDocumentStore:
             query = Query(text, mode, top_k, target.resource, target.row, configuration, vector, condition, exact)
             try:
                 async with (await self.lake()).connection() as connection:
-                    return await retrieval.search(connection, query), target
+                    found = await retrieval.search(connection, query)
+                if found.version is not None or revision or last:
+                    return found, target
+                # It takes no writes any more: another one is current.
+                self.forget()
             except psycopg.errors.UndefinedTable:
                 # Its tables were dropped since it was looked up: it is not the current one any more.
                 self.forget()
                 if last:
                     raise
+            except psycopg.errors.UndefinedColumn:
+                if last:
+                    raise
+                async with (await self.lake()).connection() as connection:
+                    await tables.complete(connection, target.row)
         raise AssertionError
+
+    async def version(self, revision: str) -> int | None:
+        """The content version of the current revision, or of the one named; None where no answer may be kept. Raises
+        NotFound, FailedPrecondition, Unavailable."""
+        target = await self.revision(revision) if revision else await self.current()
+        return await self._versions.next(target.row, partial(self._version, target.row))
+
+    async def _version(self, row: int) -> int | None:
+        try:
+            async with (await self.lake()).connection() as connection:
+                return await tables.version(connection, row)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            self.forget()
+            return None
 
     async def update(self, new: list[NewDocument], delete_ids: list[str]) -> Written:
         """Writes and deletes documents, all or none. Raises InvalidInput, TooLarge, Unavailable."""

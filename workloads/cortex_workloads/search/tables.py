@@ -8,6 +8,10 @@ Each revision has its own set, so that it has a vector index of its own and goes
     chunks      embedded passages; [start, stop) are code points of documents.content
     vectors     their vectors, each distinct text once: equal vectors would cut the HNSW graph into islands
     statistics  sums, as differences that writers append (no row that all of them update); `compact` adds them up
+
+Every transaction that changes what a search of the revision can return appends to the statistics, and each row there
+has a random number as its `version`. All of them XORed are the content version of a snapshot: as the rows are the
+differences that it sees, it is the same again only where the content is, in whatever order writers commit.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ import psycopg
 
 from cortex_workloads.runtime.embedding.model import DIMENSIONS
 from cortex_workloads.runtime.lake.pool import Connection, Lake
-from cortex_workloads.runtime.lake.revisions import Revision
+from cortex_workloads.runtime.lake.revisions import Phase, Revision
 
+LIVE: Final = (Phase.CURRENT, Phase.READY, Phase.BUILDING)
+"""Revisions that take what is written."""
 _NAMES: Final = ("postings", "indexed", "queue", "chunks", "vectors", "statistics")
 
 _CREATE: Final = """
@@ -44,7 +50,8 @@ CREATE TABLE {chunks} (
 CREATE INDEX ON {chunks} (vector_id);
 CREATE TABLE {statistics} (
     documents bigint NOT NULL DEFAULT 0, posted bigint NOT NULL DEFAULT 0, length bigint NOT NULL DEFAULT 0,
-    embedded bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0);
+    embedded bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0,
+    version bigint NOT NULL DEFAULT random(-9223372036854775808, 9223372036854775807));
 """
 
 # What a revision lacks of the documents as they are now; what it has of documents that are gone or were changed.
@@ -83,9 +90,24 @@ FROM {indexed} i LEFT JOIN {queue} q USING (document_id)
 _COMPACT: Final = """
 WITH gone AS (
     DELETE FROM {statistics} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {statistics} FOR UPDATE SKIP LOCKED))
-    RETURNING documents, posted, length, embedded, chunks)
-INSERT INTO {statistics} (documents, posted, length, embedded, chunks)
-SELECT sum(documents), sum(posted), sum(length), sum(embedded), sum(chunks) FROM gone HAVING count(*) > 0
+    RETURNING documents, posted, length, embedded, chunks, version)
+INSERT INTO {statistics} (documents, posted, length, embedded, chunks, version)
+SELECT sum(documents), sum(posted), sum(length), sum(embedded), sum(chunks), bit_xor(version) FROM gone
+HAVING count(*) > 0
+"""
+CHANGED: Final = "INSERT INTO {statistics} DEFAULT VALUES"
+"""Tells of a change of what searches return that no sum shows."""
+_VERSION: Final = """
+SELECT bit_xor(version) FROM {statistics}
+WHERE EXISTS (SELECT FROM revisions WHERE id = %(revision)s AND phase = ANY(%(live)s))
+"""
+# Of a set of tables that a pod of a release made that knew no content versions.
+_LACKS_VERSION: Final = """
+SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'version')
+"""
+_ADD_VERSION: Final = """
+ALTER TABLE {statistics} ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT
+    random(-9223372036854775808, 9223372036854775807)
 """
 _UNUSED: Final = """
 SELECT v.id FROM {vectors} v WHERE NOT EXISTS (SELECT FROM {chunks} c WHERE c.vector_id = v.id)
@@ -155,8 +177,23 @@ async def counts(connection: Connection, row: int) -> Counts:
     return Counts(*sums)
 
 
+async def version(connection: Connection, row: int) -> int | None:
+    """The content version of a revision; None of one that takes no writes, whose documents change past it."""
+    asked = {"revision": row, "live": list(LIVE)}
+    found = await (await connection.execute(on(row, _VERSION), asked)).fetchone()
+    return None if found is None else found[0]
+
+
+async def complete(connection: Connection, row: int) -> None:
+    """Adds what the tables lack when a pod of an earlier release made them while this one was rolled out."""
+    found = await (await connection.execute(_LACKS_VERSION, (f"statistics_{row:d}",))).fetchone()
+    if found is not None and found[0]:
+        await connection.execute(on(row, _ADD_VERSION))
+
+
 async def compact(connection: Connection, row: int) -> None:
     """Adds up the differences that no transaction in progress holds."""
+    await complete(connection, row)
     await connection.execute(on(row, _COMPACT))
 
 

@@ -13,7 +13,9 @@ from cortex_kinds.embedding import LocalEmbedding
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_server
 
+from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, InvalidInput, Unavailable
 from cortex_workloads.runtime.lake import revisions
@@ -24,14 +26,15 @@ from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
 from cortex_workloads.search import retrieval
+from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.control import Control
 from cortex_workloads.search.encoders import Encoders
 from cortex_workloads.search.pipelines import Pipelines
 from cortex_workloads.search.retrieval import Mode
 from cortex_workloads.search.service import Haystack, Quiet
 from cortex_workloads.search.store import LakeDocumentStore
+from cortex_workloads.search.tables import LIVE
 from cortex_workloads.search.worker import SERVING, Worker
-from cortex_workloads.search.writer import LIVE
 
 _WATCH_SECONDS: Final = 0.25
 _MODELS_SECONDS: Final = 2.0
@@ -60,7 +63,8 @@ class Search:
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
         )
-        self._pipelines = Pipelines(self._store, self._encoders, known)
+        self._answers = self._kept_answers()
+        self._pipelines = Pipelines(self._store, self._encoders, known, self._model_loaded)
         self._migrated = False
         self._model_ready = False
         self._worker: Worker | None = None
@@ -86,12 +90,14 @@ class Search:
     async def close(self) -> None:
         """Closes connections."""
         self._encoders.close()
+        await self._answers.close()
         await self._state.close()
         await self._lake.close()
 
     def _add_to(self, server: Server) -> None:
         haystack = Haystack(
             self._store,
+            self._answers,
             self._ready,
             self._quiet,
             self._wake,
@@ -111,15 +117,23 @@ class Search:
         server.add(add_HaystackServiceServicer_to_server, haystack)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
+    def _kept_answers(self) -> Answers:
+        settings, seconds = self._settings, self._settings.answer_cache_seconds
+        memory = Memory(answers.NAME, settings.answer_cache_bytes, seconds, size)
+        url, limit = settings.state_url.get_secret_value(), settings.answer_cache_shared_entry_bytes
+        return Answers(self._store, memory, Shared(answers.NAME, url, limit, seconds))
+
     def _lake_ready(self) -> None:
         if not self._migrated:
             raise self._lake.unavailable()
 
     def _ready(self) -> Pipelines:
         self._lake_ready()
+        return self._pipelines
+
+    def _model_loaded(self) -> None:
         if not self._model_ready:
             raise Unavailable("the model is being loaded", remedy="try again in some seconds", reason="ModelLoading")
-        return self._pipelines
 
     def _wake(self) -> None:
         if self._worker is not None:

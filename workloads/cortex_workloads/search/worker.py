@@ -19,10 +19,10 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
 from cortex_workloads.runtime.progress import ProgressStream, index_key
-from cortex_workloads.search import definition, queue, tables
+from cortex_workloads.search import definition, queue, reuse, tables
 from cortex_workloads.search.embedding import DocumentEmbedder
 from cortex_workloads.search.encoders import Source
-from cortex_workloads.search.writer import LIVE
+from cortex_workloads.search.tables import LIVE
 
 MANY: Final = 1_000
 """Waiting documents above which a serving pod leaves the queue to a Job, if one works."""
@@ -152,8 +152,13 @@ class Worker:
             claimed = await queue.claim(connection, revision.row, self._batch.documents, self._batch.characters)
             if not claimed:
                 return 0
-            embedded, failed = await encoder.run(embedder.embed, claimed.texts)
-            await queue.finish(connection, revision, parsed.configuration, claimed, embedded, failed)
+            divided, unread = await encoder.run(embedder.split, claimed.texts)
+            digests = {passage.key for one in divided for passage in one.passages}
+            known = await reuse.find(connection, revision.row, digests)
+            embedded, failed = await encoder.run(embedder.embed, divided, known.keys())
+            failed |= unread
+            await queue.finish(connection, revision, parsed.configuration, claimed, embedded, failed, known)
+        reuse.REUSED.inc(len(known))
         for row, why in failed.items():
             _log.warning("a document could not be embedded", extra={"row": row, "revision": revision.id, "why": why})
         await self._tell(revision)

@@ -13,13 +13,10 @@ from typing import Any, Final
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
-from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
+from cortex_workloads.runtime.lake.revisions import Resource, Revision
 from cortex_workloads.search import definition, postings, tables
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.postings import Text
-
-LIVE: Final = (Phase.CURRENT, Phase.READY, Phase.BUILDING)
-"""Revisions that take what is written."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,9 @@ async def write(lake: Lake, resource: Resource, documents: Sequence[NewDocument]
         if row is None:
             raise no_revision(resource)
         await revisions.lock(connection, row, shared=not (documents and delete_ids))
-        live = [revision for revision in await revisions.describe(connection, resource) if revision.phase in LIVE]
+        live = [
+            revision for revision in await revisions.describe(connection, resource) if revision.phase in tables.LIVE
+        ]
         current = revisions.current(live)
         if current is None:
             raise no_revision(resource)
@@ -141,3 +140,5 @@ async def _feed(
         created = sum(change.created for change in changes)
         await postings.add(connection, revision.row, definition.read(revision.definition).configuration, texts, created)
         await connection.execute(tables.on(revision.row, tables.ENQUEUE), {"ids": [text.row for text in texts]})
+    elif changes:
+        await connection.execute(tables.on(revision.row, tables.CHANGED))

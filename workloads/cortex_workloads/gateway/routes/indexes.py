@@ -51,7 +51,11 @@ def router(backend: Backend) -> APIRouter:
     async def search(request: Request, namespace: str, name: str) -> Response:
         remedy = f"a query has at most {schemas.QUERY_CHARACTERS:,} characters"
         asked = await body.read(request, schemas.Search, _SEARCH_BYTES, remedy)
-        return replies.json(render.search_result(await queries.search(backend, namespace, name, asked)))
+        found = await queries.search(backend, namespace, name, asked)
+        response = replies.json(render.search_result(found))
+        if found.HasField("age"):
+            response.headers["Age"] = str(found.age.seconds)
+        return response
 
     @routes.post(
         f"{_ONE}/documents",

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from moka_py import Moka
 
 from cortex_workloads.runtime.cache.flights import Flights
-from cortex_workloads.runtime.cache.metrics import Level
+from cortex_workloads.runtime.cache.metrics import Requests, measure
 
 V = TypeVar("V")
 
@@ -20,6 +20,11 @@ ENTRY_BYTES: Final = 512
 """What an entry takes beside its key and its value, measured (docs/decisions/0014-cache-in-process.md)."""
 JITTER: Final = 0.1
 """Share of the time to live by which an entry may live shorter, so that what came together does not go together."""
+
+
+def jittered(seconds: float) -> float:
+    """A time to live of `seconds` at most."""
+    return seconds * random.uniform(1 - JITTER, 1)  # noqa: S311 - no secret
 
 
 class Memory(Generic[V]):
@@ -32,7 +37,8 @@ class Memory(Generic[V]):
         self._kept: Moka[bytes, V] = Moka(
             limit, weigher=lambda key, value: len(key) + size(value) + ENTRY_BYTES, policy="tiny_lfu"
         )
-        self._level = Level(name, "memory", limit, lambda: self.size, self.__len__)
+        self.requests = Requests(name, "memory")
+        measure(name, "memory", limit, lambda: self.size, self.__len__)
 
     @property
     def size(self) -> int:
@@ -44,19 +50,27 @@ class Memory(Generic[V]):
         self._kept.run_pending_tasks()
         return self._kept.count()
 
+    def find(self, key: bytes) -> V | None:
+        """What is kept, uncounted: of users who know by themselves whether it is of use (`requests`)."""
+        return self._kept.get(key)
+
+    def keep(self, key: bytes, value: V) -> None:
+        """Keeps a value in the place of what was kept, as far as there is room for it."""
+        self._kept.set(key, value, ttl=jittered(self._seconds))
+        # Left to itself it evicts with a delay, and holds a multiple of the limit meanwhile.
+        self._kept.run_pending_tasks()
+
     async def get(self, key: bytes, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The value; where it is not kept, what `load` returns, once for all who wait. Raises as `load`, and
         Unavailable (`LoadEnded`); neither is kept."""
         kept = self._kept.get(key)
         if kept is not None:
-            self._level.hits.inc()
+            self.requests.hits.inc()
             return kept
-        (self._level.joined if key in self._flights else self._level.misses).inc()
+        (self.requests.joined if key in self._flights else self.requests.misses).inc()
         return await self._flights.once(key, lambda: self._load(key, load))
 
     async def _load(self, key: bytes, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         value = await load()
-        self._kept.set(key, value, ttl=self._seconds * random.uniform(1 - JITTER, 1))  # noqa: S311 - no secret
-        # Left to itself it evicts with a delay, and holds a multiple of the limit meanwhile.
-        self._kept.run_pending_tasks()
+        self.keep(key, value)
         return value
