@@ -11,6 +11,7 @@ from cortex_workloads.gateway import listen
 from cortex_workloads.gateway.api import Api
 from cortex_workloads.gateway.app import build
 from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.gateway.limits import Limits
 from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.health import Health
@@ -30,9 +31,10 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
         channels = await stack.enter_async_context(Channels(settings, catalogue))
         progress = await stack.enter_async_context(state)
         backend = Backend(catalogue, channels, progress, server.health)
-        server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
+        limits = Limits(settings.limits)
+        server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend, limits))
         sockets = listen.sockets(hosts, settings.port_http)
-        app = build(backend, any_host=settings.insecure_listen)
+        app = build(backend, limits, any_host=settings.insecure_listen)
         await stack.enter_async_context(listen.http(app, sockets, settings.drain_seconds))
         await server.start()
         server.ports["http"] = sockets[0].getsockname()[1]

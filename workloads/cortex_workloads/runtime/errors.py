@@ -229,6 +229,14 @@ def to_status(error: CortexError) -> status_pb2.Status:
     return status
 
 
+async def abort(context: Any, error: CortexError) -> None:
+    """Counts the error and ends the call of a gRPC server with it. Raises grpc.aio.AbortError, always."""
+    count(error)
+    status = to_status(error)
+    trailers = ((DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(row(type(error)).code, status.message, trailers)
+
+
 def from_status(status: status_pb2.Status) -> CortexError:
     """The error that `to_status` was given; for the status of a stranger the nearest type."""
     info = _detail(status, error_details_pb2.ErrorInfo)
