@@ -229,12 +229,16 @@ def to_status(error: CortexError) -> status_pb2.Status:
     return status
 
 
+def ending(error: CortexError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """The arguments of a gRPC server's `context.abort`: code, message, trailers."""
+    status = to_status(error)
+    return row(type(error)).code, status.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
 async def abort(context: Any, error: CortexError) -> None:
     """Counts the error and ends the call of a gRPC server with it. Raises grpc.aio.AbortError, always."""
     count(error)
-    status = to_status(error)
-    trailers = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(row(type(error)).code, status.message, trailers)
+    await context.abort(*ending(error))
 
 
 def from_status(status: status_pb2.Status) -> CortexError:

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
@@ -22,7 +23,7 @@ from prometheus_client import Counter, Gauge
 
 from cortex_workloads.runtime import errors, telemetry
 from cortex_workloads.runtime.errors import Malformed, Overloaded
-from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Refused
+from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Refused, Why
 from cortex_workloads.runtime.settings import LimitPolicy
 from cortex_workloads.runtime.telemetry import REGISTRY
 
@@ -41,6 +42,9 @@ _BECAUSE: Final = {
 }
 
 
+_OVERLOADED: Final = Overloaded("")
+
+
 class Gate:
     """The way into one class of calls; `name` is its class in metrics, `what` names it for people."""
 
@@ -51,6 +55,8 @@ class Gate:
         _RUNNING.labels(name).set_function(lambda: float(self.bulkhead.running))
         _WAITING.labels(name).set_function(lambda: float(self.bulkhead.waiting))
         self._told_at, self._untold = -_LOG_SECONDS, 0
+        # Of many that are refused in the same moment most are told the same: it is made once.
+        self._endings = lru_cache(maxsize=256)(self._ending)
 
     @asynccontextmanager
     async def place(self, left: float | None = None) -> AsyncIterator[None]:
@@ -59,31 +65,44 @@ class Gate:
             async with self.bulkhead.place(left):
                 yield
         except Refused as refused:
-            raise self._overloaded(refused) from None
+            raise self._refused(refused) from None
 
-    def refusal(self) -> Overloaded | None:
-        """What a call hears that comes now, whatever its deadline; None: it may ask for a place."""
+    def refusal(self) -> tuple[Any, ...] | None:
+        """The end (`errors.ending`) of a call that comes now, whatever its deadline, counted; None: it may ask for a
+        place."""
         try:
             self.bulkhead.check()
         except Refused as refused:
-            return self._overloaded(refused)
+            self._count(refused.why)
+            errors.count(_OVERLOADED)
+            return self._endings(refused.why, round(_spread(refused.seconds), 1))
         return None
 
-    def refuse(self, reason: str, because: str, seconds: float | None = None) -> Overloaded:
-        """What a refused call hears, counted; `seconds`: how long those take that are before it."""
-        _SHED.labels(self._name, reason).inc()
-        self._tell()
-        wait = self.bulkhead.wait() if seconds is None else seconds
+    def refuse(self, reason: str, because: str) -> Overloaded:
+        """What a call hears that is refused for a reason of the caller's own, counted."""
+        self._count(reason)
+        return self._overloaded(because, _spread(self.bulkhead.wait()))
+
+    def _refused(self, refused: Refused) -> Overloaded:
+        self._count(refused.why)
+        return self._overloaded(self._because(refused.why), _spread(refused.seconds))
+
+    def _ending(self, why: Why, seconds: float) -> tuple[Any, ...]:
+        return errors.ending(self._overloaded(self._because(why), seconds))
+
+    def _because(self, why: Why) -> str:
+        return _BECAUSE[why].format_map(self.bulkhead.policy.model_dump())
+
+    def _overloaded(self, because: str, seconds: float) -> Overloaded:
         return Overloaded(
             f"there are more {self._what} than this pod can answer: {because}",
             remedy="try again after the time that RetryInfo or Retry-After says, or add replicas",
-            # Those that are refused together do not come back together.
-            retry_after=max(_LEAST_SECONDS, wait) * random.uniform(1.0, 2.0),  # noqa: S311 - no secret
+            retry_after=seconds,
         )
 
-    def _overloaded(self, refused: Refused) -> Overloaded:
-        because = _BECAUSE[refused.why].format_map(self.bulkhead.policy.model_dump())
-        return self.refuse(refused.why, because, refused.seconds)
+    def _count(self, reason: str) -> None:
+        _SHED.labels(self._name, reason).inc()
+        self._tell()
 
     def _tell(self) -> None:
         # One line for many: whoever sheds load has no time for a line each.
@@ -109,15 +128,16 @@ class ShedInterceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if (gate := self._gates.get(path)) is None:
             return await continuation(handler_call_details)
-        if (error := gate.refusal()) is not None:
-            return _refusing(path, error)
+        if (ending := gate.refusal()) is not None:
+            return _refusing(path, ending)
         handler = await continuation(handler_call_details)
         return _streaming(handler, gate, path) if handler.response_streaming else _unary(handler, gate, path)
 
 
-def _refusing(path: str, error: Overloaded) -> Any:
+def _refusing(path: str, ending: tuple[Any, ...]) -> Any:
     async def answer(_: bytes, context: Any) -> None:
-        await _refuse(path, context, error)
+        _account(path, ending[0])
+        await context.abort(*ending)
 
     # Of a method that streams, too: a call that ends without a message has no shape.
     return grpc.unary_unary_rpc_method_handler(answer, None, None)
@@ -154,6 +174,15 @@ def _parsed(handler: Any, data: bytes) -> Any:
 
 
 async def _refuse(path: str, context: Any, error: errors.CortexError) -> None:
-    service, _, method = path[1:].partition("/")
-    telemetry.CALLS.labels(service, method, errors.row(type(error)).code.name).observe(0.0)
+    _account(path, errors.row(type(error)).code)
     await errors.abort(context, error)
+
+
+def _account(path: str, code: grpc.StatusCode) -> None:
+    service, _, method = path[1:].partition("/")
+    telemetry.CALLS.labels(service, method, code.name).observe(0.0)
+
+
+def _spread(seconds: float) -> float:
+    # Those that are refused together do not come back together.
+    return max(_LEAST_SECONDS, seconds) * random.uniform(1.0, 2.0)  # noqa: S311 - no secret
