@@ -86,8 +86,7 @@ async def test_who_would_not_be_answered_before_his_deadline_is_refused_at_once(
         # 0.3 s until there is a place, and 0.6 s for the call itself.
         told = await refused(of, left=0.8)
         assert (told.why, told.seconds) == ("Late", pytest.approx(0.3))
-        async with held(of, 1):
-            assert of.waiting == 1
+        of.check(left=1.0)
 
 
 async def test_a_deadline_is_no_matter_where_there_is_a_place() -> None:

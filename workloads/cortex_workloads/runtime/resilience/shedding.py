@@ -13,7 +13,6 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from prometheus_client import Counter, Gauge
 
 from cortex_workloads.runtime import errors, telemetry
 from cortex_workloads.runtime.errors import Malformed, Overloaded
-from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Refused, Why
+from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Place, Refused, Why
 from cortex_workloads.runtime.settings import LimitPolicy
 from cortex_workloads.runtime.telemetry import REGISTRY
 
@@ -58,14 +57,20 @@ class Gate:
         # Of many that are refused in the same moment most are told the same: it is made once.
         self._endings = lru_cache(maxsize=256)(self._ending)
 
-    @asynccontextmanager
-    async def place(self, left: float | None = None) -> AsyncIterator[None]:
-        """Holds a place; `left` are seconds until the caller's deadline. Raises Overloaded."""
+    def place(self, left: float | None = None) -> Place:
+        """Holds a place as a context; `left` are seconds until the caller's deadline. Entering raises Overloaded."""
+        return Place(self, left)
+
+    async def enter(self, left: float | None) -> float:
+        """When the place that it takes was taken, for `leave`. Raises Overloaded."""
         try:
-            async with self.bulkhead.place(left):
-                yield
+            return await self.bulkhead.enter(left)
         except Refused as refused:
             raise self._refused(refused) from None
+
+    def leave(self, began: float) -> None:
+        """Gives a place back."""
+        self.bulkhead.leave(began)
 
     def refusal(self) -> tuple[Any, ...] | None:
         """The end (`errors.ending`) of a call that comes now, whatever its deadline, counted; None: it may ask for a
