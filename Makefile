@@ -60,7 +60,7 @@ images: $(STAMP) ## Build the images with docker, podman or buildah (root). REGI
 generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages.
 	@$(BIN)/python tools/generate.py
 
-bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale or retrieval takes one part.
+bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale, retrieval or overload takes one part.
 	@PYTHONPATH=testbed $(BIN)/python -m benchmarks.run
 
 faults: venv binaries ## Of `make test` the 20 cases of faults alone: both kinds, before a real API server.

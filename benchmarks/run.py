@@ -1,4 +1,5 @@
-"""`make bench`: retrieval through the gateway, what caches save, what the operator costs. `BENCH=scale`: one part.
+"""`make bench`: retrieval through the gateway, what caches save, what the operator costs, search under overload.
+`BENCH=scale`: that part alone.
 
 Writes benchmarks/results/PART/*.json and a table of all results, ratios first, benchmarks/results/README.md.
 """
@@ -11,10 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import cache, retrieval, scale
+from benchmarks import cache, overload, retrieval, scale
 
 RESULTS: Final = Path(__file__).parent / "results"
-PARTS: Final[dict[str, ModuleType]] = {"retrieval": retrieval, "cache": cache, "scale": scale}
+PARTS: Final[dict[str, ModuleType]] = {"retrieval": retrieval, "cache": cache, "scale": scale, "overload": overload}
 
 
 def main() -> int:

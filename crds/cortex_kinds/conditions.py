@@ -144,6 +144,9 @@ class Reason(StrEnum):
     """Another Lake answers at the address of the one before (empty, or restored): the pods begin anew with it."""
     STATE_UNREACHABLE = "StateUnreachable"
     """Valkey or Redis does not answer: live progress is missing, everything else goes on."""
+    CIRCUIT_OPEN = "CircuitOpen"
+    """A pod of the workflow does not ask an index for some seconds, as too many of its last calls failed; the message
+    says which, and what the last failure was."""
     MODEL_UNAVAILABLE = "ModelUnavailable"
     """The embedder could not be loaded."""
     MODEL_MISSING = "ModelMissing"

@@ -59,6 +59,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self.traceparents: list[str] = []
         self.fail: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.holding = asyncio.Event()
         self.wrote = asyncio.Event()
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
@@ -78,6 +79,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
 
     async def UpdateIndex(self, request: search_pb2.UpdateRequest, _: Any) -> search_pb2.UpdateResponse:
         if self.hold:
+            self.holding.set()
             await self.hold.wait()
         if self.fail:
             raise self.fail
@@ -197,11 +199,11 @@ class World:
         self.http: httpx.AsyncClient
         self.ports: dict[str, int] = {}
 
-    async def open(self) -> None:
+    async def open(self, **more: Any) -> None:
         self.write()
         settings = GatewaySettings(
             catalogue_file=self._file, state_url=self.state_url, port_http=0, port_grpc=0, port_metrics=0,
-            drain_seconds=0.5,
+            drain_seconds=0.5, **more,
         )  # fmt: skip
         self.ports = (await self._stack.enter_async_context(gateway(settings))).ports
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ports['http']}", timeout=20, trust_env=False)
@@ -253,6 +255,12 @@ async def world(tmp_path: Path, state_url: str) -> AsyncIterator[World]:
         made = World(stack, tmp_path, state_url)
         await made.open()
         yield made
+
+
+@pytest.fixture
+def worlds() -> type[World]:
+    """Makes gateways with settings of one's own."""
+    return World
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cortex_kinds.revision import revision_id
 from cortex_workloads.graph.input import to_struct
-from cortex_workloads.runtime.errors import InvalidInput
+from cortex_workloads.runtime.errors import InvalidInput, Unavailable
 from datapunk.cortex import common_pb2, control_pb2
 
 Define = Callable[..., dict[str, Any]]
@@ -63,6 +63,17 @@ async def test_an_id_that_does_not_match_is_refused(client: Any, define: Define)
     with pytest.raises(AioRpcError) as refused:
         await client.control.Command(control_pb2.CommandRequest(resource=WORKFLOW, ensure_revision=verb))
     assert isinstance(from_rpc_error(refused.value), InvalidInput)
+
+
+async def test_an_index_that_is_up_but_not_asked_any_more_is_named(client: Any, harness: Any, index: Any) -> None:
+    searcher = harness.pods[0].library._tools.searcher
+    index.failures = [Unavailable("the Lake is gone", reason="LakeUnreachable") for _ in range(10)]
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await searcher.search("papers", "x", top_k=None, mode=None, timeout=5)
+    told = {d.name: d for d in (await describe(client)).dependencies}["papers"]
+    assert (told.reachable, told.reason) == (False, "CircuitOpen")
+    assert "CortexIndex default/papers is not asked for now" in told.message
 
 
 async def test_dependencies_are_asked(client: Any, harness: Any) -> None:

@@ -15,11 +15,12 @@ from datapunk.cortex.api_pb2 import (
     WorkflowQuery,
 )
 from datapunk.cortex.api_pb2_grpc import CortexAPIServicer
-from datapunk.cortex.common_pb2 import RunEvent
+from datapunk.cortex.common_pb2 import ResourceRef, RunEvent
 from pydantic import ValidationError
 
 from cortex_workloads.gateway import body, queries, render, runs
 from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.gateway.limits import Limits
 from cortex_workloads.gateway.schemas import Run, Search
 from cortex_workloads.runtime.errors import InvalidInput
 
@@ -27,24 +28,28 @@ from cortex_workloads.runtime.errors import InvalidInput
 class Api(CortexAPIServicer):
     """Answers CortexAPI."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, limits: Limits) -> None:
         self._backend = backend
+        self._limits = limits
 
     async def ProcessQuery(self, request: QueryRequest, context: Any) -> QueryResponse:
         """Asks an index or a workflow and waits for the answer."""
         match request.WhichOneof("target"):
             case "index":
-                return await self._search(request.index, context.time_remaining())
+                async with self._limits.place("search", _resource("indexes", request.index.index)):
+                    return await self._search(request.index, context.time_remaining())
             case "workflow":
-                return await self._run(request.workflow, context.time_remaining())
+                async with self._limits.place("runs", _resource("workflows", request.workflow.workflow)):
+                    return await self._run(request.workflow, context.time_remaining())
         raise InvalidInput("the request has no target", violations=[("target", "set `index` or `workflow`")])
 
     async def StreamAnalysis(self, request: AnalysisRequest, context: Any) -> AsyncIterator[AnalysisResponse]:
         """Runs a workflow and streams what happens."""
-        events = self._start(request, request.run_id, request.after_event_id, context.time_remaining())
-        async with aclosing(events):  # type: ignore[type-var]
-            async for event in events:
-                yield AnalysisResponse(event=event)
+        async with self._limits.place("runs", _resource("workflows", request.workflow)):
+            events = self._start(request, request.run_id, request.after_event_id, context.time_remaining())
+            async with aclosing(events):  # type: ignore[type-var]
+                async for event in events:
+                    yield AnalysisResponse(event=event)
 
     async def _search(self, query: IndexQuery, timeout: float | None) -> QueryResponse:
         modes = {wire: mode for mode, wire in queries.MODES.items()}
@@ -84,3 +89,8 @@ class Api(CortexAPIServicer):
             raise body.invalid(error, Run) from None
         name = request.workflow
         return runs.start(self._backend, name.namespace, name.name, run, after=after, timeout=timeout)
+
+
+def _resource(kind: str, name: ResourceRef) -> str:
+    """As in the paths of REST, with which its calls share their places."""
+    return f"{name.namespace}/{kind}/{name.name}"

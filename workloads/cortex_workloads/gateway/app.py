@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from cortex_workloads.gateway import body, replies
 from cortex_workloads.gateway.backend import Backend
 from cortex_workloads.gateway.edge import Edge
+from cortex_workloads.gateway.limits import Limits, Shedding
 from cortex_workloads.gateway.routes import about, indexes, workflows
 from cortex_workloads.gateway.schemas import REQUESTS
 from cortex_workloads.runtime import telemetry
@@ -26,7 +27,7 @@ _DESCRIPTION: Final = (
 )
 
 
-def build(backend: Backend, *, any_host: bool) -> ASGIApp:
+def build(backend: Backend, limits: Limits, *, any_host: bool) -> ASGIApp:
     """The ASGI application of the gateway."""
     app = FastAPI(title="Datapunk Cortex", version="v1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
     for module in (indexes, workflows, about):
@@ -37,7 +38,7 @@ def build(backend: Backend, *, any_host: bool) -> ASGIApp:
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _defect)
     _describe(app)
-    return Edge(app, any_host=any_host)
+    return Edge(Shedding(app, limits), any_host=any_host)
 
 
 async def _defect(_: Request, error: Exception) -> Response:

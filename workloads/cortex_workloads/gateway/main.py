@@ -11,6 +11,7 @@ from cortex_workloads.gateway import listen
 from cortex_workloads.gateway.api import Api
 from cortex_workloads.gateway.app import build
 from cortex_workloads.gateway.backend import Backend
+from cortex_workloads.gateway.limits import Limits
 from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
@@ -35,9 +36,10 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
         kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
         stack.push_async_callback(kept.close)
         backend = Backend(catalogue, channels, progress, server.health, kept)
-        server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend))
+        limits = Limits(settings.limits)
+        server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend, limits))
         sockets = listen.sockets(hosts, settings.port_http)
-        app = build(backend, any_host=settings.insecure_listen)
+        app = build(backend, limits, any_host=settings.insecure_listen)
         await stack.enter_async_context(listen.http(app, sockets, settings.drain_seconds))
         await server.start()
         server.ports["http"] = sockets[0].getsockname()[1]

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cortex_workloads.graph.input import from_struct
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Unavailable
+from cortex_workloads.runtime.resilience.breaker import State
 
 
 class IndexSearcher:
@@ -41,7 +42,7 @@ class IndexSearcher:
         return [_document(hit, index) for hit in response.result.hits]
 
     async def check(self, index: str, timeout: float) -> CortexError | None:
-        """What is wrong with an index's service; None when it answers."""
+        """What is wrong with an index's service; None when it answers, and this pod asks it."""
         try:
             stub: Any = health_pb2_grpc.HealthStub(self._channel(index))
             reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
@@ -49,7 +50,8 @@ class IndexSearcher:
             return error
         if reply.status != health_pb2.HealthCheckResponse.SERVING:
             return Unavailable(f"index {index!r} is not ready", remedy="see its condition Ready", reason="NotReady")
-        return None
+        circuit = self._channels.circuit(self.indexes[index])
+        return circuit.refusal() if circuit is not None and circuit.state is State.OPEN else None
 
     def _channel(self, index: str) -> grpc.aio.Channel:
         if index not in self.indexes:

@@ -77,7 +77,7 @@ async def _around(path: str, context: Any) -> AsyncIterator[None]:
         except BaseException as raised:
             error = _told(raised)
             code, failure = errors.row(type(error)).code.name, str(error)
-            await _abort(context, error)
+            await errors.abort(context, error)
         finally:
             _account(path, code, failure, time.perf_counter() - started)
 
@@ -92,13 +92,6 @@ def _told(raised: BaseException) -> errors.CortexError:
             )
     _log.error("a defect: %s", raised, exc_info=raised)
     return errors.internal(telemetry.trace_id())
-
-
-async def _abort(context: Any, error: errors.CortexError) -> None:
-    errors.count(error)
-    status = errors.to_status(error)
-    trailers = ((errors.DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(errors.row(type(error)).code, status.message, trailers)
 
 
 def _account(path: str, code: str, failure: str, seconds: float) -> None:

@@ -229,6 +229,18 @@ def to_status(error: CortexError) -> status_pb2.Status:
     return status
 
 
+def ending(error: CortexError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """The arguments of a gRPC server's `context.abort`: code, message, trailers."""
+    status = to_status(error)
+    return row(type(error)).code, status.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+async def abort(context: Any, error: CortexError) -> None:
+    """Counts the error and ends the call of a gRPC server with it. Raises grpc.aio.AbortError, always."""
+    count(error)
+    await context.abort(*ending(error))
+
+
 def from_status(status: status_pb2.Status) -> CortexError:
     """The error that `to_status` was given; for the status of a stranger the nearest type."""
     info = _detail(status, error_details_pb2.ErrorInfo)

@@ -24,7 +24,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -38,6 +38,7 @@ from cortex_workloads.runtime import metrics, telemetry
 from cortex_workloads.runtime.calls import CallInterceptor
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.health import Health
+from cortex_workloads.runtime.resilience.shedding import Gate, ShedInterceptor
 from cortex_workloads.runtime.settings import Settings, env_name
 
 _log: Final = logging.getLogger("cortex.server")
@@ -87,6 +88,7 @@ class Server:
         self.service = service
         self.health = Health()
         self.ports: dict[str, int] = {}
+        self._gates: dict[str, Gate] = {}
         self._signals = _SIGNALS.get() or _Signals()
         self.draining = self._signals.received
         self._grpc: dict[str, grpc.aio.Server] = {}
@@ -99,10 +101,13 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def add(self, adder: _Adder, servicer: Any, *, port: str = "grpc") -> None:
-        """Serves a servicer on `settings.port_PORT`; `adder` is the generated `add_...Servicer_to_server`."""
+    def add(self, adder: _Adder, servicer: Any, *, port: str = "grpc", gates: Mapping[str, Gate] | None = None) -> None:
+        """Serves a servicer on `settings.port_PORT`; `adder` is the generated `add_...Servicer_to_server`. Methods that
+        `gates` names are refused in overload."""
         server = self._grpc.get(port) or self._new(port)
         adder(servicer, _Recorder(server, self._services[port]))
+        service = self._services[port][-1]
+        self._gates |= {f"/{service}/{method}": gate for method, gate in (gates or {}).items()}
 
     async def start(self) -> None:
         """Listens on every port. Raises PortTaken."""
@@ -133,7 +138,8 @@ class Server:
         telemetry.flush()
 
     def _new(self, port: str) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
+        interceptors = (ShedInterceptor(self._gates), CallInterceptor())
+        server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
         self._grpc[port], self._services[port] = server, []
         return server

@@ -90,6 +90,80 @@ class BreakerPolicy(BaseModel):
     """A deadline that ran out counts when the target had this long: who asks with less time says nothing of it."""
 
 
+class LimitPolicy(BaseModel):
+    """How many calls of one class a process takes (runtime/resilience/bulkhead.py)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)]
+    """Calls that run at once."""
+    waiting: Annotated[int, Field(ge=0, le=10_000)]
+    """Calls that wait for that, at most."""
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.5
+    """Nobody begins to wait when it looks as if it took longer; nobody waits twice as long."""
+
+
+class SearchLimit(LimitPolicy):
+    """Of searches in a search pod: they keep its processor and most of its connections to the Lake busy."""
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 8
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 256
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.2
+
+
+class WritingLimit(LimitPolicy):
+    """Of writes in a search pod: each is large, and who writes can wait longer than who searches."""
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 4
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 16
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+
+
+class SearchLimits(BaseModel):
+    """Of a search pod."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    search: SearchLimit = SearchLimit()
+    """HaystackService.Search."""
+    writing: WritingLimit = WritingLimit()
+    """HaystackService.UpdateIndex."""
+
+
+class GatewaySearchLimit(LimitPolicy):
+    """Of searches in a gateway: they wait in the pods, not here."""
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 256
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
+class GatewayWritingLimit(LimitPolicy):
+    """Of writes in a gateway: each may hold 8 MiB."""
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 32
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
+class GatewayRunsLimit(LimitPolicy):
+    """Of runs that a gateway follows, most of which say nothing for long."""
+
+    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 1024
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
+class GatewayLimits(BaseModel):
+    """Of a gateway. Half of the places of a class are what one resource may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    search: GatewaySearchLimit = GatewaySearchLimit()
+    """Searches."""
+    writing: GatewayWritingLimit = GatewayWritingLimit()
+    """Documents that are written and deleted."""
+    runs: GatewayRunsLimit = GatewayRunsLimit()
+    """Runs that are started, waited for or followed."""
+
+
 class CallerSettings(Settings):
     """What those services read that call the pods of a resource."""
 
@@ -123,6 +197,8 @@ class SearchSettings(WorkloadSettings):
     """spec.retrieval.mode."""
     default_top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """spec.retrieval.topK."""
+    limits: SearchLimits = SearchLimits()
+    """As JSON, camelCase; docs/resilience.md says what each field does."""
     query_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
     """Memory for the vectors of queries that were asked before, about 2 kB each; 0: none are kept."""
     query_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
@@ -183,5 +259,7 @@ class GatewaySettings(CallerSettings):
     """REST."""
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50051
     """gRPC: CortexAPI."""
+    limits: GatewayLimits = GatewayLimits()
+    """As JSON, camelCase; docs/resilience.md says what each field does."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces whose resources are served, as a JSON list; empty: all. Of no effect with `catalogue_file`."""

@@ -23,6 +23,7 @@ from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
 from cortex_workloads.search import retrieval
@@ -114,7 +115,12 @@ class Search:
             self._wake,
             self._encoders,
         )
-        server.add(add_HaystackServiceServicer_to_server, haystack)
+        limits = self._settings.limits
+        gates = {
+            "Search": Gate("Search", "searches", limits.search),
+            "UpdateIndex": Gate("Writing", "writes", limits.writing),
+        }
+        server.add(add_HaystackServiceServicer_to_server, haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
     def _kept_answers(self) -> Answers:

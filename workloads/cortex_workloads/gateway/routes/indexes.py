@@ -46,7 +46,7 @@ def router(backend: Backend) -> APIRouter:
         f"{_ONE}/search",
         summary="Search",
         openapi_extra=takes(schemas.Search),
-        **described(schemas.SearchResult, 400, 404, 413, 415, 422, 503, 504),
+        **described(schemas.SearchResult, 400, 404, 413, 415, 422, 429, 503, 504),
     )
     async def search(request: Request, namespace: str, name: str) -> Response:
         remedy = f"a query has at most {schemas.QUERY_CHARACTERS:,} characters"
@@ -61,7 +61,7 @@ def router(backend: Backend) -> APIRouter:
         f"{_ONE}/documents",
         summary="Write documents: JSON, all or none; NDJSON, any number, each line by itself",
         openapi_extra=takes(schemas.Documents, application__x_ndjson=_LINES),
-        **described(schemas.Written, 400, 404, 413, 415, 422, 503, 504),
+        **described(schemas.Written, 400, 404, 413, 415, 422, 429, 503, 504),
     )
     async def write(request: Request, namespace: str, name: str) -> Response:
         if body.require(request, "application/json", _NDJSON) == _NDJSON:
@@ -73,7 +73,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.delete(
         _ONE + "/documents/{document:path}",
         summary="Delete a document",
-        **described(schemas.Written, 404, 422, 503, 504),
+        **described(schemas.Written, 404, 422, 429, 503, 504),
     )
     async def delete(namespace: str, name: str, document: str) -> Response:
         return replies.json(render.written(await documents.delete(backend, namespace, name, document)))

@@ -14,6 +14,7 @@ _PROBLEMS: Final = {
     413: "The body is too large",
     415: "Another media type is needed",
     422: "Something in the request is not valid; every violation is named",
+    429: "More is asked than can be answered; Retry-After says when to try again",
     500: "A defect; the trace id leads to the logs",
     503: "Not available now; Retry-After says when to try again",
     504: "The time ran out",

@@ -45,7 +45,7 @@ def router(backend: Backend) -> APIRouter:
         f"{_ONE}/runs",
         summary="Run a workflow: waits for its end (JSON) or streams its events (SSE)",
         openapi_extra=takes(schemas.Run),
-        **described(schemas.RunResult, 400, 404, 413, 415, 422, 500, 503, 504, text__event_stream=sse(_EVENTS)),
+        **described(schemas.RunResult, 400, 404, 413, 415, 422, 429, 500, 503, 504, text__event_stream=sse(_EVENTS)),
     )
     async def start(request: Request, namespace: str, name: str) -> Response:
         asked = await body.read(request, schemas.Run, _RUN_BYTES, "give the workflow less input")
@@ -61,7 +61,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.get(
         _ONE + "/runs/{run_id}",
         summary="How a run is; waits for its end when asked to",
-        **described(schemas.RunResult, 404, 422, 503),
+        **described(schemas.RunResult, 404, 422, 429, 503),
     )
     async def show_run(
         namespace: str,
@@ -75,7 +75,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.get(
         _ONE + "/runs/{run_id}/events",
         summary="The events of a run (SSE); resumes from Last-Event-ID",
-        **described(schemas.RunResult, 404, 422, 503, text__event_stream=sse(_EVENTS)),
+        **described(schemas.RunResult, 404, 422, 429, 503, text__event_stream=sse(_EVENTS)),
     )
     async def run_events(request: Request, namespace: str, name: str, run_id: str) -> Response:
         after = request.headers.get("last-event-id", "")
