@@ -256,7 +256,7 @@ class Subject:
         """Returns when it is as a fresh one of its spec."""
         end = time.monotonic() + seconds
         while wrong := await self._oracle.wrong(self.key, self.key.kind, self.spec):
-            assert time.monotonic() < end, f"{self.key} is not as a fresh one:\n" + "\n".join(wrong[:20])
+            assert time.monotonic() < end, "\n".join([f"{self.key} is not as a fresh one of {self.spec}:", *wrong[:20]])
             await asyncio.sleep(0.2)
 
     async def ends(self, seconds: float = SETTLED) -> None:
