@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psycopg
 import pytest
 from cortex_cli.demo.corpus import python_documents
@@ -118,9 +119,21 @@ def a_volume(name: str) -> dict[str, Any]:
 
 
 def gateway_url(kube: Kube) -> str:
-    """The gateway's Service: on the node a ClusterIP is reached as in a pod."""
+    """The gateway's Service, once it answers (a pod is Ready a moment before the node's rules lead to it).
+
+    On the node a ClusterIP is reached as in a pod."""
     service = kube.get("service", "datapunk-cortex-api", SYSTEM)
-    return f"http://{service['spec']['clusterIP']}:8001"
+    url = f"http://{service['spec']['clusterIP']}:8001"
+    wait_for("the gateway's Service to lead to it", lambda: reaches(url), 60)
+    return url
+
+
+def reaches(url: str) -> bool:
+    """Whether anybody listens there."""
+    try:
+        return httpx.get(f"{url}/livez").is_success
+    except httpx.TransportError:
+        return False
 
 
 def is_ready(pods: list[Any]) -> bool:
