@@ -37,12 +37,12 @@ class Figures:
     seed: str
     resources: int
     seconds: float = 0.0
-    done: Counter[str] = field(default_factory=Counter)
+    done: dict[str, int] = field(default_factory=dict)
     rss_mb: tuple[float, float] = (0.0, 0.0)
     settled_seconds: float = 0.0
     """From the last fault to the last resource being as a fresh one."""
     quiet_seconds: float = 0.0
-    writes_when_quiet: Counter[str] = field(default_factory=Counter)
+    writes_when_quiet: dict[str, int] = field(default_factory=dict)
     """By method and path, names left out."""
 
 
@@ -71,7 +71,14 @@ class Soak:
             print(f"still written: {writes}")
         assert not (wrong := await self._wrong()), wrong[:20]
         return Figures(
-            self._seed, len(self._subjects), seconds, self.done, (before, self._rss()), settled, quiet, writes
+            self._seed,
+            len(self._subjects),
+            seconds,
+            dict(self.done),
+            (before, self._rss()),
+            settled,
+            quiet,
+            dict(writes),
         )
 
     async def _writes(self, seconds: float) -> Counter[str]:

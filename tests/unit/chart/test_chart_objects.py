@@ -16,7 +16,13 @@ from cortex_operator.preflight import (
     RIGHTS,
 )
 from cortex_operator.settings import OperatorSettings
-from cortex_workloads.runtime.settings import BreakerPolicy, GatewaySettings, env_name
+from cortex_workloads.runtime.settings import (
+    BreakerPolicy,
+    GatewayLimits,
+    GatewaySearchLimit,
+    GatewaySettings,
+    env_name,
+)
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
 
 NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}
@@ -105,6 +111,16 @@ def test_the_gateway_reads_its_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
         assert GatewaySettings(breaker=policy).to_env().get("CORTEX_BREAKER") == (
             '{"failureRatio":0.25,"openSeconds":2.0}' if values else None
         )
+
+
+def test_the_gateway_reads_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = GatewayLimits(search=GatewaySearchLimit(concurrent=512, waiting=8, wait_seconds=0.25))
+    for values, limits in (
+        ({}, GatewayLimits()),
+        ({"gateway": {"limits": {"search": {"concurrent": 512, "waiting": 8, "waitSeconds": 0.25}}}}, narrow),
+    ):
+        monkeypatch.setenv("CORTEX_LIMITS", env(objects(render(values=values)), "gateway")["CORTEX_LIMITS"])
+        assert GatewaySettings().limits == limits
 
 
 def test_settings_reach_their_readers() -> None:
