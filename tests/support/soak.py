@@ -27,7 +27,7 @@ SPECS: Final[tuple[dict[str, Any], ...]] = (
     {"image": "registry.invalid/other:2", "imagePullSecrets": [{"name": "walk"}]},
 )
 GROWTH: Final = 1.15
-"""Of the operator's memory from when all were made to the end, at the most."""
+"""Of the operator's memory, in the last third, at the most."""
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Figures:
     rss_mb: tuple[float, float] = (0.0, 0.0)
     settled_seconds: float = 0.0
     """From the last fault to the last resource being as a fresh one."""
+    told_seconds: float = 0.0
+    """From then to the last Event being written."""
     quiet_seconds: float = 0.0
     writes_when_quiet: dict[str, int] = field(default_factory=dict)
     """By method and path, names left out."""
@@ -56,16 +58,16 @@ class Soak:
         self.done: Counter[str] = Counter()
 
     async def run(self, seconds: float, quiet: float, patience: float) -> Figures:
-        """`seconds` of it, the last third without crashes; then until all is as it must be, `patience` at the most."""
-        begun = time.monotonic()
+        """`seconds` of it, the last third without crashes: memory is that of one process, from rest to rest. Then until
+        all is as it must be, `patience` at the most, and until all Events are told."""
         await _together(self._subjects, self._change)
         await self._until_right(patience)
+        await self._act_for(seconds * 2 / 3, may_crash=True)
+        await self._until_right(patience)
         before = self._rss()
-        while (passed := time.monotonic() - begun) < seconds:
-            await self._act(may_crash=passed < seconds * 2 / 3)
-            before = min(before, self._rss()) if passed < seconds / 2 else before
-        self._stage.heal()
+        await self._act_for(seconds / 3, may_crash=False)
         settled = await self._until_right(patience)
+        told = await self._until_told(patience)
         restless = time.monotonic() + RESTLESS
         while (writes := await self._writes(quiet)) and time.monotonic() < restless:
             print(f"still written: {writes}")
@@ -77,9 +79,16 @@ class Soak:
             dict(self.done),
             (before, self._rss()),
             settled,
+            told,
             quiet,
             dict(writes),
         )
+
+    async def _act_for(self, seconds: float, *, may_crash: bool) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await self._act(may_crash=may_crash)
+        self._stage.heal()
 
     async def _writes(self, seconds: float) -> Counter[str]:
         since = len(self._stage.proxy.asked)
@@ -159,6 +168,13 @@ class Soak:
                 self._stage.start()  # as a kubelet does
             assert time.monotonic() - begun < patience, f"{len(wrong)} are not as fresh ones: " + "\n".join(wrong[:20])
             await asyncio.sleep(0.5)
+        return time.monotonic() - begun
+
+    async def _until_told(self, patience: float) -> float:
+        begun = time.monotonic()
+        while waiting := self._stage.operator.measure("cortex_operator_events_waiting"):
+            assert time.monotonic() - begun < patience, f"{waiting:.0f} Events are not told"
+            await asyncio.sleep(0.2)
         return time.monotonic() - begun
 
     async def _wrong(self) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final
 from cortex_kinds.events import Notice
 from cortex_kube.client import Api, fenced
 from cortex_kube.resources import path
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from cortex_operator.cluster.port import Conflict, NamespaceTerminating, NotFound, Object, Unavailable
 from cortex_operator.cluster.refusals import translated
@@ -58,6 +58,7 @@ class EventRecorder:
         self._dropped = Counter(
             "cortex_operator_events_dropped", "Events that were not written.", ["cause"], registry=registry
         )
+        self._waiting = Gauge("cortex_operator_events_waiting", "Events that are not written yet.", registry=registry)
 
     def record(self, regarding: Object, notices: Sequence[Notice]) -> None:
         """Queues them, of which 1,000 may wait."""
@@ -65,6 +66,7 @@ class EventRecorder:
         for notice in notices:
             try:
                 self._queue.put_nowait((regarding, notice, datetime.now(UTC)))
+                self._waiting.inc()
             except asyncio.QueueFull:
                 self._dropped.labels("QueueFull").inc()
 
@@ -90,6 +92,7 @@ class EventRecorder:
                 self._lost(entry[1], error)
             finally:
                 self._queue.task_done()
+                self._waiting.dec()
 
     async def _write(self, regarding: Object, notice: Notice, at: datetime) -> None:
         write = self._book.enter(regarding, notice, at)

@@ -171,6 +171,7 @@ async def test_each_is_one_request_and_the_fence_is_asked_before_it_and_as_it_le
     ]
     assert told.fenced == 3 * len(("before", "head leaves", "body leaves"))
     assert told.measure("events") == 3
+    assert told.measure("events_waiting") == 0
 
 
 async def test_an_event_that_has_expired_is_told_anew(api: Api, server: Server) -> None:
@@ -208,6 +209,7 @@ async def test_recording_returns_at_once_and_what_does_not_fit_is_counted(
     told.recorder.start()
     told.recorder.record(PAPERS, [LOST, FOUND, LOST, FOUND])
     assert told.measure("events_dropped", cause="QueueFull") == 2
+    assert told.measure("events_waiting") == 2
     async with asyncio.timeout(2):
         await told.recorder.close()
     assert server.asked == []
