@@ -150,7 +150,7 @@ class Told:
         self.fenced += 1
 
     def measure(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"cortex_operator_{name}_total", labels) or 0.0
+        return self.registry.get_sample_value(f"cortex_operator_{name}", labels) or 0.0
 
     async def all(self, *notices: Notice) -> None:
         self.recorder.record(PAPERS, notices)
@@ -170,7 +170,7 @@ async def test_each_is_one_request_and_the_fence_is_asked_before_it_and_as_it_le
         ("PATCH", f"{events}/{name}"),
     ]
     assert told.fenced == 3 * len(("before", "head leaves", "body leaves"))
-    assert told.measure("events") == 3
+    assert told.measure("events_total") == 3
     assert told.measure("events_waiting") == 0
 
 
@@ -188,15 +188,15 @@ async def test_an_outage_is_waited_for_and_a_try_that_had_arrived_counts(
     told = Told(api)
     await told.all(LOST, FOUND)
     assert [body["reason"] for _, _, body in server.asked] == ["DependencyMissing"] * 2 + ["DependenciesFound"]
-    assert told.measure("events_dropped", cause="Refused") == 0
+    assert told.measure("events_dropped_total", cause="Refused") == 0
 
 
 async def test_a_refusal_loses_that_event_alone(api: Api, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.answers = [403, 403]
     told = Told(api)
     await told.all(LOST, FOUND, Notice(EventReason.READY, "1 pod serves"))
-    assert told.measure("events_dropped", cause="Refused") == 2
-    assert told.measure("events") == 1
+    assert told.measure("events_dropped_total", cause="Refused") == 2
+    assert told.measure("events_total") == 1
     assert len([line for line in caplog.messages if "is not written" in line]) == 1
 
 
@@ -208,7 +208,7 @@ async def test_recording_returns_at_once_and_what_does_not_fit_is_counted(
     told = Told(api)
     told.recorder.start()
     told.recorder.record(PAPERS, [LOST, FOUND, LOST, FOUND])
-    assert told.measure("events_dropped", cause="QueueFull") == 2
+    assert told.measure("events_dropped_total", cause="QueueFull") == 2
     assert told.measure("events_waiting") == 2
     async with asyncio.timeout(2):
         await told.recorder.close()
@@ -218,7 +218,7 @@ async def test_recording_returns_at_once_and_what_does_not_fit_is_counted(
 async def test_floods_of_one_resource_are_counted(api: Api, server: Server) -> None:
     told = Told(api)
     await told.all(*[LOST] * (series.BURST + 1))
-    assert told.measure("events_dropped", cause="TooMany") == 1
+    assert told.measure("events_dropped_total", cause="TooMany") == 1
     assert len(server.asked) == series.BURST
 
 
