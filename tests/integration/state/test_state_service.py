@@ -88,13 +88,19 @@ async def pod(pods: Callable[..., Pod]) -> Pod:
     return await pods().open()
 
 
-async def read_from(pod: Pod, aggregate: str, source: int, **fields: Any) -> state_pb2.ReadStateResponse:
+async def read(
+    pod: Pod, aggregate: str, until: Callable[[state_pb2.ReadStateResponse], bool], **fields: Any
+) -> state_pb2.ReadStateResponse:
     async with asyncio.timeout(20):
         while True:
             reply: state_pb2.ReadStateResponse = await pod.ask("ReadState", aggregate=aggregate, **fields)
-            if reply.source == source:
+            if until(reply):
                 return reply
             await asyncio.sleep(0.02)
+
+
+def copied(version: int) -> Callable[[state_pb2.ReadStateResponse], bool]:
+    return lambda reply: (reply.source, reply.state.version) == (state_pb2.STATE_SOURCE_COPY, version)
 
 
 async def test_a_state_is_read_with_its_source_and_its_age(desk: Desk, pod: Pod) -> None:
@@ -109,7 +115,7 @@ async def test_a_state_is_read_with_its_source_and_its_age(desk: Desk, pod: Pod)
     assert fields["output"] == {"answer": "because", "n": 3, "nothing": None}
 
     bound = Duration(seconds=60)
-    copy = await read_from(pod, name, state_pb2.STATE_SOURCE_COPY, consistency="CONSISTENCY_BOUNDED", bound=bound)
+    copy = await read(pod, name, copied(2), consistency="CONSISTENCY_BOUNDED", bound=bound)
     assert copy.state == durable.state
     assert 0 < copy.age.ToMilliseconds() < 60_000
     latest = await pod.ask("ReadState", aggregate=name)
@@ -119,9 +125,7 @@ async def test_a_state_is_read_with_its_source_and_its_age(desk: Desk, pod: Pod)
 
 
 async def test_a_replica_is_read_where_it_is(desk: Desk, pod: Pod) -> None:
-    async with asyncio.timeout(20):
-        while not (reply := await pod.ask("ReadState", aggregate="replica/desk-graph-1")).HasField("state"):
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - what another process sees
+    reply = await read(pod, "replica/desk-graph-1", lambda reply: reply.HasField("state"))
     assert MessageToDict(reply.state.fields) == {"pod": "desk-graph-1", "runs": 2}
     assert reply.source == state_pb2.STATE_SOURCE_COPY
     assert not (await pod.ask("ReadState", aggregate="replica/gone")).HasField("state")
@@ -142,43 +146,41 @@ async def test_without_the_shared_state_replicas_are_unknown_and_the_rest_is_rea
     assert report.position > 0
 
 
-@pytest.mark.parametrize(
-    ("method", "fields", "field", "says"),
-    [
-        ("ReadState", {"aggregate": ""}, "aggregate", "no aggregate ''"),
-        ("ReadState", {"aggregate": "resource/x"}, "aggregate", "no aggregate"),
-        ("ReadState", {"aggregate": "x" * 1000}, "aggregate", "no aggregate"),
-        ("ReadState", {"aggregate": "run/none"}, "aggregate", "UUID"),
-        ("ReadState", {"aggregate": "revision/xyz"}, "aggregate", "10 hex digits"),
-        ("ReadState", {"aggregate": "thread/"}, "aggregate", "1 to 128"),
-        ("ReadState", {"aggregate": "thread/" + "x" * 129}, "aggregate", "1 to 128"),
-        ("ReadState", {"aggregate": "thread/a\0b"}, "aggregate", "printable"),
-        ("ReadState", {"aggregate": "replica/A/B"}, "aggregate", "by its pod"),
-        ("ReadState", {"aggregate": "resource", "consistency": 9}, "consistency", "9"),
-        ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration()}, "bound", "above 0"),
-        ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration(seconds=-1)}, "bound", "above 0"),
-        ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration(seconds=3601)}, "bound", "3600"),
-        ("ReadState", {"aggregate": "resource", "bound": Duration(seconds=1)}, "bound", "Bounded alone"),
-        ("StateHistory", {"aggregate": "replica/x"}, "aggregate", "no events"),
-        ("StateHistory", {"aggregate": "resource", "limit": 501}, "limit", "500"),
-        ("StateHistory", {"aggregate": "resource", "limit": -1}, "limit", "1 to 500"),
-        ("StateHistory", {"aggregate": "resource", "after_version": -1}, "after_version", "-1"),
-    ],
-)
-async def test_what_is_asked_for_is_checked(
-    desk: Desk, pod: Pod, method: str, fields: dict[str, Any], field: str, says: str
-) -> None:
-    with pytest.raises(InvalidInput) as raised:
-        await pod.ask(method, **fields)
-    assert [where for where, _ in raised.value.violations] == [field]
-    assert says in str(raised.value)
+WRONG: list[tuple[str, dict[str, Any], str, str]] = [
+    ("ReadState", {"aggregate": ""}, "aggregate", "no aggregate ''"),
+    ("ReadState", {"aggregate": "resource/x"}, "aggregate", "no aggregate"),
+    ("ReadState", {"aggregate": "x" * 1000}, "aggregate", "no aggregate"),
+    ("ReadState", {"aggregate": "run/none"}, "aggregate", "UUID"),
+    ("ReadState", {"aggregate": "revision/xyz"}, "aggregate", "10 hex digits"),
+    ("ReadState", {"aggregate": "thread/"}, "aggregate", "1 to 128"),
+    ("ReadState", {"aggregate": "thread/" + "x" * 129}, "aggregate", "1 to 128"),
+    ("ReadState", {"aggregate": "thread/a\0b"}, "aggregate", "printable"),
+    ("ReadState", {"aggregate": "replica/A/B"}, "aggregate", "by its pod"),
+    ("ReadState", {"aggregate": "resource", "consistency": 9}, "consistency", "9"),
+    ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration()}, "bound", "above 0"),
+    ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration(seconds=-1)}, "bound", "above 0"),
+    ("ReadState", {"aggregate": "resource", "consistency": 3, "bound": Duration(seconds=3601)}, "bound", "3600"),
+    ("ReadState", {"aggregate": "resource", "bound": Duration(seconds=1)}, "bound", "Bounded alone"),
+    ("StateHistory", {"aggregate": "replica/x"}, "aggregate", "no events"),
+    ("StateHistory", {"aggregate": "resource", "limit": 501}, "limit", "500"),
+    ("StateHistory", {"aggregate": "resource", "limit": -1}, "limit", "1 to 500"),
+    ("StateHistory", {"aggregate": "resource", "after_version": -1}, "after_version", "-1"),
+]
 
 
-@pytest.mark.parametrize("method", ["ReadState", "StateHistory", "ExamineState", "RebuildState"])
-async def test_another_resource_is_refused(desk: Desk, pod: Pod, method: str) -> None:
-    with pytest.raises(FailedPrecondition, match="not default/other") as raised:
-        await pod.ask(method, resource=common_pb2.ResourceRef(namespace="default", name="other"))
-    assert raised.value.reason == "WrongResource"
+async def test_what_is_asked_for_is_checked(desk: Desk, pod: Pod) -> None:
+    for method, fields, field, says in WRONG:
+        with pytest.raises(InvalidInput) as raised:
+            await pod.ask(method, **fields)
+        assert [where for where, _ in raised.value.violations] == [field]
+        assert says in str(raised.value)
+
+
+async def test_another_resource_is_refused(desk: Desk, pod: Pod) -> None:
+    for method in ("ReadState", "StateHistory", "ExamineState", "RebuildState"):
+        with pytest.raises(FailedPrecondition, match="not default/other") as raised:
+            await pod.ask(method, resource=common_pb2.ResourceRef(namespace="default", name="other"))
+        assert raised.value.reason == "WrongResource"
 
 
 async def test_before_the_schema_is_there_the_pod_says_that_it_starts(pods: Callable[..., Pod]) -> None:
@@ -293,9 +295,7 @@ async def test_a_pod_that_ends_sends_its_watchers_away(desk: Desk, pod: Pod) -> 
 async def test_differences_are_reported_and_mended(desk: Desk, pod: Pod, state_url: str) -> None:
     run = await desk.run("a")
     name = f"run/{run.id}"
-    await read_from(
-        pod, name, state_pb2.STATE_SOURCE_COPY, consistency="CONSISTENCY_BOUNDED", bound=Duration(seconds=60)
-    )
+    await read(pod, name, copied(1), consistency="CONSISTENCY_BOUNDED", bound=Duration(seconds=60))
     fine = (await pod.ask("ExamineState")).report
     assert (list(fine.rows), list(fine.copies), fine.problem) == ([], [], "")
     assert fine.copy.position == fine.position > 0
