@@ -26,11 +26,8 @@ from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
-from cortex_workloads.runtime.state import messages
-from cortex_workloads.runtime.state.aggregates import tag
-from cortex_workloads.runtime.state.copies import INVALIDATE_CHANNEL
 from cortex_workloads.runtime.state.manager import StateManager
-from cortex_workloads.search import retrieval
+from cortex_workloads.search import retrieval, switches
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.control import Control
 from cortex_workloads.search.encoders import Encoders
@@ -93,7 +90,7 @@ class Search:
                 await self._model_found()
             await migrated
             self._state.start(self._settings.pod, self._load)
-            parts.create_task(self._follow_current())
+            parts.create_task(switches.follow(self._settings.state_url.get_secret_value(), self._store))
             self._worker = Worker(
                 self._lake,
                 self._store.resource,
@@ -159,12 +156,6 @@ class Search:
         """What this pod is busy with, for others to see."""
         search, writing = self._gates["Search"].bulkhead, self._gates["UpdateIndex"].bulkhead
         return {"searches": search.running, "waiting": search.waiting, "writes": writing.running}
-
-    async def _follow_current(self) -> None:
-        """Switches to another revision when that is told; the store looks by itself, too, in case it was missed."""
-        url, resource = self._settings.state_url.get_secret_value(), tag(self._store.resource)
-        async for _ in messages.listen(url, INVALIDATE_CHANNEL, resource):
-            self._store.forget()
 
     def _ordered(self) -> None:
         self._state.committed()
