@@ -16,13 +16,8 @@ from cortex_operator.preflight import (
     RIGHTS,
 )
 from cortex_operator.settings import OperatorSettings
-from cortex_workloads.runtime.settings import (
-    BreakerPolicy,
-    GatewayLimits,
-    GatewaySearchLimit,
-    GatewaySettings,
-    env_name,
-)
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy, GatewayLimits, GatewaySearchLimit
+from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
 
 NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}

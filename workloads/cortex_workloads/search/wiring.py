@@ -23,6 +23,7 @@ from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
@@ -60,6 +61,7 @@ class Search:
         self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
         self._state = ProgressStream(settings.state_url.get_secret_value())
         self._quiet = Quiet()
+        self._policies = Live(settings.policies, settings.policies_file)
         self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
@@ -74,7 +76,7 @@ class Search:
     async def run(self) -> None:
         """Lake and model in parallel, then the loop of ingestion."""
         await self._lake.open()
-        async with asyncio.TaskGroup() as parts:
+        async with self._policies, asyncio.TaskGroup() as parts:
             parts.create_task(self._watch())
             parts.create_task(self._lake.identity.changed())
             migrated = parts.create_task(self._migrate())
@@ -115,11 +117,11 @@ class Search:
             self._wake,
             self._encoders,
         )
-        limits = self._settings.limits
-        gates = {
-            "Search": Gate("Search", "searches", limits.search),
-            "UpdateIndex": Gate("Writing", "writes", limits.writing),
-        }
+        limits = self._policies.now.limits
+        searches, writes = Gate("Search", "searches", limits.search), Gate("Writing", "writes", limits.writing)
+        self._policies.use(lambda now: searches.change(now.limits.search))
+        self._policies.use(lambda now: writes.change(now.limits.writing))
+        gates = {"Search": searches, "UpdateIndex": writes}
         server.add(add_HaystackServiceServicer_to_server, haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
