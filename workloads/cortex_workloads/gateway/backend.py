@@ -52,8 +52,8 @@ class Backend:
         return search_pb2_grpc.HaystackServiceStub(self.channels.channel(_target(index)))
 
     def graph(self, workflow: Resource) -> GraphServiceAsyncStub:
-        """The pods of a workflow."""
-        return graph_pb2_grpc.GraphServiceStub(self.channels.channel(_target(workflow)))
+        """The pods of a workflow. Who follows a run tries again himself: gRPC knows no last event."""
+        return graph_pb2_grpc.GraphServiceStub(self.channels.channel(_target(workflow), retries=False))
 
     def control(self, resource: Resource) -> ControlServiceAsyncStub:
         """The control port of a resource's pods."""

@@ -29,6 +29,7 @@ from cortex_workloads.runtime import errors, tasks, telemetry
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
 from cortex_workloads.runtime.resilience.circuits import Circuit
 from cortex_workloads.runtime.resilience.policies import BreakerPolicy, RetryPolicy
+from cortex_workloads.runtime.resilience.retries import What, again
 from cortex_workloads.runtime.server import MESSAGE_BYTES
 from cortex_workloads.runtime.settings import CallerSettings
 
@@ -216,6 +217,7 @@ class _Channel:
                 other = await self._instead(line, left()) if _lost(error) else None
                 if other is None:
                     raise told from error
+            again(What.MOVED)
             try:
                 return await once(other, request, left(), metadata)
             except grpc.aio.AioRpcError as error:
