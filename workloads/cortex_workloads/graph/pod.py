@@ -30,6 +30,7 @@ from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
 from cortex_workloads.runtime.state.manager import StateManager
@@ -57,7 +58,9 @@ class Pod:
 
     async def __aenter__(self) -> Self:
         """Listens; not ready before the Lake is."""
+        policies = await self._stack.enter_async_context(Live(self._settings.policies, self._settings.policies_file))
         channels = await self._stack.enter_async_context(Channels(self._settings))
+        policies.use(lambda now: channels.change(now.breaker))
         progress = await self._stack.enter_async_context(self._progress)
         self._stack.push_async_callback(self.lake.close)
         self._stack.push_async_callback(self.state.close)

@@ -23,6 +23,7 @@ from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
@@ -61,12 +62,13 @@ class Search:
         self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
         self._progress = ProgressStream(settings.state_url.get_secret_value())
         self._state = StateManager(self._lake, settings.state_url.get_secret_value(), self._store.resource)
-        limits = settings.limits
-        self._gates = {
-            "Search": Gate("Search", "searches", limits.search),
-            "UpdateIndex": Gate("Writing", "writes", limits.writing),
-        }
         self._quiet = Quiet()
+        self._policies = Live(settings.policies, settings.policies_file)
+        limits = self._policies.now.limits
+        self._searches, self._writes = (
+            Gate("Search", "searches", limits.search),
+            Gate("Writing", "writes", limits.writing),
+        )
         self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
@@ -81,7 +83,7 @@ class Search:
     async def run(self) -> None:
         """Lake and model in parallel, then the loop of ingestion."""
         await self._lake.open()
-        async with asyncio.TaskGroup() as parts:
+        async with self._policies, asyncio.TaskGroup() as parts:
             parts.create_task(self._watch())
             parts.create_task(self._lake.identity.changed())
             migrated = parts.create_task(self._migrate())
@@ -131,7 +133,10 @@ class Search:
             self._ordered,
             self._encoders,
         )
-        server.add(add_HaystackServiceServicer_to_server, haystack, gates=self._gates)
+        self._policies.use(lambda now: self._searches.change(now.limits.search))
+        self._policies.use(lambda now: self._writes.change(now.limits.writing))
+        gates = {"Search": self._searches, "UpdateIndex": self._writes}
+        server.add(add_HaystackServiceServicer_to_server, haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
 
     def _kept_answers(self) -> Answers:
@@ -154,8 +159,8 @@ class Search:
 
     def _load(self) -> dict[str, int]:
         """What this pod is busy with, for others to see."""
-        search, writing = self._gates["Search"].bulkhead, self._gates["UpdateIndex"].bulkhead
-        return {"searches": search.running, "waiting": search.waiting, "writes": writing.running}
+        searches, writes = self._searches.bulkhead, self._writes.bulkhead
+        return {"searches": searches.running, "waiting": searches.waiting, "writes": writes.running}
 
     def _ordered(self) -> None:
         self._state.committed()
