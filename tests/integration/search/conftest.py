@@ -120,8 +120,8 @@ class Index:
             default_top_k=5,
         )
 
-    def worker(self, batch: Batch = Batch(8, 20_000)) -> Worker:  # noqa: B008
-        return Worker(self.lake, self.store.resource, self.encoder, self.state, batch)
+    def worker(self, batch: Batch = Batch(8, 20_000), **more: Any) -> Worker:  # noqa: B008
+        return Worker(self.lake, self.store.resource, self.encoder, self.state, batch, **more)
 
     async def build(self, **spec: Any) -> Revision:
         """Makes a revision and sees it become current."""
