@@ -38,7 +38,8 @@ from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.pipelines import Pipelines
-from cortex_workloads.search.service import Haystack, Quiet
+from cortex_workloads.search.quiet import Quiet
+from cortex_workloads.search.service import Haystack
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import JOB, Worker
 from datapunk.cortex.common_pb2 import SEARCH_MODE_HYBRID, SEARCH_MODE_TEXT, ResourceRef

@@ -13,8 +13,8 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.search import queue, tables, worker
 from cortex_workloads.search.documents import NewDocument
+from cortex_workloads.search.quiet import Quiet
 from cortex_workloads.search.retrieval import Mode
-from cortex_workloads.search.service import Quiet
 from cortex_workloads.search.worker import Batch
 
 

@@ -209,6 +209,9 @@ class SearchSettings(WorkloadSettings):
     """The largest answer that is kept in the shared state, compressed; 0: none are."""
     answer_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """How long an answer is kept, at most; it is given only while nothing has changed that it depends on."""
+    warming_requests: Annotated[int, Field(ge=0, le=1000)] = 64
+    """How many of the most-used requests are answered ahead, in a pod that begins and when another revision answers;
+    0: none, and none are counted or told to the shared state."""
     models_directory: Path | None = None
     """Where the directories of models of one's own are; unset: there are none."""
 

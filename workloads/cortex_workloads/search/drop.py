@@ -1,7 +1,7 @@
 """`python -m cortex_workloads.search.drop`: a Job that drops all data of one CortexIndex, then ends.
 
 Killed, it goes on where it was when it is started again. Exit code 0: nothing is left in the Lake; 1: one line on
-stderr says why. State keys expire by themselves within an hour where the shared state does not answer.
+stderr says why. State keys expire by themselves within two hours where the shared state does not answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.progress import ProgressStream, index_key
 from cortex_workloads.runtime.server import run
 from cortex_workloads.runtime.settings import DropSettings
-from cortex_workloads.search import tables
+from cortex_workloads.search import tables, warming
 
 _DOCUMENTS: Final = """
 DELETE FROM documents WHERE id IN (SELECT id FROM documents WHERE resource_id = %s LIMIT 1000)
@@ -29,7 +29,8 @@ async def drop_index(settings: DropSettings) -> None:
         await drop(settings, "CortexIndex", (_drop_revision, _drop_documents), tables.sweep)
         await state.forget([index_key(settings.resource_namespace, settings.resource_name)])
     kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
-    await kept.forget(answers.keys(settings.resource_namespace, settings.resource_name))
+    for keys in (answers.keys, warming.keys):
+        await kept.forget(keys(settings.resource_namespace, settings.resource_name))
     await kept.close()
 
 
