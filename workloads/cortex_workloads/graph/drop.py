@@ -1,7 +1,7 @@
 """`python -m cortex_workloads.graph.drop`: a Job that drops all data of one CortexWorkflow, then ends.
 
 Killed, it goes on where it was when it is started again. Exit code 0: nothing is left in the Lake; 1: one line on
-stderr says why. State keys expire by themselves within an hour where the shared state does not answer.
+stderr says why. State keys expire by themselves within a day where the shared state does not answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from cortex_workloads.graph import checkpoints, store
+from cortex_workloads.graph import checkpoints, results, store
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.lake.drop import drop
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.progress import ProgressStream, run_key
@@ -78,6 +79,9 @@ async def drop_workflow(settings: DropSettings) -> None:
     async with ProgressStream(settings.state_url.get_secret_value()) as state:
         runs = Runs(state)
         await drop(settings, "CortexWorkflow", (runs.take, runs.remove, runs.remove_threads))
+    kept = Shared(results.NAME, settings.state_url.get_secret_value(), 1, 1)
+    await kept.forget(results.keys(settings.resource_namespace, settings.resource_name))
+    await kept.close()
 
 
 if __name__ == "__main__":

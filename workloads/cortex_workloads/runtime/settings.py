@@ -242,6 +242,10 @@ class GraphSettings(WorkloadSettings, CallerSettings):
     workflow may use."""
     index_namespaces: dict[str, str] = Field(default={})
     """Index name -> its namespace, where that is not the workflow's."""
+    node_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    """Memory for results of nodes with `cache`; 0: none are kept in the pod."""
+    node_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    """The largest result that is kept in the shared state, compressed; 0: none are."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
 

@@ -32,10 +32,11 @@ class Shared:
 
         return await self._far.ask(get)
 
-    async def keep(self, key: str, value: bytes) -> None:
-        """Keeps a value in the place of what was kept, unless it is too large or nothing answers."""
+    async def keep(self, key: str, value: bytes, seconds: float | None = None) -> None:
+        """Keeps a value in the place of what was kept, unless it is too large or nothing answers; for `seconds` where
+        they are given, else for the cache's own."""
         if len(value) <= self._limit:
-            life = round(jittered(self._seconds) * 1000)
+            life = max(round((jittered(self._seconds) if seconds is None else seconds) * 1000), 1)
             await self._far.ask(lambda client: client.set(key, value, px=life))
 
     async def forget(self, beginning: str) -> None:
