@@ -40,7 +40,7 @@ class Pod:
 
     def __init__(self, index: Any, state_url: str = "", most: int = 4) -> None:
         self.quiet = Quiet()
-        self.service = index.service(quiet=self.quiet, asked=lambda asked: self.warming.asked(asked))
+        self.service = index.service(quiet=self.quiet, answered=lambda asked: self.warming.asked(asked))
         self.warming = Warming(index.store.resource, state_url, most, self.quiet, self.service.ahead)
         self.serving = asyncio.create_task(self.warming.serve())
 

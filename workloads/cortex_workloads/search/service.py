@@ -37,7 +37,7 @@ _BEHIND: Final = 8
 
 class Haystack(search_pb2_grpc.HaystackServiceServicer):
     """Serves one index. `ready` gives the pipelines or raises what is still missing; `written` is called after each
-    update that leaves something to embed, `asked` with each search that was answered."""
+    update that leaves something to embed, `answered` with each search that was."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         *,
         default_mode: Mode,
         default_top_k: int,
-        asked: Callable[[search_pb2.SearchRequest], None] = lambda _: None,
+        answered: Callable[[Asked], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._answers = answers
@@ -59,16 +59,17 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self._written = written
         self._default_mode = default_mode
         self._default_top_k = default_top_k
-        self._asked = asked
+        self._answered = answered
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         """Finds documents."""
         began = time.perf_counter()
         check_resource(self._store.resource, request.index, "index")
         _check_query(request)
+        asked = self._decided(request)
         with self._quiet.query():
-            result = await self._answer(request, context)
-        self._asked(request)
+            result = await self._answer(asked, context)
+        self._answered(asked)
         response = search_pb2.SearchResponse(result=result)
         response.result.took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
         return response
@@ -79,12 +80,11 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         _check_query(request)
         await self._real(self._decided(request), None)
 
-    async def _answer(self, request: search_pb2.SearchRequest, context: Any) -> common_pb2.SearchResult:
-        early = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
+    async def _answer(self, asked: Asked, context: Any) -> common_pb2.SearchResult:
+        early = common_pb2.FALLBACK_TEXT_ONLY in asked.request.fallbacks
         patience = embedding_seconds(context.time_remaining()) if early else None
-        asked = self._decided(request)
         real = self._real(asked, patience)
-        if common_pb2.FALLBACK_STALE_ANSWER not in request.fallbacks:
+        if common_pb2.FALLBACK_STALE_ANSWER not in asked.request.fallbacks:
             return await real
         return await self._real_or_last(asked, real, asking_seconds(context.time_remaining()))
 

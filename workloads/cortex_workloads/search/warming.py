@@ -21,6 +21,7 @@ from cortex_workloads.runtime.cache.tally import Tally
 from cortex_workloads.runtime.lake.pool import cancelled
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.telemetry import REGISTRY
+from cortex_workloads.search.answers import Asked
 from cortex_workloads.search.quiet import Quiet
 
 KNOWN: Final = 4
@@ -64,7 +65,6 @@ class Warming:
     """Of one pod: counts what is asked, and warms at most `most` requests (0: neither) by `answer`."""
 
     def __init__(self, resource: Resource, state_url: str, most: int, quiet: Quiet, answer: Answer) -> None:
-        self._resource = resource
         self._most = most
         self._quiet = quiet
         self._answer = answer
@@ -74,10 +74,10 @@ class Warming:
         self._cause: Cause | None = None
         self._woken = asyncio.Event()
 
-    def asked(self, request: SearchRequest) -> None:
+    def asked(self, asked: Asked) -> None:
         """Somebody asked so. Who names a revision has an answer that no switch makes void."""
-        if self._most and not request.revision:
-            self._popular.count(_bare(request))
+        if self._most and not asked.request.revision:
+            self._popular.count(asked.packed)
 
     def answers(self, revision: str) -> None:
         """This revision answers; the first one that is told, and each other one, begins a warming."""
@@ -142,22 +142,11 @@ class Warming:
 
     async def _one(self, packed: bytes, cause: Cause) -> bool:
         try:
-            request = SearchRequest.FromString(packed)
-            request.index.namespace, request.index.name = self._resource.namespace, self._resource.name
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._answer(request)
+                await self._answer(SearchRequest.FromString(packed))
         except Exception:
             # Of a release with other requests, of a filter that fits no more, of a Lake that is away: callers hear it.
             _log.debug("a request could not be warmed", exc_info=True)
             return False
         _WARMED.labels(cause).inc()
         return True
-
-
-def _bare(request: SearchRequest) -> bytes:
-    """What can be asked again: without the index, and without what the caller accepts instead."""
-    bare = SearchRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("index")
-    bare.ClearField("fallbacks")
-    return bare.SerializeToString(deterministic=True)

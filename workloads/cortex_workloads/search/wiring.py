@@ -116,7 +116,7 @@ class Search:
             self._wake,
             default_mode=Mode(self._settings.default_mode),
             default_top_k=self._settings.default_top_k,
-            asked=self._warming.asked,
+            answered=self._warming.asked,
         )
 
     def _add_to(self, server: Server) -> None:
