@@ -15,7 +15,17 @@ import orjson
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.state.aggregates import Change, State
 
-_EVENT: Final = "coalesce(position, 0), aggregate, version, type, data, at, by"
+PAGE_BYTES: Final = 2 * 2**20
+"""Of what the events of one page changed, as the Lake keeps it; one event is always read."""
+# `size` is known without reading what is large.
+_PAGED: Final = """
+SELECT coalesce(position, 0), aggregate, version, type, data, at, by FROM (
+    SELECT *, sum(size) OVER (ORDER BY {order}) - size AS before FROM (
+        SELECT *, pg_column_size(data) AS size FROM events WHERE {where} ORDER BY {order} LIMIT %s) AS e) AS page
+WHERE before < %s ORDER BY {order}
+"""
+_AFTER: Final = _PAGED.format(order="position", where="resource_id = %s AND position > %s")
+_HISTORY: Final = _PAGED.format(order="version", where="resource_id = %s AND aggregate = %s AND version > %s")
 
 
 class Numbered(NamedTuple):
@@ -34,21 +44,14 @@ async def number(connection: Connection, resource: int, most: int) -> Numbered:
 
 
 async def after(connection: Connection, resource: int, position: int, most: int) -> list[Change]:
-    """At most `most` events behind a position, in the feed's order."""
-    found = await connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE resource_id = %s AND position > %s ORDER BY position LIMIT %s",  # noqa: S608
-        (resource, position, most),
-    )
+    """At most `most` events behind a position, in the feed's order; fewer, when they are large."""
+    found = await connection.execute(_AFTER, (resource, position, most, PAGE_BYTES))
     return [Change(*row) for row in await found.fetchall()]
 
 
 async def history(connection: Connection, resource: int, aggregate: str, version: int, most: int) -> list[Change]:
-    """At most `most` events of an aggregate behind a version, in order; numbered or not."""
-    found = await connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE resource_id = %s AND aggregate = %s AND version > %s"  # noqa: S608
-        " ORDER BY version LIMIT %s",
-        (resource, aggregate, version, most),
-    )
+    """At most `most` events of an aggregate behind a version, in order, numbered or not; fewer, when they are large."""
+    found = await connection.execute(_HISTORY, (resource, aggregate, version, most, PAGE_BYTES))
     return [Change(*row) for row in await found.fetchall()]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -63,7 +64,9 @@ class Watch:
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(_BLOCK_MS / 1000)
             return []
-        return [_change(*entry) for _, entries in reply or () for entry in entries]
+        found = [entry for _, entries in reply or () for entry in entries]
+        # What an event changed may be too large for the stream: the Lake has it.
+        return [_change(*entry) for entry in takewhile(lambda entry: entry[1][b"data"], found)]
 
     async def _from_lake(self, after: int | None) -> tuple[int, list[Change]]:
         async with self._lake.connection() as connection:
