@@ -75,6 +75,11 @@ def tag(resource: Resource) -> str:
     return f"{kind}:{resource.namespace}/{resource.name}"
 
 
+def escaped(text: str) -> str:
+    """For a glob pattern of Valkey's."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in text)
+
+
 def key(resource: Resource, *parts: str) -> str:
     """A key in the shared state."""
     return ":".join((f"cortex:{{{tag(resource)}}}", *parts))

@@ -14,7 +14,7 @@ import orjson
 
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import feed
-from cortex_workloads.runtime.state.aggregates import Change, State, key, tag
+from cortex_workloads.runtime.state.aggregates import Change, State, escaped, key, tag
 from cortex_workloads.runtime.state.functions import Functions
 
 STATE_CHANNEL: Final = "cortex:state"
@@ -109,7 +109,7 @@ class Copies:
     async def aggregates(self) -> list[str]:
         """The names of every copy that is there, of whatever epoch."""
         beginning = self._key("")
-        found = await self._functions.scan(_escaped(beginning) + "*")
+        found = await self._functions.scan(escaped(beginning) + "*")
         return sorted(name.decode().removeprefix(beginning) for name in found)
 
     async def forget(self, aggregates: Sequence[str]) -> None:
@@ -159,8 +159,3 @@ def _lifetime(state: State) -> int:
         case "run" | "thread":
             return 24 * _HOUR_MS
     return 0
-
-
-def _escaped(text: str) -> str:
-    """For a glob pattern of Valkey's."""
-    return "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in text)

@@ -85,6 +85,10 @@ class Relay:
                 # Dropped since it was looked up.
                 self._row = None
                 return False
+            if numbered.position == 0:
+                # A resource that is there has an event: it was dropped.
+                self._row = None
+                return False
             if standing is None:
                 return not numbered.complete
             await self._bring(connection, row, standing, numbered.position)

@@ -23,7 +23,7 @@ DO $$
 BEGIN
     FOR number IN 0..7 LOOP
         EXECUTE format('CREATE TABLE events_%s PARTITION OF events FOR VALUES WITH (MODULUS 8, REMAINDER %s)',
-                       number, number);
+                       chr(97 + number), number);
     END LOOP;
 END $$;
 CREATE INDEX events_outbox ON events (resource_id, id) WHERE position IS NULL;
