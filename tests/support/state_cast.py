@@ -35,7 +35,7 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import relay as state_relay
 from cortex_workloads.runtime.state.aggregates import Consistency
 from cortex_workloads.runtime.state.manager import StateManager
-from state_desk import A, DESK
+from state_desk import DESK, A
 
 THREADS = 6
 BOUND = 5.0

@@ -3,6 +3,7 @@ and the oracle that holds what is left against what was acknowledged."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import time
@@ -185,7 +186,7 @@ async def judge(desk: Desk, crashes: Crashes) -> str:
     while not seen or seen[-1]["position"] < last:
         assert crashes.follower.lives, seen[-1:]
         assert time.monotonic() < deadline, f"the follower came to {seen[-1:]} of {last}"
-        time.sleep(0.05)
+        await asyncio.sleep(0.05)
         seen = list(lines(crashes.follower.path))
 
     events = await desk.rows("SELECT position, aggregate, version, type, data FROM events ORDER BY position")
