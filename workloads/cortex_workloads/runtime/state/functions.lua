@@ -116,7 +116,11 @@ local function command(keys, args)
     redis.call('PEXPIRE', keys[1], ttl)
     redis.call('ZADD', keys[3], now() + ttl, args[4])
     redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', '(' .. now())
-    redis.call('PEXPIRE', keys[3], ttl)
+    if redis.call('PTTL', keys[3]) < ttl then
+      redis.call('PEXPIRE', keys[3], ttl)
+    end
+  elseif redis.call('PERSIST', keys[1]) == 1 then
+    redis.call('ZREM', keys[3], args[4])
   end
   redis.call('XADD', keys[2], 'MAXLEN', '~', args[3], '*', 'aggregate', args[4], 'version', version, 'type', args[5])
   redis.call('PUBLISH', 'cortex:state', args[6] .. version .. '}')
