@@ -49,7 +49,10 @@ class Watch:
             found = await self._from_stream(after)
             if not found or found[0].position != after + 1:
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
-                _, found = await self._from_lake(after)
+                gap, (_, found) = bool(found), await self._from_lake(after)
+                if gap and not found:
+                    # The stream is of a Lake that is no more, and nobody began it anew yet.
+                    await asyncio.sleep(_BLOCK_MS / 1000)
             for change in found:
                 yield change
                 after = change.position
