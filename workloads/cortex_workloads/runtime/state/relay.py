@@ -22,6 +22,7 @@ from cortex_workloads.runtime.lake.pool import Connection, Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import feed
 from cortex_workloads.runtime.state.copies import WINDOW, Copies, Standing
+from cortex_workloads.runtime.state.feed import Numbered
 from cortex_workloads.runtime.telemetry import REGISTRY
 
 LOOK_SECONDS: Final = 0.5
@@ -91,13 +92,13 @@ class Relay:
                 return False
             if standing is None:
                 return not numbered.complete
-            await self._bring(connection, row, standing, numbered.position)
+            await self._bring(connection, row, standing, numbered)
         if numbered.complete:
             self._complete_at = time.monotonic()
         return not numbered.complete
 
-    async def _bring(self, connection: Connection, row: int, standing: Standing, position: int) -> None:
-        epoch, have = standing.epoch, standing.position
+    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> None:
+        epoch, have, position = standing.epoch, standing.position, numbered.position
         if cause := await self._void(connection, row, standing, position):
             epoch, have = await self._begin_anew(connection, row, standing.epoch, position, cause), position
         while have < position:
@@ -109,7 +110,8 @@ class Relay:
                 return
             _RELAYED.inc(have - before)
         self._seen = have
-        await self._copies.mark(epoch, position, standing.now)
+        if numbered.complete:
+            await self._copies.mark(epoch, position, standing.now)
 
     async def _void(self, connection: Connection, row: int, standing: Standing, position: int) -> str:
         """Why the copies cannot be gone on with; empty when they can."""
