@@ -47,7 +47,7 @@ class Relay:
         self._resource = resource
         self._woken = asyncio.Event()
         self._row: int | None = None
-        self._seen = -1
+        self._seen = ("", -1)
         self._complete_at = time.monotonic()
         _LAG.set_function(lambda: time.monotonic() - self._complete_at)
 
@@ -109,7 +109,7 @@ class Relay:
                 # Another process began anew in the meantime: the next round sees where it is.
                 return
             _RELAYED.inc(have - before)
-        self._seen = have
+        self._seen = (epoch, have)
         if numbered.complete:
             await self._copies.mark(epoch, position, standing.now)
 
@@ -121,7 +121,9 @@ class Relay:
             return "LakeRestored"
         if position - standing.position > WINDOW:
             return "FarBehind"
-        if standing.position != self._seen and await feed.which(connection, row, standing.position) != standing.last:
+        # A Valkey that lost its end may have an earlier epoch again, and be as far in it.
+        seen = self._seen == (standing.epoch, standing.position)
+        if not seen and await feed.which(connection, row, standing.position) != standing.last:
             return "LakeRestored"
         return ""
 
