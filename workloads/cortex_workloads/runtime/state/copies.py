@@ -66,7 +66,8 @@ class Copies:
         """The copy of an aggregate, and by how many seconds the whole lags (None: unknown)."""
         keys = (self._feed, self._key(aggregate))
         now, epoch, watermark, flat = await self._functions.call("read", keys, read_only=True)
-        lag = (now - watermark) / 1000 if watermark else None
+        # Rounded up; a watermark ahead of the clock is of a clock that was set back since.
+        lag = (now - watermark + 1) / 1000 if 0 < watermark <= now else None
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if not epoch or fields.pop(b"_epoch", None) != epoch:
             return None, lag

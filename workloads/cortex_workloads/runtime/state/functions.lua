@@ -53,8 +53,9 @@ end
 -- KEYS feed. ARGV epoch, position, time. At that time nothing was acknowledged beyond the position. -> position
 local function mark(keys, args)
   local feed = redis.call('HMGET', keys[1], 'epoch', 'position', 'watermark')
+  local marked = tonumber(feed[3]) or 0
   if feed[1] == args[1] and tonumber(feed[2]) >= tonumber(args[2])
-      and tonumber(args[3]) > (tonumber(feed[3]) or 0) then
+      and (tonumber(args[3]) > marked or marked > now()) then
     redis.call('HSET', keys[1], 'watermark', args[3])
   end
   return tonumber(feed[2]) or 0
