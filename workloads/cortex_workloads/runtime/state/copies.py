@@ -86,7 +86,7 @@ class Copies:
         """At `time`, of Valkey's clock, nothing had been acknowledged beyond the position."""
         await self._functions.call("mark", (self._feed,), epoch, position, time)
 
-    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State]) -> int:
+    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State | None]) -> int:
         """Brings changes into stream and copies, in their order, and publishes them; returns the position up to which
         they are there. `states`: what the Lake has of their aggregates, read after the changes were."""
         aggregates = list(dict.fromkeys(change.aggregate for change in changes))

@@ -15,6 +15,8 @@ import orjson
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.state.aggregates import Change, State
 
+_BYTES: Final = 4 * 2**20
+"""About as much as is read at once, and sent to Valkey in one command: it has half a second for it."""
 _EVENT: Final = "coalesce(position, 0), aggregate, version, type, data, at, by"
 
 
@@ -34,10 +36,12 @@ async def number(connection: Connection, resource: int, most: int) -> Numbered:
 
 
 async def after(connection: Connection, resource: int, position: int, most: int) -> list[Change]:
-    """At most `most` events behind a position, in the feed's order."""
+    """At most `most` events behind a position, in the feed's order; fewer when they are long."""
     found = await connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE resource_id = %s AND position > %s ORDER BY position LIMIT %s",  # noqa: S608
-        (resource, position, most),
+        f"SELECT {_EVENT} FROM (SELECT *, sum(octet_length(data::text)) OVER (ORDER BY position)"  # noqa: S608
+        " - octet_length(data::text) AS ahead FROM (SELECT * FROM events WHERE resource_id = %s AND position > %s"
+        " ORDER BY position LIMIT %s) AS weighed) AS weighed WHERE ahead < %s ORDER BY position",
+        (resource, position, most, _BYTES),
     )
     return [Change(*row) for row in await found.fetchall()]
 
@@ -66,12 +70,16 @@ def name(aggregate: str, version: int, at: datetime) -> str:
     return f"{aggregate}@{version}@{at.timestamp():.6f}"
 
 
-async def states(connection: Connection, resource: int, aggregates: Sequence[str]) -> dict[str, State]:
-    """What is there now of some aggregates."""
+async def states(connection: Connection, resource: int, aggregates: Sequence[str]) -> dict[str, State | None]:
+    """What is there now of some aggregates, None for nothing. Of the first of them only when they are long: the others
+    are not in it."""
     found = await connection.execute(
-        "SELECT a, s.version, s.state FROM unnest(%s::text[]) AS a, state_of(%s, a) AS s", (list(aggregates), resource)
+        "SELECT name, version, state FROM (SELECT *, sum(coalesce(octet_length(state::text), 0)) OVER (ORDER BY n)"
+        " - coalesce(octet_length(state::text), 0) AS ahead FROM unnest(%s::text[]) WITH ORDINALITY AS asked(name, n)"
+        " LEFT JOIN LATERAL state_of(%s, name) ON true) AS weighed WHERE ahead < %s ORDER BY n",
+        (list(aggregates), resource, _BYTES),
     )
-    return {row[0]: State(*row) for row in await found.fetchall()}
+    return {row[0]: None if row[1] is None else State(*row) for row in await found.fetchall()}
 
 
 async def version(connection: Connection, resource: int, aggregate: str) -> int | None:

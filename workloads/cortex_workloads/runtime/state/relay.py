@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
+from itertools import takewhile
 from typing import Final
 
 import psycopg
@@ -101,9 +102,12 @@ class Relay:
         epoch, have, position = standing.epoch, standing.position, numbered.position
         if cause := await self._void(connection, row, standing, position):
             epoch, have = await self._begin_anew(connection, row, standing.epoch, position, cause), position
+        most = _SENT
         while have < position:
-            changes = await feed.after(connection, row, have, _SENT)
-            states = await feed.states(connection, row, sorted({change.aggregate for change in changes}))
+            changes = await feed.after(connection, row, have, most)
+            states = await feed.states(connection, row, list(dict.fromkeys(change.aggregate for change in changes)))
+            changes = [*takewhile(lambda change: change.aggregate in states, changes)]  # noqa: B023 - used at once
+            most = min(_SENT, 2 * len(changes))
             before, have = have, await self._copies.apply(epoch, changes, states)
             if have <= before:
                 # Another process began anew in the meantime: the next round sees where it is.
@@ -152,7 +156,11 @@ class Relay:
 async def fill(connection: Connection, row: int, copies: Copies, epoch: str) -> int:
     """Copies the working set; returns how many. What is not in it is copied when it changes. Raises Unavailable."""
     names = await feed.working_set(connection, row)
-    for start in range(0, len(names), _SENT):
-        for state in (await feed.states(connection, row, names[start : start + _SENT])).values():
-            await copies.restore(epoch, state)
+    rest = names
+    while rest:
+        found = await feed.states(connection, row, rest[:_SENT])
+        for state in found.values():
+            if state is not None:
+                await copies.restore(epoch, state)
+        rest = rest[len(found) :]
     return len(names)

@@ -23,6 +23,8 @@ from cortex_workloads.runtime.state.aggregates import Change, key
 _BLOCK_MS: Final = 1_000
 """After so long without a change, the Lake is asked whether there is one."""
 _MOST: Final = 500
+_READ: Final = 50
+"""Of the stream at once: their length is not known before."""
 
 
 class Watch:
@@ -62,7 +64,7 @@ class Watch:
             await asyncio.sleep(_BLOCK_MS / 1000)
             return []
         try:
-            reply: Any = await self._client.xread({self._stream: f"{after}-0"}, block=_BLOCK_MS, count=_MOST)
+            reply: Any = await self._client.xread({self._stream: f"{after}-0"}, block=_BLOCK_MS, count=_READ)
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(_BLOCK_MS / 1000)
             return []
