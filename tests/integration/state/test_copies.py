@@ -170,7 +170,7 @@ async def test_a_restored_lake_voids_the_copies(desk: Desk, restored: str) -> No
                 " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
                 " SELECT resource_id, 'thread/t', 9, 'ThreadAdvanced', '{}', position FROM feeds"
             )
-    desk.relay._seen = -1
+    desk.relay._seen = ("", -1)
     await desk.relayed()
     assert (await desk.copies.standing()).epoch != epoch
     if restored == "behind":

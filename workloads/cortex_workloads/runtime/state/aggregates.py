@@ -34,6 +34,8 @@ class Source(StrEnum):
 
     LAKE = "Lake"
     COPY = "Copy"
+    STATE = "State"
+    """In Valkey, where alone it is."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class Copies:
         """The copy of an aggregate, and by how many seconds the whole lags (None: unknown)."""
         keys = (self._feed, self._key(aggregate))
         now, epoch, watermark, flat = await self._functions.call("read", keys, read_only=True)
-        lag = (now - watermark) / 1000 if watermark else None
+        # Rounded up; a watermark ahead of the clock is of a clock that was set back since.
+        lag = (now - watermark + 1) / 1000 if 0 < watermark <= now else None
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if not epoch or fields.pop(b"_epoch", None) != epoch:
             return None, lag
@@ -93,7 +94,7 @@ class Copies:
         """At `time`, of Valkey's clock, nothing had been acknowledged beyond the position."""
         await self._functions.call("mark", (self._feed,), epoch, position, time)
 
-    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State]) -> int:
+    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State | None]) -> int:
         """Brings changes into stream and copies, in their order, and publishes them; returns the position up to which
         they are there. `states`: what the Lake has of their aggregates, read after the changes were."""
         aggregates = list(dict.fromkeys(change.aggregate for change in changes))

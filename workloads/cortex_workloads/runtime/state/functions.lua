@@ -53,8 +53,9 @@ end
 -- KEYS feed. ARGV epoch, position, time. At that time nothing was acknowledged beyond the position. -> position
 local function mark(keys, args)
   local feed = redis.call('HMGET', keys[1], 'epoch', 'position', 'watermark')
+  local marked = tonumber(feed[3]) or 0
   if feed[1] == args[1] and tonumber(feed[2]) >= tonumber(args[2])
-      and tonumber(args[3]) > (tonumber(feed[3]) or 0) then
+      and (tonumber(args[3]) > marked or marked > now()) then
     redis.call('HSET', keys[1], 'watermark', args[3])
   end
   return tonumber(feed[2]) or 0
@@ -117,7 +118,11 @@ local function command(keys, args)
     redis.call('PEXPIRE', keys[1], ttl)
     redis.call('ZADD', keys[3], now() + ttl, args[4])
     redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', '(' .. now())
-    redis.call('PEXPIRE', keys[3], ttl)
+    if redis.call('PTTL', keys[3]) < ttl then
+      redis.call('PEXPIRE', keys[3], ttl)
+    end
+  elseif redis.call('PERSIST', keys[1]) == 1 then
+    redis.call('ZREM', keys[3], args[4])
   end
   redis.call('XADD', keys[2], 'MAXLEN', '~', args[3], '*', 'aggregate', args[4], 'version', version, 'type', args[5])
   redis.call('PUBLISH', 'cortex:state', args[6] .. version .. '}')

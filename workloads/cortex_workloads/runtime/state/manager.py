@@ -14,7 +14,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import feed, history
-from cortex_workloads.runtime.state.aggregates import Change, Consistency, Reply, State
+from cortex_workloads.runtime.state.aggregates import Change, Consistency, Reply, Source, State
 from cortex_workloads.runtime.state.copies import Copies, Standing
 from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.history import Difference
@@ -73,7 +73,10 @@ class StateManager:
         self._relay.wake()
 
     async def read(self, aggregate: str, consistency: Consistency = Consistency.LATEST, bound: float = 1.0) -> Reply:
-        """See `Reader.read`; `replica/POD` is read in Valkey, whatever the consistency."""
+        """See `Reader.read`; `replica/POD` is read in Valkey, whatever the consistency: raises Unavailable without
+        it."""
+        if aggregate.startswith("replica/"):
+            return Reply(await self.volatile.read(aggregate), Source.STATE, 0.0)
         return await self._reader.read(aggregate, consistency, bound)
 
     def watch(self, after: int | None = None) -> AsyncIterator[Change]:
