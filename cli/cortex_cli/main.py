@@ -31,8 +31,27 @@ BENCHMARKS: Final = (
     Entry("retrieval", "cortex_cli.bench.retrieval:retrieval", "Measure nDCG and recall on a BEIR data set."),
 )
 
+STATE: Final = (
+    Entry("get", "cortex_cli.commands.state.get:get", "Show the state of a run, a thread, a revision, a resource."),
+    Entry("history", "cortex_cli.commands.state.history:history", "Show the events that made a state."),
+    Entry("watch", "cortex_cli.commands.state.watch:watch", "Follow the changes of a resource."),
+    Entry(
+        "doctor",
+        "cortex_cli.commands.state.doctor:doctor",
+        "Say whether the state is what happened, and where it differs.",
+        misuse=1,
+    ),
+    Entry(
+        "rebuild",
+        "cortex_cli.commands.state.rebuild:rebuild",
+        "Make rows that differ from their events again, and every copy anew.",
+        misuse=1,
+    ),
+)
+
 app = app_of(COMMANDS, "Datapunk Cortex: retrieval and agent services from manifests.")
 app.add_typer(app_of(BENCHMARKS, "Measure what is served."), name="bench")
+app.add_typer(app_of(STATE, "Show, follow, examine and rebuild the state of resources."), name="state")
 
 
 def main() -> None:

@@ -48,8 +48,8 @@ def _ingress(
     gateway = pods(isolation.gateway, release.namespace, ours)
     operator = pods(isolation.operator, release.namespace, ours)
     yield _admit(ports["grpc"], gateway, *clients)
-    # The gateway asks pods of an index how far its documents are.
-    yield _admit(ports["control"], operator, *([gateway] if part.resource.kind == "CortexIndex" else []))
+    # The gateway asks pods for the resource's state, and those of an index how far its documents are.
+    yield _admit(ports["control"], operator, gateway)
     if isolation.monitoring_namespaces:
         yield _admit(METRICS_PORT, {"namespaceSelector": in_namespaces(*isolation.monitoring_namespaces)})
 

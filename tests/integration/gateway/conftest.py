@@ -26,6 +26,8 @@ from datapunk.cortex import (
     graph_pb2_grpc,
     search_pb2,
     search_pb2_grpc,
+    state_pb2,
+    state_pb2_grpc,
 )
 from google.protobuf.struct_pb2 import Struct
 
@@ -120,6 +122,68 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         raise NotImplementedError
 
 
+class States(state_pb2_grpc.StateServiceServicer):
+    """The state of both resources: one run, and a feed that a test adds to."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.events: list[state_pb2.StateEvent] = []
+        self.change = asyncio.Condition()
+        self.watching = asyncio.Event()
+        self.fail: Exception | None = None
+        self.report = state_pb2.StateReport(position=7, problem="the shared state does not answer")
+
+    async def add(self, type: str, **data: Any) -> None:
+        async with self.change:
+            number = len(self.events) + 1
+            event = state_pb2.StateEvent(position=number, aggregate="run/r", version=number, type=type, by="pod-1")
+            event.data.update(data)
+            event.at.FromSeconds(1_700_000_000)
+            self.events.append(event)
+            self.change.notify_all()
+
+    async def ReadState(self, request: state_pb2.ReadStateRequest, _: Any) -> state_pb2.ReadStateResponse:
+        self._note(request)
+        if request.aggregate != "run/r":
+            return state_pb2.ReadStateResponse(source="STATE_SOURCE_LAKE")
+        response = state_pb2.ReadStateResponse(source="STATE_SOURCE_COPY")
+        response.age.FromMilliseconds(250)
+        response.state.aggregate, response.state.version = "run/r", 3
+        response.state.fields.update({"status": "Running", "steps": 2, "output": None})
+        return response
+
+    async def StateHistory(self, request: state_pb2.StateHistoryRequest, _: Any) -> state_pb2.StateHistoryResponse:
+        self._note(request)
+        page = [event for event in self.events if event.aggregate == request.aggregate]
+        page = page[request.after_version :][: request.limit]
+        return state_pb2.StateHistoryResponse(events=page, more=bool(page and page[-1].version < len(self.events)))
+
+    async def WatchState(
+        self, request: state_pb2.WatchStateRequest, _: Any
+    ) -> AsyncIterator[state_pb2.WatchStateResponse]:
+        self._note(request)
+        after = request.after if request.HasField("after") else len(self.events)
+        yield state_pb2.WatchStateResponse(position=after)
+        self.watching.set()
+        for at in itertools.count(after):
+            async with self.change:
+                await self.change.wait_for(lambda: len(self.events) > at)  # noqa: B023
+            yield state_pb2.WatchStateResponse(position=at + 1, event=self.events[at])
+
+    async def ExamineState(self, request: Any, _: Any) -> state_pb2.ExamineStateResponse:
+        self._note(request)
+        return state_pb2.ExamineStateResponse(report=self.report)
+
+    async def RebuildState(self, request: Any, _: Any) -> state_pb2.RebuildStateResponse:
+        self._note(request)
+        return state_pb2.RebuildStateResponse(report=self.report)
+
+    def _note(self, request: Any) -> None:
+        self.requests.append(request)
+        if self.fail:
+            raise self.fail
+
+
 class Runs:
     """What the Lake and the shared state hold of runs: every pod serves the same."""
 
@@ -202,6 +266,7 @@ class World:
     def __init__(self, stack: AsyncExitStack, directory: Path, state_url: str) -> None:
         self._stack, self._file = stack, directory / "catalogue.json"
         self.haystack, self.runs, self.control = Haystack(), Runs(), Control()
+        self.states = States()
         self.items: list[dict[str, Any]] = [INDEX, WORKFLOW]
         self.pods: list[Pod] = []
         self.state_url = state_url
@@ -218,8 +283,8 @@ class World:
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ports['http']}", timeout=20, trust_env=False)
         self.http = await self._stack.enter_async_context(client)
 
-    async def pod(self, service: str) -> Pod:
-        """Starts a pod of papers-search or helpdesk-graph and puts it into the catalogue."""
+    async def pod(self, service: str, *, states: bool = True) -> Pod:
+        """Starts a pod of papers-search or helpdesk-graph and puts it into the catalogue. `states`: it tells them."""
         settings = SearchSettings(
             listen_host="127.0.0.1", port_grpc=0, port_control=0, port_metrics=0, drain_seconds=0.1
         )
@@ -229,6 +294,8 @@ class World:
         else:
             server.add(graph_pb2_grpc.add_GraphServiceServicer_to_server, Graph(self.runs))
         server.add(control_pb2_grpc.add_ControlServiceServicer_to_server, self.control, port="control")
+        if states:
+            server.add(state_pb2_grpc.add_StateServiceServicer_to_server, self.states, port="control")
         await server.start()
         pod = Pod(service, server)
         self.pods.append(pod)

@@ -108,7 +108,7 @@ TABLE: list[Row] = [
     *rows("search", "tickets", no=SEARCH),
     *rows("ingest", "search", no=SEARCH),
     # Who may ask a workflow.
-    *rows("gateway", "graph", yes=(GRPC_GRAPH,), no=(CONTROL, METRICS)),
+    *rows("gateway", "graph", yes=(GRPC_GRAPH, CONTROL), no=(METRICS,)),
     *rows("operator", "graph", yes=(CONTROL,), no=(GRPC_GRAPH, METRICS)),
     *rows("prometheus", "graph", yes=(METRICS,), no=(GRPC_GRAPH, CONTROL)),
     *rows("search", "graph", no=GRAPH),

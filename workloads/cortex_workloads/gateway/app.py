@@ -16,7 +16,7 @@ from cortex_workloads.gateway import body, replies
 from cortex_workloads.gateway.backend import Backend
 from cortex_workloads.gateway.edge import Edge
 from cortex_workloads.gateway.limits import Limits, Shedding
-from cortex_workloads.gateway.routes import about, indexes, workflows
+from cortex_workloads.gateway.routes import about, indexes, state, workflows
 from cortex_workloads.gateway.schemas import REQUESTS
 from cortex_workloads.runtime import telemetry
 from cortex_workloads.runtime.errors import CortexError, InvalidInput, MethodNotAllowed, NotFound, internal
@@ -30,7 +30,7 @@ _DESCRIPTION: Final = (
 def build(backend: Backend, limits: Limits, *, any_host: bool) -> ASGIApp:
     """The ASGI application of the gateway."""
     app = FastAPI(title="Datapunk Cortex", version="v1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
-    for module in (indexes, workflows, about):
+    for module in (indexes, workflows, state, about):
         app.include_router(module.router(backend))
     app.add_exception_handler(CortexError, _cortex_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from datapunk.cortex import control_pb2_grpc, graph_pb2_grpc, search_pb2_grpc
+from datapunk.cortex import control_pb2_grpc, graph_pb2_grpc, search_pb2_grpc, state_pb2_grpc
 from datapunk.cortex.common_pb2 import ResourceRef
 
 from cortex_workloads.runtime.cache.shared import Shared
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datapunk.cortex.control_pb2_grpc import ControlServiceAsyncStub
     from datapunk.cortex.graph_pb2_grpc import GraphServiceAsyncStub
     from datapunk.cortex.search_pb2_grpc import HaystackServiceAsyncStub
+    from datapunk.cortex.state_pb2_grpc import StateServiceAsyncStub
 
 _CONTROL_PORT: Final = 50059
 CATALOGUE: Final = "Catalogue"
@@ -58,6 +59,10 @@ class Backend:
     def control(self, resource: Resource) -> ControlServiceAsyncStub:
         """The control port of a resource's pods."""
         return control_pb2_grpc.ControlServiceStub(self.channels.channel(_control(resource)))
+
+    def state(self, resource: Resource) -> StateServiceAsyncStub:
+        """What a resource's pods tell of its state, on the control port."""
+        return state_pb2_grpc.StateServiceStub(self.channels.channel(_control(resource)))
 
     def circuits(self, resource: Resource) -> dict[str, Circuit]:
         """By port, `grpc` and `control`: those that were called."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from datapunk.cortex.common_pb2 import Fallback, Hit, RunEvent, SearchMode, SearchResult, StepEvent
 from datapunk.cortex.search_pb2 import UpdateResponse
+from datapunk.cortex.state_pb2 import AggregateState, ReadStateResponse, StateEvent, StateReport, StateSource
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
@@ -20,6 +21,7 @@ _PHASES: Final = {
     StepEvent.PHASE_SUCCEEDED: "Succeeded",
     StepEvent.PHASE_FAILED: "Failed",
 }
+_SOURCES: Final = {StateSource.COPY_SOURCE_LAKE: "Lake", StateSource.STATE_SOURCE_COPY: "Copy"}
 TERMINAL: Final = ("completed", "failed")
 
 
@@ -69,9 +71,41 @@ def event(message: RunEvent) -> tuple[str, dict[str, Any]]:
     return name, body
 
 
+def state_reply(response: ReadStateResponse) -> dict[str, Any]:
+    """schemas.StateReply."""
+    where = {"source": _SOURCES.get(response.source, ""), "ageSeconds": _seconds(response.age)}
+    return {**_state(response.state), **where}
+
+
+def change(event: StateEvent) -> dict[str, Any]:
+    """schemas.Change."""
+    body: dict[str, Any] = {name: getattr(event, name) for name in ("position", "aggregate", "version", "type")}
+    if event.HasField("data"):
+        body["data"] = struct(event.data)
+    return {**body, "at": event.at.ToJsonString(), "by": event.by}
+
+
+def report(message: StateReport) -> dict[str, Any]:
+    """schemas.StateReport."""
+    body: dict[str, Any] = {"position": message.position}
+    if message.HasField("copy"):
+        body["copy"] = {"epoch": message.copy.epoch, "position": message.copy.position}
+        if message.copy.HasField("lag"):
+            body["copy"]["lagSeconds"] = _seconds(message.copy.lag)
+    else:
+        body["problem"] = message.problem
+    for name, found in (("rows", message.rows), ("copies", message.copies)):
+        body[name] = [{"aggregate": one.aggregate, "message": one.message} for one in found]
+    return {**body, "replicas": [*map(_state, message.replicas)]}
+
+
 def struct(value: Struct) -> dict[str, Any]:
     """A Struct as JSON; whole numbers without a point."""
     return {key: _whole(item) for key, item in MessageToDict(value).items()}
+
+
+def _state(state: AggregateState) -> dict[str, Any]:
+    return {"aggregate": state.aggregate, "version": state.version, "fields": struct(state.fields)}
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class Run(Body):
     ] = ""
 
 
+class Rebuild(Body):
+    """Nothing: `{}`. A body all the same, as no page of the web can send one unasked."""
+
+
 class Reply(BaseModel):
     """Base of replies: camelCase."""
 
@@ -177,6 +181,74 @@ class Items(Reply):
     items: list[Resource]
 
 
+class AggregateState(Reply):
+    """What an aggregate is."""
+
+    aggregate: str
+    version: int = Field(description="The number of its last event; of a replica, of its last change.")
+    fields: dict[str, Any]
+
+
+class StateReply(AggregateState):
+    """The answer to a read."""
+
+    source: Literal["Lake", "Copy"] = Field(description="Where it was read: in the Lake or in the shared state.")
+    age_seconds: float = Field(
+        description="By how much it may be behind what was acknowledged before; 0: nothing can be missing."
+    )
+
+
+class Change(Reply):
+    """An event."""
+
+    position: int = Field(description="Its place in the resource's feed, without a gap; 0: it has none yet.")
+    aggregate: str
+    version: int = Field(description="Counts the events of the aggregate from 1.")
+    type: str = Field(description="What happened: RunStarted, RevisionCurrent, ...")
+    data: dict[str, Any] | None = Field(
+        None, description="The fields that changed; absent when they are nested too deeply."
+    )
+    at: str
+    by: str = Field(description="The connection that wrote it: of a pod, its name.")
+
+
+class History(Reply):
+    """Events of an aggregate, in order."""
+
+    events: list[Change]
+    more: bool = Field(description="Whether there are more: ask with `after` = the last `version`.")
+
+
+class StateCopy(Reply):
+    """The copy in the shared state."""
+
+    epoch: str = Field(description="Another one once the copy was begun anew; empty: there is none yet.")
+    position: int = Field(description="The last event that is in it.")
+    lag_seconds: float | None = Field(
+        None, description="All that was acknowledged so long ago is in it. Absent: nobody can say."
+    )
+
+
+class Difference(Reply):
+    """Something that is not as it should be."""
+
+    aggregate: str
+    message: str
+
+
+class StateReport(Reply):
+    """Whether the state is what happened."""
+
+    position: int = Field(description="The last position of the feed, in the Lake.")
+    copy_: StateCopy | None = Field(
+        None, alias="copy", description="Absent: the shared state does not answer, and `problem` says why."
+    )
+    problem: str | None = None
+    rows: list[Difference] = Field(description="Rows that are not what their events make; the first 100.")
+    copies: list[Difference] = Field(description="Copies that are not what the rows are; the first 100.")
+    replicas: list[AggregateState] = Field(description="Replicas that are there, and what they do.")
+
+
 class FieldError(Reply):
     """One mistake of a request: a JSON pointer (or the number of an NDJSON line) and what is wrong."""
 
@@ -201,5 +273,5 @@ class Problem(Reply):
     trace_id: str
 
 
-REQUESTS: tuple[type[BaseModel], ...] = (Search, Document, Documents, Run, Problem)
+REQUESTS: tuple[type[BaseModel], ...] = (Search, Document, Documents, Run, Rebuild, Problem)
 """What the OpenAPI page needs besides the replies that its operations name."""

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.graph_pb2_grpc import add_GraphServiceServicer_to_server
+from datapunk.cortex.state_pb2_grpc import add_StateServiceServicer_to_server
 
 from cortex_workloads.graph import checkpoints, results
 from cortex_workloads.graph.attach import Attachment
@@ -37,6 +38,7 @@ from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.service import StateService
 
 _log: Final = logging.getLogger("cortex.graph")
 _WATCH_SECONDS: Final = 0.5
@@ -88,6 +90,8 @@ class Pod:
         )
         self.server.add(add_GraphServiceServicer_to_server, service)
         self.server.add(add_ControlServiceServicer_to_server, control, port="control")
+        told = StateService(self._resource, self.state, self.server.draining)
+        self.server.add(add_StateServiceServicer_to_server, told, port="control")
         self.server.health.expect("Lake")
         await self.server.start()
         await self.lake.open()

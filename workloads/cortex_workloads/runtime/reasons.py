@@ -35,6 +35,11 @@ class Reason:
 _MODEL: Final = (FailedPrecondition, InvalidInput)
 
 REASONS: Final[dict[str, Reason]] = {
+    "AggregateNotFound": Reason(
+        (NotFound,),
+        "The resource has no such run, thread, revision or replica.",
+        "Check the name: they belong to one resource alone.",
+    ),
     "CircuitOpen": Reason(
         (Unavailable,),
         "The resource failed so often that it is not asked for some seconds.",
@@ -182,8 +187,8 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "StreamBroken": Reason(
         (Unavailable,),
-        "The stream of a run ended before the run did.",
-        "Ask again with the run id and the last event id.",
+        "The stream of a run ended before the run did, or a watch of changes ended.",
+        "Ask again with the run id and the last event id; a watch with the last position.",
     ),
     "StreamLagging": Reason(
         (Unavailable,),

@@ -12,6 +12,7 @@ import psycopg
 from cortex_kinds.embedding import LocalEmbedding
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.search_pb2_grpc import add_HaystackServiceServicer_to_server
+from datapunk.cortex.state_pb2_grpc import add_StateServiceServicer_to_server
 
 from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.cache.memory import Memory
@@ -28,6 +29,7 @@ from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.service import StateService
 from cortex_workloads.search import retrieval, switches
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.control import Control
@@ -153,6 +155,8 @@ class Search:
         gates = {"Search": self._searches, "UpdateIndex": self._writes}
         server.add(add_HaystackServiceServicer_to_server, self._haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
+        told = StateService(self._store.resource, self._state, server.draining)
+        server.add(add_StateServiceServicer_to_server, told, port="control")
 
     def _kept_answers(self) -> Answers:
         settings, seconds = self._settings, self._settings.answer_cache_seconds

@@ -11,6 +11,7 @@ from cortex_workloads.gateway.schemas import Problem
 _PROBLEMS: Final = {
     400: "The body cannot be read",
     404: "There is no such resource; near names are listed",
+    409: "The state is another one than the caller took it for",
     413: "The body is too large",
     415: "Another media type is needed",
     422: "Something in the request is not valid; every violation is named",

@@ -34,8 +34,7 @@ class Source(StrEnum):
 
     LAKE = "Lake"
     COPY = "Copy"
-    STATE = "State"
-    """In Valkey, where alone it is."""
+    """In Valkey."""
 
 
 @dataclass(frozen=True)

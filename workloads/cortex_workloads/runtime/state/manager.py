@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cortex_workloads.runtime import tasks
-from cortex_workloads.runtime.errors import CortexError, NotFound
+from cortex_workloads.runtime.errors import CortexError, NotFound, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
@@ -18,6 +18,7 @@ from cortex_workloads.runtime.state.aggregates import Change, Consistency, Reply
 from cortex_workloads.runtime.state.copies import Copies, Standing
 from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.history import Difference
+from cortex_workloads.runtime.state.names import REPLICA
 from cortex_workloads.runtime.state.presence import Presence, replicas
 from cortex_workloads.runtime.state.reader import Reader
 from cortex_workloads.runtime.state.relay import Relay, fill
@@ -62,6 +63,15 @@ class StateManager:
             asyncio.create_task(presence.run(), name="presence"),
         ]
 
+    def check_started(self) -> None:
+        """Raises Unavailable (`LakeUnreachable`, `Starting`) before `start`."""
+        if not self._tasks:
+            raise (
+                self._lake.unavailable()
+                if not self._lake.reachable
+                else Unavailable("this pod is starting: it prepares the Lake", remedy="try again", reason="Starting")
+            )
+
     async def close(self) -> None:
         """Ends the relay and closes the connections."""
         await tasks.end(*self._tasks)
@@ -73,11 +83,14 @@ class StateManager:
         self._relay.wake()
 
     async def read(self, aggregate: str, consistency: Consistency = Consistency.LATEST, bound: float = 1.0) -> Reply:
-        """See `Reader.read`; `replica/POD` is read in Valkey, whatever the consistency: raises Unavailable without
-        it."""
-        if aggregate.startswith("replica/"):
-            return Reply(await self.volatile.read(aggregate), Source.STATE, 0.0)
+        """See `Reader.read`; `replica/POD` is read in Valkey, whatever the consistency. Raises Unavailable."""
+        if aggregate.startswith(REPLICA):
+            return Reply(await self.volatile.read(aggregate), Source.COPY, 0.0)
         return await self._reader.read(aggregate, consistency, bound)
+
+    async def begin(self, after: int | None) -> int:
+        """See `Watch.begin`."""
+        return await self._watch.begin(after)
 
     def watch(self, after: int | None = None) -> AsyncIterator[Change]:
         """See `Watch.changes`."""

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from cortex_workloads.runtime.errors import StateSyncFailed
 from cortex_workloads.runtime.lake import revisions
-from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.pool import Connection, Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import connect
 from cortex_workloads.runtime.state import feed
@@ -42,17 +42,24 @@ class Watch:
         if self._client is not None:
             await self._client.aclose()
 
+    async def begin(self, after: int | None) -> int:
+        """The position behind which a watch begins: `after`, or with None what was committed last. Raises Unavailable,
+        StateSyncFailed (`PositionUnknown`) for a position that the feed has not reached."""
+        async with self._lake.connection() as connection:
+            _, last = await self._reached(connection, after or 0)
+        return last if after is None else after
+
     async def changes(self, after: int | None = None) -> AsyncIterator[Change]:
         """Every change behind a position (None: from now on), then each new one; ends by cancellation only, or by
         Unavailable when the Lake is needed and does not answer: go on from the last position. Raises StateSyncFailed
         (`PositionUnknown`) for a position that the feed has not reached."""
         if after is None:
-            after = (await self._from_lake(None))[0]
-        while True:
+            after = await self.begin(None)
+        while not cancelled():
             found = await self._from_stream(after)
             if not found or found[0].position != after + 1:
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
-                gap, (_, found) = bool(found), await self._from_lake(after)
+                gap, found = bool(found), await self._from_lake(after)
                 if gap and not found:
                     # The stream is of a Lake that is no more, and nobody began it anew yet.
                     await asyncio.sleep(_BLOCK_MS / 1000)
@@ -73,22 +80,25 @@ class Watch:
         # What an event changed may be too large for the stream: the Lake has it.
         return [_change(*entry) for entry in takewhile(lambda entry: entry[1][b"data"], found)]
 
-    async def _from_lake(self, after: int | None) -> tuple[int, list[Change]]:
+    async def _from_lake(self, after: int) -> list[Change]:
         async with self._lake.connection() as connection:
-            row = await revisions.resource_row(connection, self._resource)
-            if row is None:
-                return 0, []
-            last = (await feed.number(connection, row, _MOST)).position
-            if after is None:
-                return last, []
-            if after > last:
-                raise StateSyncFailed(
-                    f"the feed of {'/'.join(self._resource)} ends at {last}, before the position {after} that was asked"
-                    " for: the Lake was restored, or the resource was made anew",
-                    remedy="read the states again and follow from position 0 or from now on",
-                    reason="PositionUnknown",
-                )
-            return last, await feed.after(connection, row, after, _MOST)
+            row, _ = await self._reached(connection, after)
+            return [] if row is None else await feed.after(connection, row, after, _MOST)
+
+    async def _reached(self, connection: Connection, position: int) -> tuple[int | None, int]:
+        """The resource's row and the end of its feed, which is not before the position."""
+        row = await revisions.resource_row(connection, self._resource)
+        if row is None:
+            return None, 0
+        last = (await feed.number(connection, row, _MOST)).position
+        if position > last:
+            raise StateSyncFailed(
+                f"the feed of {'/'.join(self._resource)} ends at {last}, before the position {position} that was asked"
+                " for: the Lake was restored, or the resource was made anew",
+                remedy="read the states again and follow from position 0 or from now on",
+                reason="PositionUnknown",
+            )
+        return row, last
 
 
 def _change(entry: bytes, fields: dict[bytes, bytes]) -> Change:

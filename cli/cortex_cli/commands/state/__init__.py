@@ -1,0 +1,1 @@
+"""`cortex state`: what resources are, were and become, as their pods tell it through the gateway."""

@@ -1,0 +1,129 @@
+"""The state of resources, asked of their pods: read, followed, examined, made again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Final
+
+from datapunk.cortex.state_pb2 import (
+    Consistency,
+    ExamineStateRequest,
+    ReadStateRequest,
+    RebuildStateRequest,
+    StateHistoryRequest,
+    WatchStateRequest,
+)
+
+from cortex_workloads.gateway import render
+from cortex_workloads.gateway.backend import Backend, ref
+from cortex_workloads.gateway.replies import Event
+from cortex_workloads.runtime.catalogue import Resource
+from cortex_workloads.runtime.errors import InvalidInput, NotFound, Unavailable, Unimplemented
+
+_log: Final = logging.getLogger("cortex.state")
+_READ_SECONDS: Final = 15.0
+_EXAMINE_SECONDS: Final = 120.0
+_REBUILD_SECONDS: Final = 600.0
+_LOST_SECONDS: Final = 30.0
+"""How long a watch whose pod is gone looks for another one."""
+_LONGEST_PAUSE: Final = 1.0
+_POSITION_DIGITS: Final = 18
+
+
+async def read(
+    backend: Backend, resource: Resource, aggregate: str, consistency: str, bound_ms: int | None
+) -> dict[str, Any]:
+    """schemas.StateReply. Raises NotFound, InvalidInput, Unavailable."""
+    request = ReadStateRequest(
+        resource=ref(resource), aggregate=aggregate, consistency=Consistency.Value(f"CONSISTENCY_{consistency.upper()}")
+    )
+    if bound_ms is not None:
+        request.bound.FromMilliseconds(bound_ms)
+    with _known(resource):
+        response = await backend.state(resource).ReadState(request, timeout=_READ_SECONDS)
+    if not response.HasField("state"):
+        raise _nothing(resource, aggregate)
+    return render.state_reply(response)
+
+
+async def history(backend: Backend, resource: Resource, aggregate: str, after: int, limit: int) -> dict[str, Any]:
+    """schemas.History. Raises NotFound, InvalidInput, Unavailable."""
+    request = StateHistoryRequest(resource=ref(resource), aggregate=aggregate, after_version=after, limit=limit)
+    with _known(resource):
+        page = await backend.state(resource).StateHistory(request, timeout=_READ_SECONDS)
+    if not page.events and not after:
+        raise _nothing(resource, aggregate)
+    return {"events": [render.change(event) for event in page.events], "more": page.more}
+
+
+async def report(backend: Backend, resource: Resource) -> dict[str, Any]:
+    """schemas.StateReport. Raises NotFound, Unavailable, DeadlineExceeded."""
+    with _known(resource):
+        request = ExamineStateRequest(resource=ref(resource))
+        return render.report((await backend.state(resource).ExamineState(request, timeout=_EXAMINE_SECONDS)).report)
+
+
+async def rebuild(backend: Backend, resource: Resource) -> dict[str, Any]:
+    """schemas.StateReport, after repairs. Raises as `report`."""
+    with _known(resource):
+        request = RebuildStateRequest(resource=ref(resource))
+        return render.report((await backend.state(resource).RebuildState(request, timeout=_REBUILD_SECONDS)).report)
+
+
+async def changes(backend: Backend, resource: Resource, after: int | None) -> AsyncIterator[Event]:
+    """`position`, where it begins, then each `change` behind it (None: from now on), once and in order, over lost pods.
+    Raises NotFound, StateSyncFailed, Unavailable."""
+    begun, lost_at, pause = False, 0.0, 0.0
+    while True:
+        request = WatchStateRequest(resource=ref(resource), after=after)
+        try:
+            with _known(resource):
+                stream = backend.state(resource).WatchState(request)
+                async with aclosing(stream):  # type: ignore[type-var]
+                    async for step in stream:
+                        after, lost_at, pause = step.position, 0.0, 0.0
+                        if step.HasField("event"):
+                            yield str(after), "change", render.change(step.event)
+                        elif not begun:
+                            yield str(after), "position", {"position": after}
+                        begun = True
+            raise Unavailable(f"the watch of {resource} ended", reason="StreamBroken")
+        except Unavailable as error:
+            lost_at = lost_at or time.monotonic()
+            if not begun or time.monotonic() - lost_at > _LOST_SECONDS or error.reason.endswith("NotFound"):
+                raise
+            _log.info("following in another pod", extra={"resource": str(resource), "after": after, "why": str(error)})
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * 2 or 0.1)
+
+
+def position(event_id: str) -> int | None:
+    """The id of a `change` or `position`; None for an empty one. Raises InvalidInput."""
+    if not event_id:
+        return None
+    if not (event_id.isascii() and event_id.isdecimal() and len(event_id) <= _POSITION_DIGITS):
+        raise InvalidInput(f"{event_id[:80]!r} is not the id of a change", remedy="send an id as it came, or none")
+    return int(event_id)
+
+
+@contextmanager
+def _known(resource: Resource) -> Iterator[None]:
+    """While a release is rolled out, pods of the one before do not know the question."""
+    try:
+        yield
+    except Unimplemented:
+        raise Unimplemented(
+            f"the pods of {resource} are of a release that does not tell its state",
+            remedy="wait until they are replaced, or update the resource's image",
+        ) from None
+
+
+def _nothing(resource: Resource, aggregate: str) -> NotFound:
+    return NotFound(
+        f"{resource} has no {aggregate}", remedy="check its name; runs and threads are of one resource alone",
+        reason="AggregateNotFound",
+    )  # fmt: skip
