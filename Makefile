@@ -63,11 +63,12 @@ generate: $(STAMP) ## Make the protocol's code, the CRDs and the reference pages
 bench: $(STAMP) ## Measure; results go to benchmarks/results. BENCH=scale, retrieval or overload takes one part.
 	@PYTHONPATH=testbed $(BIN)/python -m benchmarks.run
 
-faults: venv binaries ## Of `make test` the 20 cases of faults alone: both kinds, before a real API server.
+faults: venv binaries ## Of `make test` the 20 cases of faults alone (both kinds, before a real API server), and those of the state.
 	@tools/timed faults $(BIN)/pytest -q -n $(PYTEST_WORKERS) tests/faults
 
-soak: venv binaries ## Faults at length: 5,000 resources, every field before the API server. CORTEX_SOAK_RESOURCES, CORTEX_SOAK_SECONDS.
-	@CORTEX_SOAK=1 tools/timed soak $(BIN)/pytest -q -s tests/faults/test_faults_soak.py tests/faults/test_faults_spec.py
+soak: venv binaries ## Faults at length: 5,000 resources, every field before the API server, 100 seeds of crashes of the state. CORTEX_SOAK_RESOURCES, CORTEX_SOAK_SECONDS.
+	@CORTEX_SOAK=1 tools/timed soak $(BIN)/pytest -q -s tests/faults/test_faults_soak.py tests/faults/test_faults_spec.py \
+	  tests/faults/test_faults_state.py
 
 lock: .build/uv/bin/uv ## Pin requirements/*.txt from pyproject.toml; pins that fit stay. UPGRADE=1 takes the newest.
 	@cp requirements/dev.txt .build/dev.txt

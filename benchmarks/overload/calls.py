@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from cortex_workloads.runtime.catalogue import Endpoint, Snapshot
 from cortex_workloads.runtime.channels import Channels, _Channel, target
+from cortex_workloads.runtime.resilience.policies import LimitPolicy
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
-from cortex_workloads.runtime.settings import GatewaySettings, LimitPolicy, SearchSettings
+from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
 from datapunk.cortex import search_pb2, search_pb2_grpc
 
 RATIO: Final = "with / without, time of a call"

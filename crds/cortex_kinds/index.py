@@ -12,6 +12,7 @@ from cortex_kinds.base import Model, Name, Whole
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.embedding import PACKAGED_MODEL, Embedding
+from cortex_kinds.resilience import IndexResilience
 from cortex_kinds.storage import Storage
 
 MOST_USERS: Final = 64
@@ -107,6 +108,9 @@ class CortexIndexSpec(CommonSpec):
     """Volumes that the pods mount; unset: none."""
     access: Access = Access()
     """Who may use the index."""
+    resilience: IndexResilience | None = None
+    """What its pods do when they are asked too much; unset: as `{}`. A change reaches pods that run, without a
+    restart."""
 
 
 class IndexUser(Model):

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from cortex_kinds.base import Duration, Model, Name, Quantity, Whole
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.nodes import Node, NodeTarget
+from cortex_kinds.resilience import WorkflowResilience
 
 
 class IndexUse(Model):
@@ -110,6 +111,8 @@ class CortexWorkflowSpec(CommonSpec):
     """How runs are executed."""
     revisions: WorkflowRevisions = WorkflowRevisions()
     """What happens to revisions."""
+    resilience: WorkflowResilience | None = None
+    """What its pods do when an index fails; unset: as `{}`. A change reaches pods that run, without a restart."""
 
 
 class CortexWorkflowStatus(CommonStatus):

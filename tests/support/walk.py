@@ -50,6 +50,7 @@ _TOLERATION = {
     "key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute", "tolerationSeconds": 60,
 }  # fmt: skip
 _KEY = {"name": NAMED, "key": "token", "optional": True}
+_LIMIT = {"concurrent": 3, "waiting": 7, "wait": "1s"}
 
 _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {"image": "registry.invalid/other:2"},
@@ -119,7 +120,14 @@ _GRAPH: Final[dict[str, Any]] = {
     "indexes": [{"name": "manuals", "namespace": "elsewhere"}],
     "input": {"schema": {"type": "object", "properties": {"question": {"type": "string"}}}},
     "nodes": [
-        {"name": "look", "type": "Search", "search": _SEARCH, "timeout": "9s", "retry": {"attempts": 4}},
+        {
+            "name": "look",
+            "type": "Search",
+            "search": _SEARCH,
+            "timeout": "9s",
+            "retry": {"attempts": 4},
+            "cache": {"ttl": "9m", "staleWhileRevalidate": "9s"},
+        },
         {
             "name": "choose",
             "type": "Route",
@@ -151,12 +159,25 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         },
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
         {"access": {"allowedNamespaces": {"from": "Selector", "selector": _SELECTOR}}},
+        {"resilience": {"limits": {"search": _LIMIT, "writing": _LIMIT}}},
     ),
     "CortexWorkflow": (
         *_COMMON,
         _GRAPH,
         {"limits": {"steps": 9, "parallelism": 2, "duration": "1m", "stateBytes": "2Mi"}},
         {"execution": {"durability": "Exit"}},
+        {
+            "resilience": {
+                "circuitBreaker": {
+                    "failureRatio": "0.25",
+                    "minimumCalls": 3,
+                    "window": "1m",
+                    "open": "2s",
+                    "probe": "3s",
+                    "slow": "500ms",
+                }
+            }
+        },
     ),
 }
 """By kind, parts of a spec that together have each field at least once; each is valid beside a builder's manifest. A

@@ -67,8 +67,17 @@ async def _all_of(source: Object, pod: Object, lookup: Lookup) -> dict[str, str]
         if field in source:
             ref = source[field]
             held = await _data(kind, ref, pod["metadata"]["namespace"], lookup)
-            return {source.get("prefix", "") + name: value for name, value in (held or {}).items()}
+            files = _mounted(pod, kind, ref["name"])
+            return {source.get("prefix", "") + name: v for name, v in (held or {}).items() if name not in files}
     return {}
+
+
+def _mounted(pod: Object, kind: str, name: str) -> set[str]:
+    """Keys that a volume has as files. A process follows a file while it runs: as a variable that differs, it would
+    have to start anew."""
+    field, key = ("configMap", "name") if kind == "ConfigMap" else ("secret", "secretName")
+    sources = [volume[field] for volume in pod["spec"].get("volumes", []) if field in volume]
+    return {item["key"] for source in sources if source[key] == name for item in source.get("items", [])}
 
 
 async def _value(variable: Object, pod: Object, lookup: Lookup) -> str | None:

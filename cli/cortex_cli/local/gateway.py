@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from cortex_operator.cluster.port import Object
@@ -11,6 +12,8 @@ NAMESPACE: Final = "cortex-system"
 NAME: Final = "datapunk-cortex-api"
 STATE_SECRET: Final = "cortex-state"  # noqa: S105 - a name
 DRAIN_SECONDS: Final = 5
+POLICIES_FILE: Final = PurePosixPath("/etc/cortex/policies/policies.yaml")
+"""A key of the ConfigMap `datapunk-cortex-api-policies`, as in a release; there is none until somebody applies it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ def deployment(options: GatewayOptions) -> Object:
             "strategy": {"type": "Recreate"},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"containers": [_container(options)], "terminationGracePeriodSeconds": DRAIN_SECONDS + 5},
+                "spec": {
+                    "containers": [_container(options)],
+                    "terminationGracePeriodSeconds": DRAIN_SECONDS + 5,
+                    "volumes": [{"name": "policies", "configMap": {"name": f"{NAME}-policies", "optional": True}}],
+                },
             },
         },
     }
@@ -57,6 +64,7 @@ def _container(options: GatewayOptions) -> Object:
             {"name": "metrics", "containerPort": 9090},
         ],
         "env": _environment(options),
+        "volumeMounts": [{"name": "policies", "mountPath": POLICIES_FILE.parent.as_posix(), "readOnly": True}],
         "startupProbe": {**ready, "failureThreshold": 60},
         "readinessProbe": ready,
         "livenessProbe": alive,
@@ -68,6 +76,7 @@ def _environment(options: GatewayOptions) -> list[Object]:
         {"name": "CORTEX_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "CORTEX_STATE_URL", "valueFrom": {"secretKeyRef": {"name": STATE_SECRET, "key": "url"}}},
         {"name": "CORTEX_DRAIN_SECONDS", "value": str(DRAIN_SECONDS)},
+        {"name": "CORTEX_POLICIES_FILE", "value": POLICIES_FILE.as_posix()},
     ]
     if options.insecure_listen:
         env += [

@@ -68,14 +68,26 @@ async def _fill(place: Path, kind: str, namespace: str, name: str, source: Objec
             f"{kind} {namespace}/{name} is not there; add it: cortex up -f FILE with that {kind}"
         )
     data = decoded(obj) if obj else {}
-    for file, text in (
-        _items(data, source["items"], f"{kind} {namespace}/{name}") if "items" in source else data
-    ).items():
-        write_private(place / file, text)
+    wanted = _items(data, source, f"{kind} {namespace}/{name}") if "items" in source else data
+    _replace(place, wanted)
 
 
-def _items(data: dict[str, str], items: list[Object], holder: str) -> dict[str, str]:
+def _replace(place: Path, wanted: dict[str, str]) -> None:
+    """As kubelet does for pods that run: files change and go, one that is the same is left alone."""
+    for name, text in wanted.items():
+        file = place / name
+        if not file.is_file() or file.read_text() != text:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(file, text)
+    names = {Path(name).parts[0] for name in wanted}
+    for found in place.iterdir():
+        if found.name not in names and found.is_file():
+            found.unlink()
+
+
+def _items(data: dict[str, str], source: Object, holder: str) -> dict[str, str]:
+    items = source["items"]
     missing = [item["key"] for item in items if item["key"] not in data]
-    if missing:
+    if missing and not source.get("optional"):
         raise ContainerConfigError(f"{holder} has no key {missing[0]!r}; add it: cortex up -f FILE with it")
-    return {item["path"]: data[item["key"]] for item in items}
+    return {item["path"]: data[item["key"]] for item in items if item["key"] in data}

@@ -13,7 +13,7 @@ CONFIG_DIGEST: Final = "cortex.datapunk.io/config-digest"
 
 
 def config_map(part: Part, name: str, settings: dict[str, str]) -> dict[str, Any]:
-    """A ConfigMap of environment variables; nothing secret."""
+    """A ConfigMap of environment variables, and of files that pods mount; nothing secret."""
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": part.metadata(name), "data": settings}
 
 

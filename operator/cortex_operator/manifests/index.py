@@ -8,7 +8,7 @@ from typing import Any
 from cortex_kinds.base import parse_quantity
 from cortex_kinds.common import Resources
 from cortex_kinds.index import CortexIndex
-from cortex_workloads.runtime.settings import IngestSettings, SearchSettings
+from cortex_workloads.runtime.settings import POLICIES_FILE, IngestSettings, SearchSettings
 
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
@@ -17,6 +17,7 @@ from cortex_operator.manifests.labels import REVISION_LABEL, Part, pods_of_workf
 from cortex_operator.manifests.network import Peer, selector
 from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.pod import pod_template
+from cortex_operator.manifests.policies import index_policies, policies_volume
 from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
@@ -34,7 +35,8 @@ def index_objects(
     name = index.metadata.name
     container = _search_container(index, release)
     headless = names.search_headless_name(name)
-    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, _clients(index))
+    policies = index_policies(index.spec)
+    serving = Serving(Part(index, "search"), names.search_name(name), headless, container, policies, _clients(index))
     return serving_objects(serving, release, scale, reach)
 
 
@@ -74,6 +76,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
         models_directory=models_directory(index.spec),
+        policies_file=POLICIES_FILE,
     )
     return Container(
         "search",
@@ -83,7 +86,7 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         _PORTS,
         release.search_resources,
         secrets_of(index.spec),
-        index_volumes(index.spec),
+        (*index_volumes(index.spec), policies_volume(names.search_name(index.metadata.name))),
     )
 
 

@@ -26,7 +26,7 @@ ORIGIN: Final = frozenset({RELEASE, SPEC_DIGEST, TEMPLATE_DIGEST, MOVE})
 """What the operator notes for itself."""
 UPDATE: Final = "cortex.datapunk.io/update"
 """Annotation of a CortexIndex or CortexWorkflow, set by its users: the release to which it is to move at once."""
-_KEPT: Final = frozenset({"replicas", "autoscaling", "suspend", "update", "access", "deletion_policy"})
+_KEPT: Final = frozenset({"replicas", "autoscaling", "suspend", "update", "access", "deletion_policy", "resilience"})
 """Fields of the spec that replace no pod."""
 
 

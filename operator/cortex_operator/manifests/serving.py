@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cortex_workloads.runtime.resilience.policies import Policies
+
 from cortex_operator.manifests.autoscaler import autoscalers
 from cortex_operator.manifests.claim import claim_templates, container_claims, pod_claims
 from cortex_operator.manifests.configmap import CONFIG_DIGEST, config_digest, config_map
@@ -17,6 +19,7 @@ from cortex_operator.manifests.network import Peer, network_policy
 from cortex_operator.manifests.placement import pod_scheduling, queue_labels
 from cortex_operator.manifests.pod import pod_template
 from cortex_operator.manifests.podmonitor import pod_monitor, wants_pod_monitor
+from cortex_operator.manifests.policies import policies_data
 from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
@@ -26,13 +29,14 @@ from cortex_operator.manifests.serviceaccount import needs_service_account, serv
 
 @dataclass(frozen=True)
 class Serving:
-    """What tells the resources apart. `name` is that of all objects but the headless Service; `clients` may call the
-    pods, beside the gateway."""
+    """What tells the resources apart. `name` is that of all objects but the headless Service; `policies` are those
+    of its pods, `clients` may call them, beside the gateway."""
 
     part: Part
     name: str
     headless_name: str
     container: Container
+    policies: Policies
     clients: tuple[Peer, ...] = ()
 
 
@@ -51,7 +55,7 @@ def serving_objects(
     return (
         *_policy(serving, release, reach or Reach()),
         *account,
-        config_map(part, name, container.plain_env()),
+        config_map(part, name, {**container.plain_env(), **policies_data(serving.policies)}),
         service(part, name, container.ports["grpc"]),
         headless_service(part, serving.headless_name, container.ports),
         *budget,

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from cortex_kinds.base import parse_duration
 from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowSpec, Durability
-from cortex_workloads.runtime.settings import GraphSettings
+from cortex_workloads.runtime.settings import POLICIES_FILE, GraphSettings
 
 from cortex_operator.manifests import names
 from cortex_operator.manifests.container import Container, secrets_of
 from cortex_operator.manifests.labels import Part
+from cortex_operator.manifests.policies import policies_volume, workflow_policies
 from cortex_operator.manifests.reach import Reach
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
@@ -34,7 +35,8 @@ def workflow_objects(
     where its pods must get to."""
     name = workflow.metadata.name
     container = _graph_container(workflow, release, granted)
-    serving = Serving(Part(workflow, "graph"), names.graph_name(name), names.graph_headless_name(name), container)
+    part, headless = Part(workflow, "graph"), names.graph_headless_name(name)
+    serving = Serving(part, names.graph_name(name), headless, container, workflow_policies(workflow.spec))
     return serving_objects(serving, release, scale, reach)
 
 
@@ -52,6 +54,7 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted
         otlp_endpoint=release.otlp_endpoint,
         drain_seconds=release.drain_seconds,
         run_drain_seconds=_run_drain_seconds(workflow.spec),
+        policies_file=POLICIES_FILE,
     )
     return Container(
         "graph",
@@ -61,6 +64,7 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted
         _PORTS,
         release.graph_resources,
         secrets_of(workflow.spec),
+        (policies_volume(names.graph_name(workflow.metadata.name)),),
     )
 
 

@@ -15,6 +15,7 @@ from cortex_operator.cluster import Object
 from cortex_operator.cluster.owned import owned_part
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.origin import MOVE, RELEASE, SPEC_DIGEST, TEMPLATE_DIGEST, UPDATE, Move
+from cortex_operator.manifests.policies import POLICIES_KEY
 from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.model import Observed
 from cortex_operator.reconcile.verdict import Verdict
@@ -36,7 +37,7 @@ def upgraded(observed: Observed, objects: Objects, verdict: Verdict) -> Objects:
         if obj is made:
             return kept
         is_settings = obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == settings
-        return {**obj, "data": observed.settings} if is_settings else obj
+        return {**obj, "data": _settings(observed.settings or {}, obj["data"])} if is_settings else obj
 
     return tuple(map(now, objects))
 
@@ -97,6 +98,13 @@ def _kept(made: Object, live: Object) -> Object:
     notes = {**_notes(made), RELEASE: before[RELEASE], TEMPLATE_DIGEST: before[TEMPLATE_DIGEST]}
     spec = {**made["spec"], "template": owned_part(live, "spec", "template")}
     return {**made, "metadata": {**made["metadata"], "annotations": notes}, "spec": spec}
+
+
+def _settings(live: dict[str, str], made: dict[str, str]) -> dict[str, str]:
+    """Those that the pods began with, and the policies of now: pods follow them while they run, whatever their
+    release."""
+    began = {name: value for name, value in live.items() if name != POLICIES_KEY}
+    return {**began, **{name: value for name, value in made.items() if name == POLICIES_KEY}}
 
 
 def _move(observed: Observed, made: Object, verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from cortex_workloads.gateway.main import gateway
@@ -61,12 +62,20 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self.traceparents: list[str] = []
         self.fail: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.hold_search: asyncio.Event | None = None
+        self.cancels = 0
+        """Searches that are to end as if the pod were being stopped."""
         self.holding = asyncio.Event()
         self.wrote = asyncio.Event()
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         self.searches.append(request)
         self.traceparents += [value for key, value in context.invocation_metadata() if key == "traceparent"]
+        if self.cancels:
+            self.cancels -= 1
+            await context.abort(grpc.StatusCode.CANCELLED)
+        if self.hold_search:
+            await self.hold_search.wait()
         if self.fail:
             raise self.fail
         hits = [

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from cortex_workloads.runtime import errors
 from cortex_workloads.runtime.errors import Overloaded
-from cortex_workloads.runtime.settings import GatewayLimits, GatewayRunsLimit, GatewayWritingLimit
+from cortex_workloads.runtime.resilience.policies import GatewayLimits, GatewayRunsLimit, GatewayWritingLimit
 from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2
 
 PAPERS = "/v1/namespaces/default/indexes/papers"

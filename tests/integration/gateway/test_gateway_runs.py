@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from cortex_workloads.gateway import replies
+from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2
 from google.protobuf.struct_pb2 import Struct
 
@@ -28,6 +29,10 @@ async def events(reply: Any) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
         elif "data" in event:
             yield event.get("id", ""), event["event"], json.loads(event["data"])
             event = {}
+
+
+def streams_again() -> float:
+    return REGISTRY.get_sample_value("cortex_retries_total", {"what": "Stream"}) or 0.0
 
 
 async def finish(helpdesk: Any, *nodes: str) -> str:
@@ -159,7 +164,7 @@ async def test_a_run_without_live_progress_still_ends(helpdesk: Any) -> None:
 
 
 async def test_a_pod_that_dies_leaves_no_gap_and_no_duplicate(helpdesk: Any) -> None:
-    seen = []
+    seen, before = [], streams_again()
     async with helpdesk.http.stream("POST", RUNS, json=ASK, headers=SSE) as reply:
         stream = events(reply)
         run_id = (await anext(stream))[2]["runId"]
@@ -175,6 +180,7 @@ async def test_a_pod_that_dies_leaves_no_gap_and_no_duplicate(helpdesk: Any) -> 
     assert seen[-1][2]["output"] == {"answer": "after all"}
     assert {request.run_id for request in helpdesk.runs.requests} == {run_id}
     assert helpdesk.runs.requests[-1].after_event_id == "1002-0"
+    assert streams_again() > before
 
 
 async def test_a_workflow_without_pods_is_unavailable(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

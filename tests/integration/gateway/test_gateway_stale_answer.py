@@ -9,10 +9,12 @@ import pytest
 import redis
 from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.answers import Answer
-from cortex_workloads.runtime.errors import InvalidInput, Unavailable
+from cortex_workloads.runtime.errors import InvalidInput, Overloaded, Unavailable
+from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, search_pb2
 
 SEARCH = "/v1/namespaces/default/indexes/papers/search"
+STALE = {"fallback": "StaleAnswer", "reason": "Overloaded"}
 BODY = {"query": "bees", "mode": "Text", "filter": {"field": "meta.year"}}
 
 
@@ -64,6 +66,18 @@ async def test_an_error_that_is_no_absence_is_told(kept: Any) -> None:
     kept.haystack.fail = Unavailable("the Lake does not answer", reason="LakeUnreachable")
     reply = await kept.http.post(SEARCH, json={**BODY, "fallbacks": ["StaleAnswer"]})
     assert reply.json()["fallback"] == "StaleAnswer"
+
+
+async def test_an_overloaded_index_is_asked_once_and_stands_aside_for_the_last_answer(kept: Any) -> None:
+    kept.haystack.fail, asked = Overloaded("it sheds load"), len(kept.haystack.searches)
+    assert (await kept.http.post(SEARCH, json=BODY)).status_code == 429
+    used = REGISTRY.get_sample_value("cortex_fallbacks_total", STALE) or 0
+    told = (await kept.http.post(SEARCH, json={**BODY, "fallbacks": ["StaleAnswer"]})).json()
+    assert (told["fallback"], [hit["id"] for hit in told["hits"]]) == ("StaleAnswer", ["1"])
+    assert REGISTRY.get_sample_value("cortex_fallbacks_total", STALE) == used + 1
+    assert len(kept.haystack.searches) == asked + 2
+    reply = await kept.http.post(SEARCH, json={**BODY, "query": "wasps", "fallbacks": ["StaleAnswer"]})
+    assert (reply.status_code, reply.json()["reason"]) == (429, "Overloaded")
 
 
 def test_what_the_gateway_looks_for_is_what_a_pod_kept() -> None:

@@ -394,6 +394,36 @@ async def test_volumes_are_directories_and_paths_lead_there(local: Local) -> Non
     assert state_of(made)["terminated"]["message"] == "good day"
 
 
+async def test_a_mounted_key_changes_under_a_process_that_runs(local: Local) -> None:
+    def words(**data: str) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}, "data": data}
+
+    await local.cluster.apply(words(GREETING="hello", **{"said.json": "one"}))
+    deployment = local.deployment(FILE="/etc/words/said")
+    pod = deployment["spec"]["template"]["spec"]
+    source = {"name": "words", "items": [{"key": "said.json", "path": "said"}], "optional": True}
+    pod["volumes"] = [{"name": "words", "configMap": source}]
+    pod["containers"][0] |= {
+        "volumeMounts": [{"name": "words", "mountPath": "/etc/words"}],
+        "envFrom": [{"configMapRef": {"name": "words"}}],
+    }
+    await local.cluster.apply(deployment)
+    await until(lambda: local.ready(1))
+    (begun,) = await local.pods()
+    (file,) = local.root.rglob("said")
+    assert file.read_text() == "one"
+
+    for data, there in (({"said.json": "two"}, "two"), ({}, None), ({"said.json": "three"}, "three")):
+        await local.cluster.apply(words(GREETING="hello", **data))
+
+        async def follows(there: str | None = there) -> bool:
+            return (file.read_text() if file.exists() else None) == there
+
+        await until(follows)
+    (now,) = await local.pods()
+    assert (pid_of(now), now["metadata"]["name"]) == (pid_of(begun), begun["metadata"]["name"])
+
+
 async def test_what_is_written_wrongly_does_not_stop_the_rest(local: Local) -> None:
     broken = {**local.deployment("broken"), "spec": {"replicas": 1}}
     odd = local.deployment("odd")

@@ -17,9 +17,13 @@ from cortex_workloads.runtime.channels import Channels, target
 from cortex_workloads.runtime.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
+from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, graph_pb2, graph_pb2_grpc, search_pb2, search_pb2_grpc
 
 TARGET = target("papers", "CortexIndex", "default")
+
+
+SEARCH = {"service": "datapunk.cortex.HaystackService", "method": "Search"}
 
 
 class Pod(search_pb2_grpc.HaystackServiceServicer, graph_pb2_grpc.GraphServiceServicer):
@@ -110,6 +114,10 @@ async def asked(haystack: Any, query: str = "who", **options: Any) -> str:
     return str(reply.result.revision)
 
 
+def counted(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+
 async def test_calls_are_spread_over_the_ready_pods(place: Place, haystack: Any) -> None:
     for name in "abc":
         await place.start(name)
@@ -187,10 +195,12 @@ async def test_a_call_goes_to_the_pod_that_takes_the_place_of_a_dead_one(place: 
     place.ready("a")
     assert await asked(haystack) == "a"
     await place.pods["a"][1].stop()
+    before = counted("cortex_retries_total", what="Moved")
     call = asyncio.create_task(asked(haystack, timeout=10))
     await asyncio.wait({call}, timeout=0.2)
     place.ready("b")
     assert await call == "b"
+    assert counted("cortex_retries_total", what="Moved") == before + 1
 
 
 async def test_changes_that_are_not_the_pods_do_not_use_up_the_second_try(place: Place, haystack: Any) -> None:
@@ -252,8 +262,9 @@ async def test_only_a_channel_with_retries_tries_again(place: Place, channels: C
     pod = await place.start("a")
     place.ready("a")
     for retries, calls in ((False, 1), (True, 4)):
-        pod.busy = 0
+        pod.busy, told = 0, counted("cortex_grpc_server_retries_total", **SEARCH)
         stub = search_pb2_grpc.HaystackServiceStub(channels.channel(TARGET, retries=retries))
         with pytest.raises(Unavailable, match="not now"):
             await asked(stub, "busy")
         assert pod.busy == calls
+        assert counted("cortex_grpc_server_retries_total", **SEARCH) == told + calls - 1

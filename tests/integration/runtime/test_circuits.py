@@ -12,8 +12,9 @@ from cortex_workloads.runtime.catalogue import Endpoint, Snapshot, valid
 from cortex_workloads.runtime.channels import Channels, target
 from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
 from cortex_workloads.runtime.resilience.breaker import State
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 from cortex_workloads.runtime.server import Server
-from cortex_workloads.runtime.settings import BreakerPolicy, GatewaySettings, SearchSettings
+from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
 from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, graph_pb2, graph_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -64,7 +65,7 @@ class OnePod(Snapshot):
         self.version, self.port = 0, port
 
     def endpoints(self, _: str, __: str) -> tuple[Endpoint, ...]:
-        return (Endpoint("127.0.0.1", {"grpc": self.port}),)
+        return (Endpoint("127.0.0.1", {"grpc": self.port}),) if self.resources else ()
 
     def move(self, port: int) -> None:
         self.version, self.port = self.version + 1, port
@@ -276,6 +277,49 @@ async def test_other_pods_are_tried_at_once(world: World) -> None:
     world.catalogue.move(port)
     await world.search()
     assert world.state is State.CLOSED
+
+
+async def test_a_target_whose_resource_is_gone_is_forgotten(world: World) -> None:
+    world.pod.fail = DOWN
+    await world.fail()
+    other = target("others", "CortexIndex", "default")
+    world.channels.channel(other)
+    shown = (
+        ("cortex_circuit_state", {}),
+        ("cortex_circuit_opened_total", {}),
+        ("cortex_circuit_refused_total", {}),
+        ("cortex_circuit_failures_total", {"reason": "Unavailable"}),
+    )
+
+    def told() -> list[bool]:
+        return [REGISTRY.get_sample_value(name, {"target": NAME, **labels}) is not None for name, labels in shown]
+
+    assert all(told())
+    resources = dict(world.catalogue.resources)
+    world.catalogue.resources.clear()
+    world.catalogue.move(world.catalogue.port)
+    await until(lambda: world.channels.circuit(other) is None)
+    assert (world.channels.circuit(TARGET) is None, any(told())) == (True, False)
+    # One of the same name that comes later is another one.
+    world.catalogue.resources.update(resources)
+    world.pod.fail, world.channel = None, world.channels.channel(TARGET)
+    await world.search()
+    assert (world.state, metric("cortex_circuit_opened_total")) == (State.CLOSED, 0)
+
+
+async def test_circuits_change_while_they_are_used(world: World) -> None:
+    world.pod.fail = DOWN
+    await world.fail()
+    world.channels.change(POLICY.model_copy(update={"open_seconds": 3600}))
+    assert (await world.refused()).retry_after == pytest.approx(3600, abs=10)
+    world.channels.change(POLICY.model_copy(update={"open_seconds": 0.001, "minimum_calls": 1}))
+    await world.half_open()
+    world.pod.fail = None
+    await world.search()
+    world.pod.fail = DOWN
+    with pytest.raises(Unavailable):
+        await world.search()
+    assert metric("cortex_circuit_opened_total") >= 2
 
 
 async def test_who_asks_for_health_is_told_how_it_is(world: World) -> None:

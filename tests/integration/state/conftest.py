@@ -27,3 +27,9 @@ async def desk(lake: Lake, state_url: str) -> AsyncIterator[Desk]:
     await desk.ensure()
     yield desk
     await desk.close()
+
+
+@pytest.fixture
+def server_url(state_url: str) -> str:
+    """A flushed database of a server."""
+    return state_url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import pairwise
@@ -169,7 +170,7 @@ async def test_a_restored_lake_voids_the_copies(desk: Desk, restored: str) -> No
                 " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
                 " SELECT resource_id, 'thread/t', 9, 'ThreadAdvanced', '{}', position FROM feeds"
             )
-    desk.relay._seen = -1
+    desk.relay._seen = ("", -1)
     await desk.relayed()
     assert (await desk.copies.standing()).epoch != epoch
     if restored == "behind":
@@ -341,3 +342,24 @@ async def test_a_state_that_is_away_is_unavailable(lake: Lake) -> None:
             await desk.copies.standing()
         assert caught.value.reason == "StateUnreachable"
     await desk.close()
+
+
+async def test_what_is_large_is_read_in_the_lake(desk: Desk, state_url: str) -> None:
+    run = await desk.run()
+    await desk.relayed()
+    begun = (await desk.copies.standing()).position
+    large = {"text": "".join(random.Random(1).choices("abcdefghij", k=2_000_000))}
+    await desk.store.succeed(run, large, 1)
+    other = await desk.run("other")
+    await desk.relayed()
+    for consistency in Consistency:
+        reply = await desk.reader.read(f"run/{run.id}", consistency, 60.0)
+        assert reply.state is not None
+        assert (reply.source, reply.state.fields["output"]) == (Source.LAKE, large)
+    changes = await take(desk.watching.changes(begun), 4)
+    assert [change.position for change in changes] == list(range(begun + 1, begun + 5))
+    assert changes[0].data["output"] == large
+    assert (await desk.reader.read(f"run/{other.id}", BOUNDED, 60.0)).source is Source.COPY
+    client = aioredis.from_url(state_url)
+    assert sum([await client.memory_usage(key) or 0 async for key in client.scan_iter("cortex:*")]) < 100_000
+    await client.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,15 @@ from cortex_operator.preflight import (
     RIGHTS,
 )
 from cortex_operator.settings import OperatorSettings
-from cortex_workloads.runtime.settings import (
+from cortex_workloads.runtime.resilience.live import Live
+from cortex_workloads.runtime.resilience.policies import (
     BreakerPolicy,
     GatewayLimits,
+    GatewayPolicies,
     GatewaySearchLimit,
-    GatewaySettings,
-    env_name,
+    RetryPolicy,
 )
+from cortex_workloads.runtime.settings import GatewaySettings, env_name
 from helm_chart import CHART, ROOT, TRIAL, Object, containers, objects, pick, render
 
 NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}
@@ -97,30 +100,43 @@ def test_the_operator_takes_each_of_its_settings(monkeypatch: pytest.MonkeyPatch
         assert kind.model_dump() == resources
 
 
-def test_the_gateway_reads_its_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for values, policy in (
-        ({}, BreakerPolicy()),
-        (
-            {"gateway": {"breaker": {"failureRatio": 0.25, "openSeconds": 2}}},
-            BreakerPolicy(failure_ratio=0.25, open_seconds=2),
-        ),
-    ):
-        monkeypatch.setenv("CORTEX_BREAKER", env(objects(render(values=values)), "gateway")["CORTEX_BREAKER"])
-        settings = GatewaySettings()
-        assert settings.breaker == policy
-        assert GatewaySettings(breaker=policy).to_env().get("CORTEX_BREAKER") == (
-            '{"failureRatio":0.25,"openSeconds":2.0}' if values else None
-        )
+def test_the_gateway_follows_its_policies(tmp_path: Path) -> None:
+    some = {
+        "breaker": {"failureRatio": 0.25, "openSeconds": 2},
+        "retries": {"attempts": 2},
+        "limits": {"search": {"concurrent": 512, "waiting": 8, "waitSeconds": 0.25}},
+        "searchSeconds": 5,
+    }
+    wanted = GatewayPolicies(
+        breaker=BreakerPolicy(failure_ratio=0.25, open_seconds=2),
+        retries=RetryPolicy(attempts=2),
+        limits=GatewayLimits(search=GatewaySearchLimit(concurrent=512, waiting=8, wait_seconds=0.25)),
+        search_seconds=5,
+    )
+    for values, policies in (({}, GatewayPolicies()), ({"gateway": some}, wanted)):
+        found = objects(render(values=values))
+        pod = pick(found, "Deployment", "datapunk-cortex-api")["spec"]["template"]["spec"]
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "policies"]
+        (volume,) = [volume["configMap"] for volume in pod["volumes"] if volume["name"] == "policies"]
+        ((key, text),) = pick(found, "ConfigMap", volume["name"])["data"].items()
+        assert env(found, "gateway")["CORTEX_POLICIES_FILE"] == f"{mount['mountPath']}/{key}"
+        # What is mounted by subPath never changes under a pod that runs.
+        assert "subPath" not in mount
+        file = tmp_path / key
+        file.write_text(text)
+        live = Live(GatewaySettings().policies, file)
+        assert (live.problem, live.now) == ("", policies)
 
 
-def test_the_gateway_reads_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = GatewayLimits(search=GatewaySearchLimit(concurrent=512, waiting=8, wait_seconds=0.25))
-    for values, limits in (
-        ({}, GatewayLimits()),
-        ({"gateway": {"limits": {"search": {"concurrent": 512, "waiting": 8, "waitSeconds": 0.25}}}}, narrow),
-    ):
-        monkeypatch.setenv("CORTEX_LIMITS", env(objects(render(values=values)), "gateway")["CORTEX_LIMITS"])
-        assert GatewaySettings().limits == limits
+@pytest.mark.parametrize("part", ["breaker.openSeconds", "retries.attempts", "limits.runs.concurrent", "searchSeconds"])
+def test_a_policy_that_changes_replaces_no_gateway(part: str) -> None:
+    names = part.split(".")
+    changed: Any = 3
+    for name in reversed(names):
+        changed = {name: changed}
+    before, after = objects(render()), objects(render(values={"gateway": changed}))
+
+    assert [o["kind"] for o, other in zip(before, after, strict=True) if o != other] == ["ConfigMap"]
 
 
 def test_settings_reach_their_readers() -> None:

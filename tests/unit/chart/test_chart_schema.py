@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cortex_workloads.runtime.resilience.policies import GatewayPolicies
 from helm_chart import CHART, TRIAL, refusal, render
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -38,6 +39,12 @@ CHANGES: dict[str, Any] = {
     "gateway.breaker.openSeconds": 2.5,
     "gateway.breaker.probeSeconds": 20,
     "gateway.breaker.slowSeconds": 3,
+    "gateway.retries.attempts": 2,
+    "gateway.retries.firstPauseSeconds": 0.5,
+    "gateway.retries.longestPauseSeconds": 5,
+    "gateway.retries.tokens": 10,
+    "gateway.retries.tokenRatio": 0.5,
+    "gateway.searchSeconds": 12,
     "gateway.limits.search.concurrent": 48,
     "gateway.limits.search.waiting": 6,
     "gateway.limits.search.waitSeconds": 0.25,
@@ -208,3 +215,22 @@ def test_values_that_do_not_fit_together_are_refused_with_the_remedy(values: dic
 
 def test_helm_may_set_global_when_this_chart_is_a_part_of_another() -> None:
     assert render("--values", TRIAL, values={"global": {"anything": 1}}) == render("--values", TRIAL)
+
+
+def test_policies_have_the_bounds_and_defaults_that_the_gateway_has() -> None:
+    gateway = SCHEMA["properties"]["gateway"]["properties"]
+    model = GatewayPolicies.model_json_schema(by_alias=True)
+    chart = {name: gateway[name] for name in model["properties"]}
+
+    assert bounds({"properties": chart}, SCHEMA) == bounds(model, model)
+    assert {name: VALUES["gateway"][name] for name in chart} == GatewayPolicies().model_dump(by_alias=True)
+
+
+def bounds(schema: dict[str, Any], root: dict[str, Any], path: str = "") -> dict[str, tuple[Any, ...]]:
+    """Type and bounds of each leaf, by its path."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    if "properties" not in schema:
+        return {path: tuple(schema.get(name) for name in ("type", "minimum", "exclusiveMinimum", "maximum"))}
+    inner = (bounds(each, root, f"{path}.{name}") for name, each in schema["properties"].items())
+    return {leaf: found for one in inner for leaf, found in one.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cortex_workloads.graph.failures import Code, RunFailure
 from cortex_workloads.runtime.errors import Unavailable
+from cortex_workloads.runtime.telemetry import REGISTRY
 
 Build = Callable[..., dict[str, Any]]
 
@@ -129,12 +130,17 @@ async def test_a_node_has_a_timeout_of_its_own(bench: Any) -> None:
 async def test_a_node_is_tried_again_when_what_it_needs_is_unavailable(
     bench: Any, error: Exception, attempts: int, calls: int
 ) -> None:
-    bench.index.answers = [error] * attempts
+    bench.index.answers, before = [error] * attempts, _nodes_tried_again()
     workflow = bench.compile([search("a", retry={"attempts": attempts})], ["START>a", "a>END"])
     with pytest.raises(RunFailure, match=str(error)) as failed:
         await bench.run(workflow)
     assert len(bench.index.asked) == calls
     assert ("tries" in failed.value.message) is (calls > 1)
+    assert _nodes_tried_again() == before + calls - 1
+
+
+def _nodes_tried_again() -> float:
+    return REGISTRY.get_sample_value("cortex_retries_total", {"what": "Node"}) or 0.0
 
 
 async def test_events_tell_every_node_its_update_and_the_progress(bench: Any, sets: Build, routes: Build) -> None:

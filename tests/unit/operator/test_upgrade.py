@@ -16,6 +16,7 @@ from cortex_operator.dataplane import Description
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, index_objects, workflow_objects
 from cortex_operator.manifests.origin import MOVE, RELEASE, TEMPLATE_DIGEST
+from cortex_operator.manifests.policies import POLICIES_KEY
 from cortex_operator.reconcile import World, index, workflow
 from cortex_operator.reconcile.fleet import Standing
 from cortex_operator.reconcile.index.observe import ObservedIndex
@@ -174,6 +175,27 @@ def test_a_change_of_the_number_of_pods_or_of_how_they_are_replaced_waits_on(kin
     plan = planned(kind, WAITS, **change)
     assert template(plan) == template(planned(kind, WAITS))
     assert notes(plan)[RELEASE] == BEFORE.id
+
+
+RESILIENCE: dict[str, dict[str, Any]] = {
+    "CortexIndex": {"limits": {"search": {"concurrent": 3}}},
+    "CortexWorkflow": {"circuitBreaker": {"minimumCalls": 3}},
+}
+
+
+@KINDS
+def test_who_waits_has_its_policies_at_once_and_its_settings_later(kind: str) -> None:
+    def data(**changes: Any) -> dict[str, str]:
+        plan = planned(kind, WAITS, **changes)
+        assert template(plan) == template(planned(kind, WAITS))
+        found: dict[str, str] = of_kind(plan.apply, "ConfigMap")["data"]
+        return found
+
+    before = data()
+    told = data(spec__resilience=RESILIENCE[kind])
+    assert before == {name: value for name, value in told.items() if name != POLICIES_KEY}
+    assert "3" in told[POLICIES_KEY]
+    assert data(settings=told) == before
 
 
 @KINDS

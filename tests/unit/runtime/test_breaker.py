@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import pytest
 from cortex_workloads.runtime.resilience.breaker import Attempt, Breaker, State
-from cortex_workloads.runtime.settings import BreakerPolicy
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -73,6 +73,43 @@ def test_a_dropped_call_counts_for_nothing(breaker: Breaker) -> None:
     for _ in range(100):
         admitted(breaker).dropped()
     assert breaker.counts == (0, 0)
+
+
+@pytest.mark.parametrize(("window", "counts"), [(5, (1, 2)), (10, (3, 4)), (40, (3, 4))])
+def test_another_window_keeps_what_was_counted(
+    breaker: Breaker, clock: Clock, window: float, counts: tuple[int, int]
+) -> None:
+    for _ in range(2):
+        admitted(breaker).failed()
+    clock.now += 6
+    admitted(breaker).failed()
+    admitted(breaker).succeeded()
+    breaker.change(POLICY.model_copy(update={"window_seconds": window, "minimum_calls": 100}))
+    assert breaker.counts == counts
+    clock.now += window
+    assert breaker.counts == (0, 0)
+
+
+def test_a_change_holds_for_the_next_failure(breaker: Breaker) -> None:
+    admitted(breaker).failed()
+    breaker.change(POLICY.model_copy(update={"minimum_calls": 2}))
+    assert breaker.state is State.CLOSED
+    admitted(breaker).failed()
+    assert breaker.state is State.OPEN
+
+
+def test_an_open_circuit_is_open_for_as_long_as_the_new_policy_says(breaker: Breaker, clock: Clock) -> None:
+    opened(breaker)
+    breaker.change(POLICY.model_copy(update={"open_seconds": 60}))
+    clock.now += 59
+    assert (breaker.state, breaker.wait()) == (State.OPEN, 1)
+    breaker.change(POLICY.model_copy(update={"open_seconds": 10}))
+    assert breaker.state is State.HALF_OPEN
+    # It may be asked now; a longer time is for the next opening.
+    breaker.change(POLICY.model_copy(update={"open_seconds": 3600}))
+    assert breaker.state is State.HALF_OPEN
+    admitted(breaker).failed()
+    assert breaker.wait() == 3600
 
 
 def test_one_probe_decides(breaker: Breaker, clock: Clock) -> None:

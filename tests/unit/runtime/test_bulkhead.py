@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Refused
-from cortex_workloads.runtime.settings import LimitPolicy
+from cortex_workloads.runtime.resilience.policies import LimitPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,7 +141,33 @@ async def test_a_call_that_fails_gives_its_place_back() -> None:
     assert of.running == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=60))
+async def test_fewer_places_are_given_only_when_as_many_calls_have_ended() -> None:
+    of, _ = bulkhead(concurrent=3, waiting=5)
+    async with held(of, 5) as (_, tasks):
+        of.seconds = 1.0
+        of.change(LimitPolicy(concurrent=1, waiting=1, wait_seconds=30))
+        assert (of.running, of.waiting) == (3, 2)
+        assert of.wait() == pytest.approx(5.0)
+        assert (await refused(of)).why == "Full"
+        for ended in (0, 1):
+            tasks[ended].cancel()
+            await asyncio.wait([tasks[ended]])
+            assert (of.running, of.waiting) == (2 - ended, 2)
+        tasks[2].cancel()
+        await asyncio.wait([tasks[2]])
+        assert (of.running, of.waiting) == (1, 1)
+
+
+async def test_more_places_are_given_at_once_to_those_that_wait() -> None:
+    of, _ = bulkhead(concurrent=1, waiting=5)
+    async with held(of, 4):
+        of.change(LimitPolicy(concurrent=3, waiting=0, wait_seconds=30))
+        assert (of.running, of.waiting) == (3, 1)
+        of.change(LimitPolicy(concurrent=4, waiting=0, wait_seconds=30))
+        assert (of.running, of.waiting) == (4, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 20)), max_size=60))
 def test_whatever_happens_no_place_is_lost_or_given_twice(steps: list[tuple[int, int]]) -> None:
     async def play() -> None:
         of, _ = bulkhead(concurrent=3, waiting=4)
@@ -165,6 +191,8 @@ def test_whatever_happens_no_place_is_lost_or_given_twice(steps: list[tuple[int,
                     calls[which % len(calls)][1].set()
                 case 3 if calls:
                     calls[which % len(calls)][0].cancel()
+                case 4:
+                    of.change(LimitPolicy(concurrent=1 + which % 3, waiting=which % 5, wait_seconds=30))
             if which % 3:
                 await asyncio.sleep(0)
         for _, event in calls:

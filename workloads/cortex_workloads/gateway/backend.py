@@ -14,6 +14,8 @@ from cortex_workloads.runtime.channels import Channels, target
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.circuits import Circuit
+from cortex_workloads.runtime.resilience.live import Live
+from cortex_workloads.runtime.resilience.policies import GatewayPolicies
 
 if TYPE_CHECKING:
     # Exists in the stubs of the types only.
@@ -36,6 +38,7 @@ class Backend:
     progress: ProgressStream
     health: Health
     answers: Shared
+    policies: Live[GatewayPolicies]
 
     def index(self, namespace: str, name: str) -> Resource:
         """Raises NotFound, which lists near names."""
@@ -50,8 +53,8 @@ class Backend:
         return search_pb2_grpc.HaystackServiceStub(self.channels.channel(_target(index)))
 
     def graph(self, workflow: Resource) -> GraphServiceAsyncStub:
-        """The pods of a workflow."""
-        return graph_pb2_grpc.GraphServiceStub(self.channels.channel(_target(workflow)))
+        """The pods of a workflow. Who follows a run tries again himself: gRPC knows no last event."""
+        return graph_pb2_grpc.GraphServiceStub(self.channels.channel(_target(workflow), retries=False))
 
     def control(self, resource: Resource) -> ControlServiceAsyncStub:
         """The control port of a resource's pods."""

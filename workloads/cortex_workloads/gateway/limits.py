@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cortex_workloads.gateway import replies
 from cortex_workloads.runtime.errors import Overloaded
+from cortex_workloads.runtime.resilience.policies import GatewayLimits
 from cortex_workloads.runtime.resilience.shedding import Gate
-from cortex_workloads.runtime.settings import GatewayLimits
 
 Class = Literal["search", "writing", "runs"]
 _PATH: Final = re.compile(
@@ -36,6 +36,12 @@ class Limits:
             "runs": Gate("Runs", "runs", policy.runs),
         }
         self._held: Counter[tuple[Class, str]] = Counter()
+
+    def change(self, policy: GatewayLimits) -> None:
+        """From now on by this policy. Calls that are under way go on."""
+        self._gates["search"].change(policy.search)
+        self._gates["writing"].change(policy.writing)
+        self._gates["runs"].change(policy.runs)
 
     @asynccontextmanager
     async def place(self, kind: Class, resource: str) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server, run
 from cortex_workloads.runtime.settings import GatewaySettings
 
@@ -30,13 +31,16 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(settings, "gateway", hosts=hosts))
         catalogue = await stack.enter_async_context(_catalogue(settings, server.health))
+        policies = await stack.enter_async_context(Live(settings.policies, settings.policies_file))
         channels = await stack.enter_async_context(Channels(settings, catalogue))
+        policies.use(lambda now: channels.change(now.breaker, now.retries))
         progress = await stack.enter_async_context(state)
         # It reads what pods kept, and keeps nothing.
         kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
         stack.push_async_callback(kept.close)
-        backend = Backend(catalogue, channels, progress, server.health, kept)
-        limits = Limits(settings.limits)
+        backend = Backend(catalogue, channels, progress, server.health, kept, policies)
+        limits = Limits(policies.now.limits)
+        policies.use(lambda now: limits.change(now.limits))
         server.add(api_pb2_grpc.add_CortexAPIServicer_to_server, Api(backend, limits))
         sockets = listen.sockets(hosts, settings.port_http)
         app = build(backend, limits, any_host=settings.insecure_listen)

@@ -13,7 +13,7 @@ from cortex_workloads.runtime.resilience.breaker import State
 async def health(backend: Backend) -> dict[str, Any]:
     """`{status: Healthy|Degraded, parts: {NAME: {ok, reason?, message?, circuits?}}}`; a resource's part is
     `KIND NS/NAME`, its `circuits` are `{PORT: Closed|HalfOpen|Open}` of the ports that were called."""
-    parts = {"gateway": _gateway(backend), "state": await _state(backend)}
+    parts = {"gateway": _gateway(backend), "policies": _policies(backend), "state": await _state(backend)}
     for kind in (INDEX, WORKFLOW):
         parts |= {str(one): _part(backend, one) for one in backend.catalogue.list(kind)}
     return {"status": "Healthy" if all(part["ok"] for part in parts.values()) else "Degraded", "parts": parts}
@@ -26,6 +26,12 @@ def _gateway(backend: Backend) -> dict[str, Any]:
     if check is None or check.ok:
         return {"ok": True}
     return {"ok": False, "reason": check.reason, "message": check.message}
+
+
+def _policies(backend: Backend) -> dict[str, Any]:
+    if problem := backend.policies.problem:
+        return {"ok": False, "reason": "PoliciesInvalid", "message": problem}
+    return {"ok": True}
 
 
 async def _state(backend: Backend) -> dict[str, Any]:

@@ -13,11 +13,9 @@ from cortex_workloads.gateway.body import to_struct
 from cortex_workloads.gateway.schemas import Search
 from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.catalogue import Resource
-from cortex_workloads.runtime.errors import DeadlineExceeded, Unavailable
+from cortex_workloads.runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from cortex_workloads.runtime.fallbacks import Fallback, used
 
-SECONDS: Final = 30.0
-"""The time for a search whose caller set none."""
 MODES: Final = {
     RetrievalMode.HYBRID: SearchMode.SEARCH_MODE_HYBRID,
     RetrievalMode.VECTOR: SearchMode.SEARCH_MODE_VECTOR,
@@ -46,7 +44,7 @@ async def search(
         exact=search.exact,
         fallbacks=[FALLBACKS[fallback] for fallback in search.fallbacks],
     )
-    seconds = SECONDS if timeout is None else timeout
+    seconds = backend.policies.now.search_seconds if timeout is None else timeout
     if Fallback.STALE_ANSWER in search.fallbacks:
         return await _asked_or_last(backend, index, request, seconds)
     return (await backend.haystack(index).Search(request, timeout=seconds)).result
@@ -55,7 +53,7 @@ async def search(
 async def _asked_or_last(backend: Backend, index: Resource, request: SearchRequest, seconds: float) -> SearchResult:
     try:
         return (await backend.haystack(index).Search(request, timeout=seconds * _ASKING_SHARE)).result
-    except (Unavailable, DeadlineExceeded) as error:
+    except (Unavailable, DeadlineExceeded, Overloaded) as error:
         found = await answers.last(backend.answers, request)
         if found is None:
             raise

@@ -32,6 +32,7 @@ from cortex_workloads.runtime.errors import (
     RunRefused,
     Unavailable,
 )
+from cortex_workloads.runtime.resilience.retries import What, again
 
 _log: Final = logging.getLogger("cortex.runs")
 _LOST_SECONDS: Final = 30.0
@@ -133,7 +134,7 @@ async def _follow(
     on after the last event; without ids (no shared state) only the end can follow then."""
     limit = _limit(workflow) if timeout is None else timeout
     deadline, lost_at, tries = time.monotonic() + limit, 0.0, 0
-    last, reattached = request.after_event_id, False
+    last, heard, reattached = request.after_event_id, False, False
     while True:
         try:
             stream = backend.graph(workflow).ExecuteWorkflow(request, timeout=max(0.001, deadline - time.monotonic()))
@@ -143,7 +144,7 @@ async def _follow(
                     ends = event.WhichOneof("event") in render.TERMINAL
                     if not ends and (_seen_before(event.event_id, last) or (reattached and not event.event_id)):
                         continue
-                    last = event.event_id or last
+                    last, heard = event.event_id or last, True
                     yield event
                     if ends:
                         return
@@ -158,7 +159,8 @@ async def _follow(
                 raise
             _log.info("looking for the run again", extra={"run": request.run_id, "after": last, "why": str(error)})
         await asyncio.sleep(_PAUSE_SECONDS[min(tries, len(_PAUSE_SECONDS) - 1)])
-        tries, reattached = tries + 1, True
+        tries, reattached = tries + 1, heard
+        again(What.STREAM)
         request.after_event_id = last
 
 

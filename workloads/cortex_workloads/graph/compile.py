@@ -28,6 +28,7 @@ from cortex_workloads.graph.input import InputSchema
 from cortex_workloads.graph.joins import Joins
 from cortex_workloads.graph.nodes.base import Tools, Work
 from cortex_workloads.runtime.errors import InvalidInput
+from cortex_workloads.runtime.resilience.retries import What, again
 
 # Names with a point: neither a key of the state nor a node can be called so.
 ACTIVE: Final = "run.active"
@@ -104,7 +105,7 @@ def compile_workflow(revision: str, definition: Mapping[str, Any], tools: Tools)
     for node in spec.nodes:
         graph.add_node(
             node.name,
-            _task(node, nodes.build(node, tools), joins, tuple(successors[node.name])),
+            _task(node, nodes.build(node, tools, revision), joins, tuple(successors[node.name])),
             retry_policy=_retry(node),
             timeout=_seconds(node),
             destinations=(*successors[node.name], *((node.name,) if node.name in joins.nodes else ())),
@@ -133,6 +134,8 @@ def _task(
     async def run(values: dict[str, Any], runtime: Runtime[RunContext]) -> Command[Any]:
         if joins.waits(node.name, values[ACTIVE]):
             return Command(update={ACTIVE: [node.name]}, goto=[node.name])
+        if runtime.execution_info is not None and runtime.execution_info.node_attempt > 1:
+            again(What.NODE)
         outcome = await work(state_of(values), runtime.context.seconds(timeout))
         if outcome.message:
             runtime.stream_writer({"node": node.name, "message": outcome.message})

@@ -84,6 +84,10 @@ class Catalogue(Protocol):
         """One resource. Raises NotFound, which lists near names."""
         ...
 
+    def has(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether there is such a resource."""
+        ...
+
     def endpoints(self, service: str, namespace: str) -> tuple[Endpoint, ...]:
         """The ready pods behind a (headless) Service."""
         ...
@@ -111,6 +115,10 @@ class Snapshot:
         if resource is None:
             raise self._not_found(kind, namespace, name)
         return resource
+
+    def has(self, kind: str, namespace: str, name: str) -> bool:
+        """See Catalogue."""
+        return (kind, namespace, name) in self.resources
 
     def _not_found(self, kind: str, namespace: str, name: str) -> NotFound:
         others = [f"{r.namespace}/{r.name}" for r in self.list(kind)]
@@ -185,6 +193,10 @@ class Held:
     def get(self, kind: str, namespace: str, name: str) -> Resource:
         """See Catalogue."""
         return self._snapshot.get(kind, namespace, name)
+
+    def has(self, kind: str, namespace: str, name: str) -> bool:
+        """See Catalogue."""
+        return self._snapshot.has(kind, namespace, name)
 
     def endpoints(self, service: str, namespace: str) -> tuple[Endpoint, ...]:
         """See Catalogue."""

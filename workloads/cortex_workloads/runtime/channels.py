@@ -25,9 +25,11 @@ from typing import Any, Final, Self, cast
 import grpc
 from cortex_kinds.conditions import Reason
 
-from cortex_workloads.runtime import errors, telemetry
+from cortex_workloads.runtime import errors, tasks, telemetry
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
 from cortex_workloads.runtime.resilience.circuits import Circuit
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy, RetryPolicy
+from cortex_workloads.runtime.resilience.retries import What, again
 from cortex_workloads.runtime.server import MESSAGE_BYTES
 from cortex_workloads.runtime.settings import CallerSettings
 
@@ -37,6 +39,7 @@ _HEADLESS: Final = "-headless"
 _KINDS: Final = {f"-search{_HEADLESS}": INDEX, f"-graph{_HEADLESS}": WORKFLOW}
 _STOPPED: Final = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO)
 """Reasons of a resource that is Ready, as it was asked to run nothing."""
+_FORGET_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod, and for one in the place of a lost one."""
 _BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
@@ -44,21 +47,7 @@ _HEALTH: Final = "/grpc.health."
 _LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 # Safe for every method: what writes is repeatable by its ids. A server that stops drops calls that have just come in,
 # and their clients hear CANCELLED.
-_RETRIES: Final[dict[str, Any]] = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": [code.name for code in _LOST],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-}
+_RETRIED: Final = [code.name for code in _LOST]
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -84,20 +73,24 @@ class Channels:
 
     def __init__(self, settings: CallerSettings, catalogue: Catalogue | None = None) -> None:
         self._file = settings.catalogue_file
-        self._policy = settings.breaker
+        self._breaker, self._retries = settings.breaker, RetryPolicy()
         self._catalogue = catalogue
         self._channels: dict[tuple[str, bool], _Channel] = {}
         self._circuits: dict[str, Circuit] = {}
         self._stack = AsyncExitStack()
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if self._catalogue is None and self._file is not None:
             self._catalogue = await self._stack.enter_async_context(FileCatalogue(self._file))
+        if self._catalogue is not None:
+            self._forgetting = asyncio.create_task(self._forget(self._catalogue), name="forget targets")
         return self
 
     async def __aexit__(
         self, _t: type[BaseException] | None, _e: BaseException | None, _b: TracebackType | None
     ) -> None:
+        await tasks.end(self._forgetting)
         for channel in self._channels.values():
             await channel.close()
         await self._stack.aclose()
@@ -107,25 +100,51 @@ class Channels:
         target is none of the form above."""
         key = (target, retries)
         if key not in self._channels:
-            self._channels[key] = _Channel(target, self._catalogue, retries, self._circuit(target))
+            policy = self._retries if retries else None
+            self._channels[key] = _Channel(target, self._catalogue, policy, self._circuit(target))
         return cast(grpc.aio.Channel, self._channels[key])
 
     def circuit(self, target: str) -> Circuit | None:
         """The circuit of a target; None before its first call."""
         return self._circuits.get(target)
 
+    def change(self, breaker: BreakerPolicy, retries: RetryPolicy | None = None) -> None:
+        """From now on by these policies. Calls that are under way are tried again as they began."""
+        if breaker != self._breaker:
+            self._breaker = breaker
+            for circuit in self._circuits.values():
+                circuit.change(breaker)
+        if retries is not None and retries != self._retries:
+            self._retries = retries
+            for (_, retried), channel in self._channels.items():
+                if retried:
+                    channel.change(retries)
+
     def _circuit(self, target: str) -> Circuit:
         if target not in self._circuits:
-            self._circuits[target] = Circuit(target, _name(_parse(target)), self._policy)
+            self._circuits[target] = Circuit(target, _name(_parse(target)), self._breaker)
         return self._circuits[target]
+
+    async def _forget(self, catalogue: Catalogue) -> None:
+        """Lets targets go whose resources are gone: channels, circuits, metrics."""
+        while True:
+            version = catalogue.version
+            for target in [target for target in self._circuits if _gone(catalogue, target)]:
+                self._circuits.pop(target).forget()
+                for retries in (True, False):
+                    if (channel := self._channels.pop((target, retries), None)) is not None:
+                        channel.retire()
+            await catalogue.changed(version)
+            # Many changes come together.
+            await asyncio.sleep(_FORGET_SECONDS)
 
 
 class _Line:
     """A gRPC channel that is closed once it is retired and nobody speaks on it any more."""
 
-    def __init__(self, address: str, retries: bool) -> None:
-        config = {**_BALANCING, **(_RETRIES if retries else {})}
-        own = (("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int(retries)))
+    def __init__(self, address: str, retries: RetryPolicy | None) -> None:
+        config = {**_BALANCING, **(_service_config(retries) if retries else {})}
+        own = (("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int(retries is not None)))
         self.channel = grpc.aio.insecure_channel(address, options=(*own, *_OPTIONS))
         self.address = address
         self._speaking = 0
@@ -153,7 +172,7 @@ class _Line:
 class _Channel:
     """What a stub needs of a channel: makes its methods. The line below may change between two calls."""
 
-    def __init__(self, target: str, catalogue: Catalogue | None, retries: bool, circuit: Circuit) -> None:
+    def __init__(self, target: str, catalogue: Catalogue | None, retries: RetryPolicy | None, circuit: Circuit) -> None:
         match = _parse(target)
         self._target, self._catalogue, self._retries, self._circuit = target, catalogue, retries, circuit
         self._service, self._namespace, self._name = match["service"], match["namespace"], _name(match)
@@ -167,6 +186,20 @@ class _Channel:
         for line in (self._line, self._detour):
             if line is not None:
                 await line.channel.close()
+
+    def retire(self) -> None:
+        """Closes what is open, once nobody speaks on it; the next call opens anew."""
+        for line in (self._line, self._detour):
+            if line is not None:
+                line.retire()
+        self._line = self._detour = None
+        # The next line is no sign of other pods.
+        self._found, self._version = False, -1
+
+    def change(self, retries: RetryPolicy) -> None:
+        """gRPC takes another policy with another channel only."""
+        self._retries = retries
+        self.retire()
 
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
@@ -184,6 +217,7 @@ class _Channel:
                 other = await self._instead(line, left()) if _lost(error) else None
                 if other is None:
                     raise told from error
+            again(What.MOVED)
             try:
                 return await once(other, request, left(), metadata)
             except grpc.aio.AioRpcError as error:
@@ -298,6 +332,31 @@ class _Channel:
 
     def _unavailable(self, what: str) -> errors.Unavailable:
         return unavailable(self._catalogue, self._name, what)
+
+
+def _service_config(policy: RetryPolicy) -> dict[str, Any]:
+    if policy.attempts == 1:
+        return {}
+    retry = {
+        "maxAttempts": policy.attempts,
+        "initialBackoff": f"{policy.first_pause_seconds:.3f}s",
+        "maxBackoff": f"{policy.longest_pause_seconds:.3f}s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": _RETRIED,
+    }
+    return {
+        "methodConfig": [{"name": [{}], "retryPolicy": retry}],
+        "retryThrottling": {"maxTokens": policy.tokens, "tokenRatio": policy.token_ratio},
+    }
+
+
+def _gone(catalogue: Catalogue, target: str) -> bool:
+    match = _parse(target)
+    kind, _, path = _name(match).partition(" ")
+    namespace, _, resource = path.partition("/")
+    if kind not in (INDEX, WORKFLOW) or catalogue.has(kind, namespace, resource):
+        return False
+    return not catalogue.endpoints(match["service"], namespace)
 
 
 def _parse(target: str) -> re.Match[str]:

@@ -38,6 +38,7 @@ from cortex_workloads.runtime import metrics, telemetry
 from cortex_workloads.runtime.calls import CallInterceptor
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.health import Health
+from cortex_workloads.runtime.resilience.retries import RetryInterceptor
 from cortex_workloads.runtime.resilience.shedding import Gate, ShedInterceptor
 from cortex_workloads.runtime.settings import Settings, env_name
 
@@ -138,7 +139,7 @@ class Server:
         telemetry.flush()
 
     def _new(self, port: str) -> grpc.aio.Server:
-        interceptors = (ShedInterceptor(self._gates), CallInterceptor())
+        interceptors = (RetryInterceptor(), ShedInterceptor(self._gates), CallInterceptor())
         server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
         self._grpc[port], self._services[port] = server, []

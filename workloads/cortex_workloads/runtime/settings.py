@@ -1,6 +1,7 @@
 """The environment of every container, as classes: the container reads it FROM them, the operator renders it from them.
 
-Every variable is `CORTEX_` + the field's name in upper case. This module imports nothing of the services.
+Every variable is `CORTEX_` + the field's name in upper case. This module imports nothing of the services but
+their policies.
 """
 
 from __future__ import annotations
@@ -9,13 +10,26 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cortex_workloads.runtime.resilience.policies import (
+    BreakerPolicy,
+    GatewayLimits,
+    GatewayPolicies,
+    GraphPolicies,
+    Policies,
+    RetryPolicy,
+    SearchLimits,
+    SearchPolicies,
+    SearchSeconds,
+)
 
 PREFIX: Final = "CORTEX_"
 MODELS_DIRECTORY: Final = Path("/var/lib/cortex/models")
 """Where a pod has the volume of `spec.storage.models`."""
+POLICIES_FILE: Final = Path("/etc/cortex/policies/policies.json")
+"""Where a pod has the policies of `spec.resilience`."""
 
 
 class Settings(BaseSettings):
@@ -71,100 +85,19 @@ def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-class BreakerPolicy(BaseModel):
-    """When calls of a target are refused because the last ones failed (runtime/resilience/breaker.py)."""
+class ChangingSettings(Settings):
+    """What those services read whose policies may change while they run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+    policies_file: Path | None = None
+    """JSON or YAML: policies over those of the environment, followed while the process runs. May be missing."""
 
-    failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The circuit opens when this part of the window's calls failed."""
-    minimum_calls: Annotated[int, Field(ge=1)] = 10
-    """Calls that the window must have for that."""
-    window_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
-    """How long a call is counted."""
-    open_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """How long nobody is asked; then the next call is the probe."""
-    probe_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """How long a probe keeps others waiting for its answer."""
-    slow_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
-    """A deadline that ran out counts when the target had this long: who asks with less time says nothing of it."""
+    @property
+    def policies(self) -> Policies:
+        """Those of the environment."""
+        raise NotImplementedError
 
 
-class LimitPolicy(BaseModel):
-    """How many calls of one class a process takes (runtime/resilience/bulkhead.py)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)]
-    """Calls that run at once."""
-    waiting: Annotated[int, Field(ge=0, le=10_000)]
-    """Calls that wait for that, at most."""
-    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.5
-    """Nobody begins to wait when it looks as if it took longer; nobody waits twice as long."""
-
-
-class SearchLimit(LimitPolicy):
-    """Of searches in a search pod: they keep its processor and most of its connections to the Lake busy."""
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 8
-    waiting: Annotated[int, Field(ge=0, le=10_000)] = 256
-    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.2
-
-
-class WritingLimit(LimitPolicy):
-    """Of writes in a search pod: each is large, and who writes can wait longer than who searches."""
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 4
-    waiting: Annotated[int, Field(ge=0, le=10_000)] = 16
-    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
-
-
-class SearchLimits(BaseModel):
-    """Of a search pod."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
-
-    search: SearchLimit = SearchLimit()
-    """HaystackService.Search."""
-    writing: WritingLimit = WritingLimit()
-    """HaystackService.UpdateIndex."""
-
-
-class GatewaySearchLimit(LimitPolicy):
-    """Of searches in a gateway: they wait in the pods, not here."""
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 256
-    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
-
-
-class GatewayWritingLimit(LimitPolicy):
-    """Of writes in a gateway: each may hold 8 MiB."""
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 32
-    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
-
-
-class GatewayRunsLimit(LimitPolicy):
-    """Of runs that a gateway follows, most of which say nothing for long."""
-
-    concurrent: Annotated[int, Field(ge=1, le=10_000)] = 1024
-    waiting: Annotated[int, Field(ge=0, le=10_000)] = 0
-
-
-class GatewayLimits(BaseModel):
-    """Of a gateway. Half of the places of a class are what one resource may take."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
-
-    search: GatewaySearchLimit = GatewaySearchLimit()
-    """Searches."""
-    writing: GatewayWritingLimit = GatewayWritingLimit()
-    """Documents that are written and deleted."""
-    runs: GatewayRunsLimit = GatewayRunsLimit()
-    """Runs that are started, waited for or followed."""
-
-
-class CallerSettings(Settings):
+class CallerSettings(ChangingSettings):
     """What those services read that call the pods of a resource."""
 
     breaker: BreakerPolicy = BreakerPolicy()
@@ -188,7 +121,7 @@ class WorkloadSettings(Settings):
     """Threads that one embedding uses."""
 
 
-class SearchSettings(WorkloadSettings):
+class SearchSettings(WorkloadSettings, ChangingSettings):
     """`python -m cortex_workloads.search`: serves a CortexIndex."""
 
     port_grpc: Annotated[int, Field(ge=0, le=65535)] = 50052
@@ -209,8 +142,16 @@ class SearchSettings(WorkloadSettings):
     """The largest answer that is kept in the shared state, compressed; 0: none are."""
     answer_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """How long an answer is kept, at most; it is given only while nothing has changed that it depends on."""
+    warming_requests: Annotated[int, Field(ge=0, le=1000)] = 64
+    """How many of the most-used requests are answered ahead, in a pod that begins and when another revision answers;
+    0: none, and none are counted or told to the shared state."""
     models_directory: Path | None = None
     """Where the directories of models of one's own are; unset: there are none."""
+
+    @property
+    def policies(self) -> SearchPolicies:
+        """Those of the environment."""
+        return SearchPolicies(limits=self.limits)
 
 
 class IngestSettings(WorkloadSettings):
@@ -239,6 +180,10 @@ class GraphSettings(WorkloadSettings, CallerSettings):
     workflow may use."""
     index_namespaces: dict[str, str] = Field(default={})
     """Index name -> its namespace, where that is not the workflow's."""
+    node_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    """Memory for results of nodes with `cache`; 0: none are kept in the pod."""
+    node_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    """The largest result that is kept in the shared state, compressed; 0: none are."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
 
@@ -246,6 +191,11 @@ class GraphSettings(WorkloadSettings, CallerSettings):
     def ending_seconds(self) -> float:
         """After SIGTERM: how long the process takes to end, at most."""
         return self.drain_seconds + self.run_drain_seconds
+
+    @property
+    def policies(self) -> GraphPolicies:
+        """Those of the environment."""
+        return GraphPolicies(breaker=self.breaker)
 
 
 class GatewaySettings(CallerSettings):
@@ -261,5 +211,16 @@ class GatewaySettings(CallerSettings):
     """gRPC: CortexAPI."""
     limits: GatewayLimits = GatewayLimits()
     """As JSON, camelCase; docs/resilience.md says what each field does."""
+    retries: RetryPolicy = RetryPolicy()
+    """As JSON, camelCase; docs/resilience.md says what each field does."""
+    search_seconds: SearchSeconds = 30.0
+    """The time for a search whose caller set none."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces whose resources are served, as a JSON list; empty: all. Of no effect with `catalogue_file`."""
+
+    @property
+    def policies(self) -> GatewayPolicies:
+        """Those of the environment."""
+        return GatewayPolicies(
+            breaker=self.breaker, retries=self.retries, limits=self.limits, search_seconds=self.search_seconds
+        )

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.resilience.retries import What, again
 
 LAKE_SECONDS: Final = 60.0
 """How long the Lake may be away before a Job fails."""
@@ -30,3 +31,4 @@ async def persistently(lake: Lake, work: Callable[[], Awaitable[T]]) -> T:
             if lake.identity.error is not None or time.monotonic() - answered > LAKE_SECONDS:
                 raise
         await asyncio.sleep(_AGAIN_SECONDS)
+        again(What.LAKE)

@@ -175,7 +175,11 @@ async def refuse(
     await connection.execute(
         "INSERT INTO revisions (resource_id, revision, definition, phase, message) VALUES (%s, %s, %s, 'Failed', %s)"
         " ON CONFLICT (resource_id, revision) DO UPDATE SET phase = 'Failed', message = excluded.message,"
-        " changed_at = now() WHERE revisions.phase IN ('Building', 'Ready', 'Retained', 'Failed')",
+        " changed_at = now() WHERE revisions.phase IN ('Building', 'Ready', 'Retained', 'Failed')"
+        # Said again, and it is the last one that failed: nothing changes.
+        " AND ((revisions.phase, revisions.message) <> ('Failed', excluded.message) OR EXISTS (SELECT FROM revisions n"
+        "  WHERE n.resource_id = revisions.resource_id AND n.id <> revisions.id AND n.phase = 'Failed'"
+        "  AND n.changed_at >= revisions.changed_at))",
         (row, revision, json.dumps(definition), message),
     )
     await trim(connection, row)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from cortex_workloads.runtime.settings import BreakerPolicy
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 
 _SLICES: Final = 10
 
@@ -108,6 +108,15 @@ class Breaker:
         if self.state is State.OPEN:
             self._probed_from = self._clock()
 
+    def change(self, policy: BreakerPolicy) -> None:
+        """From now on by this policy. What was counted stays counted; a circuit that is open is so for as long as if it
+        had been opened by the new one."""
+        if self.state is State.OPEN and self._probed_from is not None:
+            self._probed_from += policy.open_seconds - self._policy.open_seconds
+        if policy.window_seconds != self._policy.window_seconds:
+            self._window = self._window.of(policy.window_seconds)
+        self._policy = policy
+
     def _probed_for(self) -> float:
         # A probe that is never answered gives its place away, as its caller may be gone without a word.
         return 0.0 if self._probe is None else self._probe.since + self._policy.probe_seconds - self._clock()
@@ -168,6 +177,17 @@ class _Window:
             self._forget(tick)
         self._slices[-1].calls += 1
         self._slices[-1].failures += failed
+
+    def of(self, seconds: float) -> _Window:
+        """One of another length with the same calls, as far as they are known and recent enough for it."""
+        other = _Window(seconds)
+        for old in self._slices:
+            tick = int(old.tick * self._slice_seconds / other._slice_seconds)
+            if not other._slices or other._slices[-1].tick != tick:
+                other._slices.append(_Slice(tick))
+            other._slices[-1].calls += old.calls
+            other._slices[-1].failures += old.failures
+        return other
 
     def counts(self, now: float) -> tuple[int, int]:
         self._forget(int(now / self._slice_seconds))

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
-from cortex_workloads.runtime.settings import LimitPolicy
+from cortex_workloads.runtime.resilience.policies import LimitPolicy
 
 _WEIGHT: Final = 0.1
 """Of the newest call in the average time that a place is held."""
@@ -81,7 +81,15 @@ class Bulkhead:
 
     def wait(self) -> float:
         """Seconds until the line as it is now has passed."""
-        return (len(self._line) + 1) * self.seconds / self.policy.concurrent
+        # More run than may after the number of places shrank: those end first.
+        ahead = max(0, self.running - self.policy.concurrent) + len(self._line) + 1
+        return ahead * self.seconds / self.policy.concurrent
+
+    def change(self, policy: LimitPolicy) -> None:
+        """From now on by this policy. Who has a place keeps it, who waits goes on waiting: where there are fewer places
+        none is given away until as many calls have ended, and nobody is sent out of a line that became shorter."""
+        self.policy = policy
+        self._hand_out()
 
     def check(self, left: float | None = None) -> None:
         """Raises Refused when a call that comes now would not get a place in time."""
@@ -142,6 +150,9 @@ class Bulkhead:
 
     def _give_away(self) -> None:
         self.running -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
         while self._line and self.running < self.policy.concurrent:
             if not (place := self._line.popleft()).done():
                 self.running += 1

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, Unavailable
 from cortex_workloads.runtime.resilience.breaker import Attempt, Breaker, State
-from cortex_workloads.runtime.settings import BreakerPolicy
+from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 from cortex_workloads.runtime.telemetry import REGISTRY
 
 _log: Final = logging.getLogger("cortex.resilience")
@@ -47,7 +47,7 @@ class Circuit:
     ) -> None:
         self._name, self._policy, self._clock = name, policy, clock
         self._breaker = Breaker(policy, clock)
-        self._last = ""
+        self._last, self._forgotten = "", False
         self._target = target.removeprefix("dns:///")
         _STATE.labels(self._target).set_function(lambda: float(self._breaker.state))
         self._opened, self._refused = _OPENED.labels(self._target), _REFUSED.labels(self._target)
@@ -76,6 +76,17 @@ class Circuit:
             attempt.dropped()
             raise
         self._settle(attempt.succeeded)
+
+    def change(self, policy: BreakerPolicy) -> None:
+        """From now on by this policy; see `Breaker.change`."""
+        self._policy = policy
+        self._breaker.change(policy)
+
+    def forget(self) -> None:
+        """Takes the target out of /metrics. To be called once, when there is nothing behind it any more."""
+        self._forgotten = True
+        for metric in (_STATE, _OPENED, _REFUSED, _FAILURES):
+            metric.remove_by_labels({"target": self._target})
 
     def moved(self) -> None:
         """Other pods are behind the target: an open circuit tries them with the next call."""
@@ -106,7 +117,8 @@ class Circuit:
 
     def _failed(self, attempt: Attempt, error: CortexError) -> None:
         self._last = error.message
-        _FAILURES.labels(self._target, type(error).__name__).inc()
+        if not self._forgotten:
+            _FAILURES.labels(self._target, type(error).__name__).inc()
         self._settle(attempt.failed)
 
     def _settle(self, how: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge
 from cortex_workloads.runtime import errors, telemetry
 from cortex_workloads.runtime.errors import Malformed, Overloaded
 from cortex_workloads.runtime.resilience.bulkhead import Bulkhead, Place, Refused, Why
-from cortex_workloads.runtime.settings import LimitPolicy
+from cortex_workloads.runtime.resilience.policies import LimitPolicy
 from cortex_workloads.runtime.telemetry import REGISTRY
 
 _log: Final = logging.getLogger("cortex.resilience")
@@ -71,6 +71,12 @@ class Gate:
     def leave(self, began: float) -> None:
         """Gives a place back."""
         self.bulkhead.leave(began)
+
+    def change(self, policy: LimitPolicy) -> None:
+        """From now on by this policy; see `Bulkhead.change`."""
+        self.bulkhead.change(policy)
+        # They say how many may run and wait.
+        self._endings.cache_clear()
 
     def refusal(self) -> tuple[Any, ...] | None:
         """The end (`errors.ending`) of a call that comes now, whatever its deadline, counted; None: it may ask for a

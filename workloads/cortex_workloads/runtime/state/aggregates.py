@@ -34,6 +34,7 @@ class Source(StrEnum):
 
     LAKE = "Lake"
     COPY = "Copy"
+    """In Valkey."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,15 @@ from cortex_workloads.runtime.state.functions import Functions
 
 STATE_CHANNEL: Final = "cortex:state"
 INVALIDATE_CHANNEL: Final = "cortex:invalidate"
-WINDOW: Final = 10_000
+WINDOW: Final = 2_000
 """Events that the stream keeps, about; older ones are read in the Lake."""
+EVENT_BYTES: Final = 4 * 1024
+"""Of what an event changed, in the stream; one that is larger is read in the Lake."""
+COPY_BYTES: Final = 256 * 1024
+"""Of a state in its copy; one that is larger is read in the Lake."""
 _HOUR_MS: Final = 3_600_000
+_THERE, _REMOVED, _TOO_LARGE = range(3)
+"""Marks of copies."""
 _INVALIDATING: Final = frozenset({"CurrentChanged", "RevisionFailed", "RevisionRemoved"})
 """Events after which what was derived of the resource may be void."""
 
@@ -66,12 +72,15 @@ class Copies:
         """The copy of an aggregate, and by how many seconds the whole lags (None: unknown)."""
         keys = (self._feed, self._key(aggregate))
         now, epoch, watermark, flat = await self._functions.call("read", keys, read_only=True)
-        lag = (now - watermark) / 1000 if watermark else None
+        # Rounded up; a watermark ahead of the clock is of a clock that was set back since.
+        lag = (now - watermark + 1) / 1000 if 0 < watermark <= now else None
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if not epoch or fields.pop(b"_epoch", None) != epoch:
             return None, lag
-        version, removed = int(fields.pop(b"_version")), fields.pop(b"_removed") == b"1"
-        if removed:
+        version, mark = int(fields.pop(b"_version")), int(fields.pop(b"_mark"))
+        if mark == _TOO_LARGE:
+            return None, lag
+        if mark == _REMOVED:
             return Copy(lag, version, None), lag
         values = {name.decode(): orjson.loads(value) for name, value in fields.items()}
         return Copy(lag, version, State(aggregate, version, values)), lag
@@ -85,7 +94,7 @@ class Copies:
         """At `time`, of Valkey's clock, nothing had been acknowledged beyond the position."""
         await self._functions.call("mark", (self._feed,), epoch, position, time)
 
-    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State]) -> int:
+    async def apply(self, epoch: str, changes: Sequence[Change], states: Mapping[str, State | None]) -> int:
         """Brings changes into stream and copies, in their order, and publishes them; returns the position up to which
         they are there. `states`: what the Lake has of their aggregates, read after the changes were."""
         aggregates = list(dict.fromkeys(change.aggregate for change in changes))
@@ -102,9 +111,9 @@ class Copies:
 
     async def restore(self, epoch: str, state: State) -> bool:
         """Writes one copy, unless a newer one is there."""
-        fields = feed.packed(state.fields)
+        version, lifetime, mark, _, *fields = _copied(state, state.version)
         keys = (self._feed, self._key(state.aggregate))
-        return bool(await self._functions.call("restore", keys, epoch, state.version, _lifetime(state), *fields))
+        return bool(await self._functions.call("restore", keys, epoch, version, lifetime, mark, *fields))
 
     async def aggregates(self) -> list[str]:
         """The names of every copy that is there, of whatever epoch."""
@@ -130,6 +139,7 @@ class Copies:
                 "version": change.version,
             }
         )
+        data = orjson.dumps(change.data)
         return (
             change.position,
             message,
@@ -137,18 +147,20 @@ class Copies:
             change.aggregate,
             change.version,
             change.type,
-            orjson.dumps(change.data),
+            data if len(data) <= EVENT_BYTES else b"",
             change.at.isoformat(),
             change.by,
         )
 
 
 def _copied(state: State | None, version: int) -> list[Any]:
+    # What is not copied leaves a mark, so that nobody who is late brings an older state back.
     if state is None:
-        # What was removed leaves a mark, so that nobody who is late brings it back.
-        return [version, _HOUR_MS, 0]
+        return [version, _HOUR_MS, _REMOVED, 0]
     fields = feed.packed(state.fields)
-    return [state.version, _lifetime(state), len(fields), *fields]
+    if sum(map(len, fields)) > COPY_BYTES:
+        return [state.version, _lifetime(state), _TOO_LARGE, 0]
+    return [state.version, _lifetime(state), _THERE, len(fields), *fields]
 
 
 def _lifetime(state: State) -> int:

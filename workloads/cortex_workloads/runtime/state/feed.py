@@ -15,7 +15,16 @@ import orjson
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.state.aggregates import Change, State
 
-_EVENT: Final = "coalesce(position, 0), aggregate, version, type, data, at, by"
+_BYTES: Final = 4 * 2**20
+"""About as much as is read at once; one event or state always is."""
+_PAGED: Final = """
+SELECT coalesce(position, 0), aggregate, version, type, data, at, by FROM (
+    SELECT *, sum(size) OVER (ORDER BY {order}) - size AS before FROM (
+        SELECT *, octet_length(data::text) AS size FROM events WHERE {where} ORDER BY {order} LIMIT %s) AS e) AS page
+WHERE before < %s ORDER BY {order}
+"""
+_AFTER: Final = _PAGED.format(order="position", where="resource_id = %s AND position > %s")
+_HISTORY: Final = _PAGED.format(order="version", where="resource_id = %s AND aggregate = %s AND version > %s")
 
 
 class Numbered(NamedTuple):
@@ -34,21 +43,14 @@ async def number(connection: Connection, resource: int, most: int) -> Numbered:
 
 
 async def after(connection: Connection, resource: int, position: int, most: int) -> list[Change]:
-    """At most `most` events behind a position, in the feed's order."""
-    found = await connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE resource_id = %s AND position > %s ORDER BY position LIMIT %s",  # noqa: S608
-        (resource, position, most),
-    )
+    """At most `most` events behind a position, in the feed's order; fewer, when they are large."""
+    found = await connection.execute(_AFTER, (resource, position, most, _BYTES))
     return [Change(*row) for row in await found.fetchall()]
 
 
 async def history(connection: Connection, resource: int, aggregate: str, version: int, most: int) -> list[Change]:
-    """At most `most` events of an aggregate behind a version, in order; numbered or not."""
-    found = await connection.execute(
-        f"SELECT {_EVENT} FROM events WHERE resource_id = %s AND aggregate = %s AND version > %s"  # noqa: S608
-        " ORDER BY version LIMIT %s",
-        (resource, aggregate, version, most),
-    )
+    """At most `most` events of an aggregate behind a version, in order, numbered or not; fewer, when they are large."""
+    found = await connection.execute(_HISTORY, (resource, aggregate, version, most, _BYTES))
     return [Change(*row) for row in await found.fetchall()]
 
 
@@ -66,12 +68,16 @@ def name(aggregate: str, version: int, at: datetime) -> str:
     return f"{aggregate}@{version}@{at.timestamp():.6f}"
 
 
-async def states(connection: Connection, resource: int, aggregates: Sequence[str]) -> dict[str, State]:
-    """What is there now of some aggregates."""
+async def states(connection: Connection, resource: int, aggregates: Sequence[str]) -> dict[str, State | None]:
+    """What is there now of some aggregates, None for nothing. Of the first of them only when they are long: the others
+    are not in it."""
     found = await connection.execute(
-        "SELECT a, s.version, s.state FROM unnest(%s::text[]) AS a, state_of(%s, a) AS s", (list(aggregates), resource)
+        "SELECT name, version, state FROM (SELECT *, sum(coalesce(octet_length(state::text), 0)) OVER (ORDER BY n)"
+        " - coalesce(octet_length(state::text), 0) AS ahead FROM unnest(%s::text[]) WITH ORDINALITY AS asked(name, n)"
+        " LEFT JOIN LATERAL state_of(%s, name) ON true) AS weighed WHERE ahead < %s ORDER BY n",
+        (list(aggregates), resource, _BYTES),
     )
-    return {row[0]: State(*row) for row in await found.fetchall()}
+    return {row[0]: None if row[1] is None else State(*row) for row in await found.fetchall()}
 
 
 async def version(connection: Connection, resource: int, aggregate: str) -> int | None:

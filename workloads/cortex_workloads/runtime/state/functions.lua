@@ -3,15 +3,15 @@
 -- function means takes a new number in all names: pods of two releases share one server.
 --
 -- feed hash: epoch, position (of the last event applied), last (which event that was), watermark (this server's time
--- in ms: every event acknowledged before it is applied). Copies: fields as JSON, with _version, _epoch and _removed.
--- A copy of another epoch counts as none.
+-- in ms: every event acknowledged before it is applied). Copies: fields as JSON, with _version, _epoch and _mark (0: it
+-- is there, 1: removed, 2: too large to be copied). A copy of another epoch counts as none.
 
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function put(key, epoch, version, ttl, fields)
+local function put(key, epoch, version, ttl, mark, fields)
   local there = redis.call('HMGET', key, '_epoch', '_version')
   if there[1] == epoch and tonumber(there[2]) >= version then
     return 0
@@ -19,7 +19,7 @@ local function put(key, epoch, version, ttl, fields)
   if there[1] ~= epoch or #fields == 0 then
     redis.call('DEL', key)
   end
-  redis.call('HSET', key, '_epoch', epoch, '_version', version, '_removed', #fields == 0 and 1 or 0, unpack(fields))
+  redis.call('HSET', key, '_epoch', epoch, '_version', version, '_mark', mark, unpack(fields))
   if ttl > 0 then
     redis.call('PEXPIRE', key, ttl)
   else
@@ -53,24 +53,25 @@ end
 -- KEYS feed. ARGV epoch, position, time. At that time nothing was acknowledged beyond the position. -> position
 local function mark(keys, args)
   local feed = redis.call('HMGET', keys[1], 'epoch', 'position', 'watermark')
+  local marked = tonumber(feed[3]) or 0
   if feed[1] == args[1] and tonumber(feed[2]) >= tonumber(args[2])
-      and tonumber(args[3]) > (tonumber(feed[3]) or 0) then
+      and (tonumber(args[3]) > marked or marked > now()) then
     redis.call('HSET', keys[1], 'watermark', args[3])
   end
   return tonumber(feed[2]) or 0
 end
 
--- KEYS feed, copy. ARGV epoch, version, ttl in ms (0: none), field, value, ... -> 1 when it was written
+-- KEYS feed, copy. ARGV epoch, version, ttl in ms (0: none), mark, field, value, ... -> 1 when it was written
 local function restore(keys, args)
   if redis.call('HGET', keys[1], 'epoch') ~= args[1] then
     return 0
   end
-  return put(keys[2], args[1], tonumber(args[2]), tonumber(args[3]), {unpack(args, 4)})
+  return put(keys[2], args[1], tonumber(args[2]), tonumber(args[3]), args[4], {unpack(args, 5)})
 end
 
 -- KEYS feed, stream, copy...
 -- ARGV epoch, bound of the stream, last, number of events, (position, message, invalidates, aggregate, version, type,
--- data, at, by) of each, then of each copy: version, ttl in ms, number of fields (0: removed), field, value, ...
+-- data, at, by) of each, then of each copy: version, ttl in ms, mark, number of fields, field, value, ...
 -- -> the feed's position. Events that were applied before are skipped; after a gap nothing is applied.
 local function apply(keys, args)
   local feed = redis.call('HMGET', keys[1], 'epoch', 'position')
@@ -94,9 +95,10 @@ local function apply(keys, args)
   end
   redis.call('HSET', keys[1], 'position', have, 'last', args[3])
   for key = 3, #keys do
-    local fields = tonumber(args[at + 2])
-    put(keys[key], args[1], tonumber(args[at]), tonumber(args[at + 1]), {unpack(args, at + 3, at + 2 + fields)})
-    at = at + 3 + fields
+    local fields = tonumber(args[at + 3])
+    put(keys[key], args[1], tonumber(args[at]), tonumber(args[at + 1]), args[at + 2],
+      {unpack(args, at + 4, at + 3 + fields)})
+    at = at + 4 + fields
   end
   return have
 end
@@ -116,7 +118,11 @@ local function command(keys, args)
     redis.call('PEXPIRE', keys[1], ttl)
     redis.call('ZADD', keys[3], now() + ttl, args[4])
     redis.call('ZREMRANGEBYSCORE', keys[3], '-inf', '(' .. now())
-    redis.call('PEXPIRE', keys[3], ttl)
+    if redis.call('PTTL', keys[3]) < ttl then
+      redis.call('PEXPIRE', keys[3], ttl)
+    end
+  elseif redis.call('PERSIST', keys[1]) == 1 then
+    redis.call('ZREM', keys[3], args[4])
   end
   redis.call('XADD', keys[2], 'MAXLEN', '~', args[3], '*', 'aggregate', args[4], 'version', version, 'type', args[5])
   redis.call('PUBLISH', 'cortex:state', args[6] .. version .. '}')

@@ -78,6 +78,14 @@ async def restore_rows(connection: Connection, resource: int) -> list[Difference
     wrong = await rows_against_events(connection, resource)
     if not wrong:
         return []
+    # Who writes one of them now is waited for, and its event counts.
+    for kind, (table, key) in _TABLES.items():
+        names = [name for one in wrong for prefix, _, name in [one.aggregate.partition("/")] if prefix == kind]
+        condition = f"t.resource_id = %(resource)s AND t.{key}::text = ANY(%(names)s)" if key else "t.id = %(resource)s"
+        await connection.execute(
+            f"SELECT FROM {table} t WHERE {condition} AND %(names)s <> '{{}}' FOR UPDATE",
+            {"resource": resource, "names": names},
+        )
     await connection.execute("SET LOCAL cortex.restoring = 'on'")
     found = await connection.execute(
         "SELECT aggregate, version, state, removed FROM replay(%s) WHERE aggregate = ANY(%s)",

@@ -31,15 +31,20 @@ async def listen(url: str, channel: str, resource: str) -> AsyncIterator[dict[st
         return
     while True:
         client = connect(url, _PING_SECONDS * 2)
-        subscription = client.pubsub(ignore_subscribe_messages=True)
+        subscription = client.pubsub()
         try:
             await subscription.subscribe(channel)
-            connection = subscription.connection
-            yield None
+            connection, asked = subscription.connection, True
             while subscription.connection is connection and connection is not None and connection.is_connected:
                 message = await subscription.get_message(timeout=_PING_SECONDS)
-                if message is None:
+                if message is None and asked:
+                    raise TimeoutError("no answer")
+                if asked := message is None:
                     await subscription.ping()
+                    continue
+                if message["type"] == "subscribe":
+                    # Not before: what changes between a look and the subscription would be missed.
+                    yield None
                     continue
                 with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                     content = orjson.loads(message["data"])

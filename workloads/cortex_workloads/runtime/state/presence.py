@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -33,6 +34,7 @@ class Presence:
         self._aggregate = f"replica/{pod}"
         self._load = load
         self._version = 0
+        self._said_at = 0.0
 
     async def run(self) -> None:
         """Until it is cancelled; then it is gone at once."""
@@ -47,13 +49,15 @@ class Presence:
 
     async def announce(self) -> None:
         """Once. Raises Unavailable."""
+        before, now = self._said_at, time.monotonic()
         version = await self._volatile.write(
             self._aggregate, "ReplicaSeen", {"pod": self._aggregate[8:], **self._load()}, seconds=LIVES_SECONDS
         )
-        if version <= self._version:
+        # Later than that it ended by itself.
+        if version <= self._version and time.monotonic() < before + LIVES_SECONDS:
             _LOST.inc()
             _log.warning("the shared state had lost what this pod wrote; it is written again")
-        self._version = version
+        self._version, self._said_at = version, now
 
 
 async def replicas(volatile: Volatile) -> list[State]:

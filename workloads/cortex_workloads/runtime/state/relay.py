@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
+from itertools import takewhile
 from typing import Final
 
 import psycopg
@@ -22,6 +23,7 @@ from cortex_workloads.runtime.lake.pool import Connection, Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import feed
 from cortex_workloads.runtime.state.copies import WINDOW, Copies, Standing
+from cortex_workloads.runtime.state.feed import Numbered
 from cortex_workloads.runtime.telemetry import REGISTRY
 
 LOOK_SECONDS: Final = 0.5
@@ -46,7 +48,7 @@ class Relay:
         self._resource = resource
         self._woken = asyncio.Event()
         self._row: int | None = None
-        self._seen = -1
+        self._seen = ("", -1)
         self._complete_at = time.monotonic()
         _LAG.set_function(lambda: time.monotonic() - self._complete_at)
 
@@ -91,25 +93,29 @@ class Relay:
                 return False
             if standing is None:
                 return not numbered.complete
-            await self._bring(connection, row, standing, numbered.position)
+            await self._bring(connection, row, standing, numbered)
         if numbered.complete:
             self._complete_at = time.monotonic()
         return not numbered.complete
 
-    async def _bring(self, connection: Connection, row: int, standing: Standing, position: int) -> None:
-        epoch, have = standing.epoch, standing.position
+    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> None:
+        epoch, have, position = standing.epoch, standing.position, numbered.position
         if cause := await self._void(connection, row, standing, position):
             epoch, have = await self._begin_anew(connection, row, standing.epoch, position, cause), position
+        most = _SENT
         while have < position:
-            changes = await feed.after(connection, row, have, _SENT)
-            states = await feed.states(connection, row, sorted({change.aggregate for change in changes}))
+            changes = await feed.after(connection, row, have, most)
+            states = await feed.states(connection, row, list(dict.fromkeys(change.aggregate for change in changes)))
+            changes = [*takewhile(lambda change: change.aggregate in states, changes)]  # noqa: B023 - used at once
+            most = min(_SENT, 2 * len(changes))
             before, have = have, await self._copies.apply(epoch, changes, states)
             if have <= before:
                 # Another process began anew in the meantime: the next round sees where it is.
                 return
             _RELAYED.inc(have - before)
-        self._seen = have
-        await self._copies.mark(epoch, position, standing.now)
+        self._seen = (epoch, have)
+        if numbered.complete:
+            await self._copies.mark(epoch, position, standing.now)
 
     async def _void(self, connection: Connection, row: int, standing: Standing, position: int) -> str:
         """Why the copies cannot be gone on with; empty when they can."""
@@ -119,7 +125,9 @@ class Relay:
             return "LakeRestored"
         if position - standing.position > WINDOW:
             return "FarBehind"
-        if standing.position != self._seen and await feed.which(connection, row, standing.position) != standing.last:
+        # A Valkey that lost its end may have an earlier epoch again, and be as far in it.
+        seen = self._seen == (standing.epoch, standing.position)
+        if not seen and await feed.which(connection, row, standing.position) != standing.last:
             return "LakeRestored"
         return ""
 
@@ -148,7 +156,11 @@ class Relay:
 async def fill(connection: Connection, row: int, copies: Copies, epoch: str) -> int:
     """Copies the working set; returns how many. What is not in it is copied when it changes. Raises Unavailable."""
     names = await feed.working_set(connection, row)
-    for start in range(0, len(names), _SENT):
-        for state in (await feed.states(connection, row, names[start : start + _SENT])).values():
-            await copies.restore(epoch, state)
+    rest = names
+    while rest:
+        found = await feed.states(connection, row, rest[:_SENT])
+        for state in found.values():
+            if state is not None:
+                await copies.restore(epoch, state)
+        rest = rest[len(found) :]
     return len(names)

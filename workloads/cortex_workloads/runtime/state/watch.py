@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,8 @@ from cortex_workloads.runtime.state.aggregates import Change, key
 _BLOCK_MS: Final = 1_000
 """After so long without a change, the Lake is asked whether there is one."""
 _MOST: Final = 500
+_READ: Final = 50
+"""Of the stream at once: their length is not known before."""
 
 
 class Watch:
@@ -56,7 +59,10 @@ class Watch:
             found = await self._from_stream(after)
             if not found or found[0].position != after + 1:
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
-                found = await self._from_lake(after)
+                gap, found = bool(found), await self._from_lake(after)
+                if gap and not found:
+                    # The stream is of a Lake that is no more, and nobody began it anew yet.
+                    await asyncio.sleep(_BLOCK_MS / 1000)
             for change in found:
                 yield change
                 after = change.position
@@ -66,11 +72,13 @@ class Watch:
             await asyncio.sleep(_BLOCK_MS / 1000)
             return []
         try:
-            reply: Any = await self._client.xread({self._stream: f"{after}-0"}, block=_BLOCK_MS, count=_MOST)
+            reply: Any = await self._client.xread({self._stream: f"{after}-0"}, block=_BLOCK_MS, count=_READ)
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(_BLOCK_MS / 1000)
             return []
-        return [_change(*entry) for _, entries in reply or () for entry in entries]
+        found = [entry for _, entries in reply or () for entry in entries]
+        # What an event changed may be too large for the stream: the Lake has it.
+        return [_change(*entry) for entry in takewhile(lambda entry: entry[1][b"data"], found)]
 
     async def _from_lake(self, after: int) -> list[Change]:
         async with self._lake.connection() as connection:

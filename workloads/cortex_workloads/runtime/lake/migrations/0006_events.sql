@@ -198,9 +198,9 @@ CREATE TRIGGER version_inserted BEFORE INSERT ON runs FOR EACH ROW EXECUTE FUNCT
 CREATE TRIGGER version_updated BEFORE UPDATE OF retain, current ON resources FOR EACH ROW
     WHEN ((OLD.retain, OLD.current) IS DISTINCT FROM (NEW.retain, NEW.current))
     EXECUTE FUNCTION count_version('resource');
-CREATE TRIGGER version_updated BEFORE UPDATE OF definition, phase, message, model_files ON revisions FOR EACH ROW
-    WHEN ((OLD.definition, OLD.phase, OLD.message, OLD.model_files)
-          IS DISTINCT FROM (NEW.definition, NEW.phase, NEW.message, NEW.model_files))
+CREATE TRIGGER version_updated BEFORE UPDATE OF definition, phase, message, model_files, changed_at ON revisions
+    FOR EACH ROW WHEN ((OLD.definition, OLD.phase, OLD.message, OLD.model_files, OLD.changed_at)
+        IS DISTINCT FROM (NEW.definition, NEW.phase, NEW.message, NEW.model_files, NEW.changed_at))
     EXECUTE FUNCTION count_version('revision', 'revision');
 CREATE TRIGGER version_updated BEFORE UPDATE OF revision, state, changed_at ON threads FOR EACH ROW
     WHEN ((OLD.revision, OLD.state, OLD.changed_at) IS DISTINCT FROM (NEW.revision, NEW.state, NEW.changed_at))
