@@ -21,7 +21,7 @@ _PHASES: Final = {
     StepEvent.PHASE_SUCCEEDED: "Succeeded",
     StepEvent.PHASE_FAILED: "Failed",
 }
-_SOURCES: Final = {StateSource.COPY_SOURCE_LAKE: "Lake", StateSource.STATE_SOURCE_COPY: "Copy"}
+_SOURCES: Final = {StateSource.STATE_SOURCE_LAKE: "Lake", StateSource.STATE_SOURCE_COPY: "Copy"}
 TERMINAL: Final = ("completed", "failed")
 
 
