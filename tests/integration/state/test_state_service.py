@@ -140,10 +140,14 @@ async def test_without_the_shared_state_replicas_are_unknown_and_the_rest_is_rea
         await pod.ask("ReadState", aggregate="replica/x")
     assert raised.value.reason == "StateUnreachable"
     assert (await pod.ask("ReadState", aggregate=f"run/{run.id}")).source == state_pb2.STATE_SOURCE_LAKE
-    report = (await pod.ask("ExamineState")).report
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.restoring = 'on'")
+        await connection.execute("UPDATE runs SET steps = 99 WHERE run_id = %s", (run.id,))
+    assert len((await pod.ask("ExamineState")).report.rows) == 1
+    report = (await pod.ask("RebuildState")).report
     assert not report.HasField("copy")
     assert "does not answer" in report.problem
-    assert report.position > 0
+    assert (report.position > 0, list(report.rows)) == (True, [])
 
 
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [

@@ -109,7 +109,7 @@ def test_logs_of_a_resource_are_those_of_the_pod_that_runs(tmp_path: Path) -> No
     assert "from supervisor" in run("logs", "operator", "--data-dir", str(tmp_path))
 
 
-@pytest.mark.parametrize("command", [(), ("up",), ("bench",), ("bench", "retrieval")])
+@pytest.mark.parametrize("command", [(), ("up",), ("bench",), ("bench", "retrieval"), ("state", "get")])
 def test_h_is_help(command: tuple[str, ...]) -> None:
     assert run(*command, "-h") == run(*command, "--help")
     assert run(*command, "-h").startswith("Usage: ")

@@ -60,7 +60,7 @@ def _copy(report: Document) -> str:
         return "there is no copy yet"
     behind = report["position"] - copy["position"]
     lag = copy.get("lagSeconds")
-    when = "nobody can say how old it is" if lag is None else f"complete as of {lag:.3g} s ago"
+    when = "how old it is will be known soon" if lag is None else f"complete as of {lag:.3g} s ago"
     late = "; no pod brings it up to date" if lag is not None and lag > _LATE_SECONDS else ""
     return f"the copy {'has all of it' if behind <= 0 else f'is {behind} events behind'}, {when}{late}"
 

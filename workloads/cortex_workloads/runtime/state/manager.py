@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,11 +118,17 @@ class StateManager:
         return Report(position, standing, "", wrong, copies, there)
 
     async def rebuild(self) -> Report:
-        """Makes read models again where they differ from their events, and every copy anew; then examines them. Raises
-        Unavailable."""
+        """Makes read models again where they differ from their events, and every copy anew; then examines them: that
+        tells, too, when Valkey did not answer. Raises Unavailable without the Lake."""
         async with self._lake.transaction() as connection:
             row = await self._row(connection)
             await history.restore_rows(connection, row)
+        with suppress(CortexError):
+            await self._renew(row)
+        self._relay.wake()
+        return await self.examine()
+
+    async def _renew(self, row: int) -> None:
         async with self._lake.connection() as connection:
             standing, numbered = await self._copies.standing(), await feed.number(connection, row, _PAGE)
             epoch = secrets.token_hex(8)
@@ -130,8 +137,6 @@ class StateManager:
             if await self._copies.reset(standing.epoch, epoch, numbered.position, last):
                 await self._copies.forget(old)
                 await fill(connection, row, self._copies, epoch)
-        self._relay.wake()
-        return await self.examine()
 
     async def _row(self, connection: Connection) -> int:
         row = await revisions.resource_row(connection, self._resource)
