@@ -10,11 +10,10 @@ import hashlib
 import json
 import random
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 from cortex_cli.local import postgres, valkey
-from cortex_cli.local.launch import Launch
 from cortex_kinds.index import CortexIndexSpec
 from cortex_kinds.revision import index_definition, revision_id
 from cortex_workloads.runtime import answers
@@ -44,6 +42,8 @@ from cortex_workloads.search.worker import JOB, Worker
 from datapunk.cortex.common_pb2 import SEARCH_MODE_HYBRID, SEARCH_MODE_TEXT, ResourceRef
 from datapunk.cortex.search_pb2 import SearchRequest
 
+from benchmarks.served import served
+
 RESULTS: Final = Path(__file__).parent / "results" / "cache"
 DOCUMENTS: Final = 5_000
 ROUNDS: Final = 40
@@ -56,8 +56,8 @@ def run() -> int:
     """Measures and writes the results; returns the exit code."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cortex-cache-") as folder, ExitStack() as servers:
-        lake = servers.enter_context(_served(postgres.prepare(Path(folder) / "lake", durable=False)))
-        state = servers.enter_context(_served(valkey.prepare(Path(folder) / "state", durable=False)))
+        lake = servers.enter_context(served(postgres.prepare(Path(folder) / "lake", durable=False)))
+        state = servers.enter_context(served(valkey.prepare(Path(folder) / "state", durable=False)))
         figures = asyncio.run(_measure(lake, state))
     (RESULTS / "answers.json").write_text(json.dumps(figures, indent=1) + "\n")
     return 0
@@ -130,25 +130,6 @@ class _Encoder:
 class _Call:
     def time_remaining(self) -> None:
         return None
-
-
-@contextmanager
-def _served(launch: Launch) -> Iterator[str]:
-    process = subprocess.Popen(
-        launch.command,
-        cwd=launch.cwd,
-        env=dict(launch.env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while launch.probe():
-            time.sleep(0.05)
-        yield launch.url
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def _measure(dsn: str, state_url: str) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""`make bench`: retrieval through the gateway, what caches save, what the operator costs, search under overload.
+"""`make bench`: retrieval through the gateway, what caches save, what the shared state and the operator cost, search
+under overload.
 `BENCH=scale`: that part alone.
 
 Writes benchmarks/results/PART/*.json and a table of all results, ratios first, benchmarks/results/README.md.
@@ -12,10 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import cache, overload, retrieval, scale
+from benchmarks import cache, overload, retrieval, scale, state
 
 RESULTS: Final = Path(__file__).parent / "results"
-PARTS: Final[dict[str, ModuleType]] = {"retrieval": retrieval, "cache": cache, "scale": scale, "overload": overload}
+PARTS: Final[dict[str, ModuleType]] = {
+    "retrieval": retrieval,
+    "cache": cache,
+    "state": state,
+    "scale": scale,
+    "overload": overload,
+}
 
 
 def main() -> int:

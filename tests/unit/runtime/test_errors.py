@@ -130,7 +130,7 @@ def test_a_type_of_elsewhere_is_told_as_its_base() -> None:
 
 
 def test_a_family_is_to_be_tried_again_unless_the_request_or_we_have_to_change() -> None:
-    final = {errors.Family.INVALID_INPUT, errors.Family.INTERNAL}
+    final = {errors.Family.INVALID_INPUT, errors.Family.STATE_SYNC_FAILED, errors.Family.INTERNAL}
     again = {row.family for row in errors.TABLE.values() if row.retry_after is not None}
     assert again == set(errors.Family) - final
     assert errors.to_problem(errors.Unavailable("x"), "t")["retryable"] is True

@@ -20,19 +20,24 @@ from cortex_workloads.graph.store import Run, Store
 from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import InvalidInput, Unavailable
 from cortex_workloads.runtime.progress import Fields, ProgressStream, run_key
+from cortex_workloads.runtime.state.aggregates import Consistency
+from cortex_workloads.runtime.state.manager import StateManager
 
 _EVENT_ID: Final = re.compile(r"^(\d{1,20})-(\d{1,20})$")
 _SILENCE_SECONDS: Final = 1.0
-"""After so long without an event, the Lake is asked whether the run has ended."""
+"""After so long without an event, it is asked whether the run has ended."""
+_BOUND_SECONDS: Final = 2.0
+"""How old that answer may be: the copy gives it, so that who follows a long run costs the Lake nothing."""
 
 
 class Attachment:
     """Follows runs for callers."""
 
-    def __init__(self, store: Store, runner: Runner, progress: ProgressStream) -> None:
+    def __init__(self, store: Store, runner: Runner, progress: ProgressStream, state: StateManager) -> None:
         self._store = store
         self._runner = runner
         self._progress = progress
+        self._state = state
 
     async def follow(self, run: Run, after: str) -> AsyncGenerator[RunEvent, None]:
         """Events after the id `after` (all when empty). Raises InvalidInput for what is no id, Unavailable."""
@@ -87,7 +92,7 @@ class Attachment:
                     elif silent_since_end:
                         return
                     else:
-                        silent_since_end = (await self._store.get(run.id)).finished
+                        silent_since_end = await self._finished(run)
             finally:
                 await tasks.end(upcoming)
 
@@ -101,10 +106,15 @@ class Attachment:
                 yield event
 
     async def _ended(self, run: Run) -> Run:
-        while not run.finished:
+        if run.finished:
+            return run
+        while not await self._finished(run):  # noqa: ASYNC110 - other pods do
             await asyncio.sleep(_SILENCE_SECONDS)
-            run = await self._store.get(run.id)
-        return run
+        return await self._store.get(run.id)
+
+    async def _finished(self, run: Run) -> bool:
+        found = (await self._state.read(f"run/{run.id}", Consistency.BOUNDED, _BOUND_SECONDS)).state
+        return found is None or found.fields["status"] != "Running"
 
 
 def check_event_id(after: str) -> None:

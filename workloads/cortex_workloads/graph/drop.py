@@ -12,9 +12,11 @@ from typing import Final
 from cortex_workloads.graph import checkpoints, store
 from cortex_workloads.runtime.lake.drop import drop
 from cortex_workloads.runtime.lake.pool import Connection
+from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import ProgressStream, run_key
 from cortex_workloads.runtime.server import run
 from cortex_workloads.runtime.settings import DropSettings
+from cortex_workloads.runtime.state.forget import forget
 
 _OWNER: Final = "(being dropped)"
 
@@ -78,6 +80,8 @@ async def drop_workflow(settings: DropSettings) -> None:
     async with ProgressStream(settings.state_url.get_secret_value()) as state:
         runs = Runs(state)
         await drop(settings, "CortexWorkflow", (runs.take, runs.remove, runs.remove_threads))
+    resource = Resource("CortexWorkflow", settings.resource_namespace, settings.resource_name)
+    await forget(settings.state_url.get_secret_value(), resource)
 
 
 if __name__ == "__main__":

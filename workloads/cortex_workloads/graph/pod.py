@@ -33,6 +33,7 @@ from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
+from cortex_workloads.runtime.state.manager import StateManager
 
 _log: Final = logging.getLogger("cortex.graph")
 _WATCH_SECONDS: Final = 0.5
@@ -49,8 +50,10 @@ class Pod:
         self.server = Server(settings, "graph")
         self.lake = Lake(settings.lake_dsn.get_secret_value(), settings.lake_pool_size, name=settings.pod)
         self._progress = ProgressStream(settings.state_url.get_secret_value())
+        self.state = StateManager(self.lake, settings.state_url.get_secret_value(), self._resource)
         # A new process is a new owner: what the one before left behind is taken over when its lease is over.
-        self.store = Store(self.lake, self._resource, f"{settings.pod}/{secrets.token_hex(4)}")
+        owner = f"{settings.pod}/{secrets.token_hex(4)}"
+        self.store = Store(self.lake, self._resource, owner, self.state.committed)
         self.model = Model(settings.embedding_threads)
 
     async def __aenter__(self) -> Self:
@@ -60,6 +63,7 @@ class Pod:
         policies.use(lambda now: channels.change(now.breaker))
         progress = await self._stack.enter_async_context(self._progress)
         self._stack.push_async_callback(self.lake.close)
+        self._stack.push_async_callback(self.state.close)
         self._stack.push_async_callback(self.model.close)
         await self._stack.enter_async_context(self.server)
         settings = self._settings
@@ -71,7 +75,7 @@ class Pod:
         self.runner = Runner(self.lake, self.store, self.library, progress)
         quarter = self._settings.drain_seconds / 4
         self._stack.push_async_callback(self.runner.drain, self._settings.run_drain_seconds + quarter, quarter)
-        attachment = Attachment(self.store, self.runner, progress)
+        attachment = Attachment(self.store, self.runner, progress, self.state)
         service = GraphService(self._resource, self.store, self.library, self.runner, attachment)
         control = Control(
             self._settings.pod, self._resource, self.lake, self.store, searcher, self.model, progress, tools
@@ -107,6 +111,7 @@ class Pod:
             await asyncio.sleep(_WATCH_SECONDS)
         self.store.prepared = True
         self.runner.start()
+        self.state.start(self._settings.pod, self.runner.load)
         await self.server.health.ok("Lake")
         with suppress(CortexError):
             await self._warm()

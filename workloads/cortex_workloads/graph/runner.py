@@ -78,6 +78,10 @@ class Runner:
         """The run, if this pod holds it."""
         return self._live.get(run_id)
 
+    def load(self) -> dict[str, Any]:
+        """What this pod is busy with, for others to see."""
+        return {"runs": len(self._live), "most": MOST, "draining": self.draining}
+
     def check_room(self) -> None:
         """Raises Overloaded, or Unavailable while draining."""
         if self.draining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -52,12 +52,16 @@ class Run:
 
 
 class Store:
-    """The runs of one workflow, as the pod `owner` sees and changes them. Every method raises Unavailable."""
+    """The runs of one workflow, as the pod `owner` sees and changes them. Every method raises Unavailable.
+    `committed()` is called after each change."""
 
-    def __init__(self, lake: Lake, resource: Resource, owner: str) -> None:
+    def __init__(
+        self, lake: Lake, resource: Resource, owner: str, committed: Callable[[], None] = lambda: None
+    ) -> None:
         self._lake = lake
         self._resource = resource
         self._owner = owner
+        self._committed = committed
         self._row: int | None = None
         self.prepared = False
         """Whether the schema is known to be there."""
@@ -104,11 +108,13 @@ class Store:
 
         Raises FailedPrecondition (`ThreadBusy`, `NoRevision`), InvalidInput when the id is used by another workflow."""
         try:
-            return await self._begin(run_id, thread, revision, given)
+            begun = await self._begin(run_id, thread, revision, given)
         except psycopg.errors.ForeignKeyViolation as error:
             # The workflow was dropped from the Lake since this pod looked it up.
             self._row = None
             raise self._no_revision() from error
+        self._committed()
+        return begun
 
     async def _begin(self, run_id: str, thread: str, revision: str, given: Mapping[str, Any]) -> tuple[Run, bool]:
         async with self._lake.transaction() as connection:
@@ -150,7 +156,10 @@ class Store:
             )
             ids = [row[0] for row in await taken.fetchall()]
             rows = await connection.execute(_SELECT + " WHERE r.run_id = ANY(%s) ORDER BY r.created_at", (ids,))
-            return [_run(row) for row in await rows.fetchall()]
+            runs = [_run(row) for row in await rows.fetchall()]
+        if runs:
+            self._committed()
+        return runs
 
     async def release(self, run_ids: Collection[str]) -> None:
         """Gives leases back: another pod goes on at once."""
@@ -171,6 +180,19 @@ class Store:
         return await self._finish(run, "Failed", steps, failure=told)
 
     async def _finish(
+        self,
+        run: Run,
+        status: str,
+        steps: int,
+        *,
+        output: Mapping[str, Any] | None = None,
+        failure: Mapping[str, str] | None = None,
+    ) -> Run | None:
+        ended = await self._end(run, status, steps, output=output, failure=failure)
+        self._committed()
+        return ended
+
+    async def _end(
         self,
         run: Run,
         status: str,

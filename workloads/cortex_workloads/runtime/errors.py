@@ -113,6 +113,10 @@ class Forbidden(CortexError):
     """The caller may not do this."""
 
 
+class StateSyncFailed(CortexError):
+    """Two views of one state do not fit together: somebody else was first, or a part of it was lost or restored."""
+
+
 class RunFailed(CortexError):
     """A workflow's run ended badly by a defect; `reason` is the run's code. To run it again is a new request."""
 
@@ -138,6 +142,8 @@ class Family(StrEnum):
     """Something did not answer, or not in time: nothing is wrong with the request."""
     RATE_LIMITED = "RateLimited"
     """The caller asked more often than it may: ask less often."""
+    STATE_SYNC_FAILED = "StateSyncFailed"
+    """The state is another one than the caller took it for: read it again, decide anew."""
     EXHAUSTED = "Exhausted"
     """The service is at its limit, whoever asks: wait, or give it more replicas."""
     INTERNAL = "Internal"
@@ -180,6 +186,7 @@ TABLE: Final[dict[type[CortexError], Row]] = {
     ),
     Unimplemented: Row("Unimplemented", _Code.UNIMPLEMENTED, 501, "Not implemented", Family.INVALID_INPUT),
     Forbidden: Row("Forbidden", _Code.PERMISSION_DENIED, 403, "Not allowed", Family.INVALID_INPUT),
+    StateSyncFailed: Row("StateSyncFailed", _Code.ABORTED, 409, "The state is another one", Family.STATE_SYNC_FAILED),
     Internal: Row("Internal", _Code.INTERNAL, 500, "Internal error", Family.INTERNAL),
     RunFailed: Row("RunFailed", _Code.INTERNAL, 500, "The run failed", Family.INTERNAL),
     RunRefused: Row("RunRefused", _Code.FAILED_PRECONDITION, 422, "The run failed", Family.INVALID_INPUT),

@@ -18,6 +18,7 @@ from cortex_workloads.runtime.errors import (
     NotFound,
     RunInterrupted,
     RunRefused,
+    StateSyncFailed,
     Unavailable,
 )
 
@@ -135,6 +136,14 @@ REASONS: Final[dict[str, Reason]] = {
         "Try again; `kubectl describe` (on one machine `cortex status`) says why.",
     ),
     "NotUTF8": Reason((Malformed,), "The body is not UTF-8.", "Encode it as UTF-8."),
+    "PositionUnknown": Reason(
+        (StateSyncFailed,),
+        "The feed of the resource has not reached the position that is asked for: the Lake was restored.",
+        "Read the states again, and follow from position 0 or from now on.",
+    ),
+    "ResourceUnknown": Reason(
+        (NotFound,), "The Lake knows nothing of the resource yet.", "Wait until its first revision was ordered."
+    ),
     "RevisionChanging": Reason((Unavailable,), "The index changed its revision during the search.", "Try again."),
     "RevisionFailed": Reason((FailedPrecondition,), "The revision that is asked for failed.", "Leave `revision` out."),
     "RevisionGone": Reason(
@@ -148,6 +157,11 @@ REASONS: Final[dict[str, Reason]] = {
         "Take one of those that the message names, or leave `revision` out.",
     ),
     "Starting": Reason((Unavailable,), "The pod prepares the Lake.", "Try again."),
+    "StateForbidden": Reason(
+        (FailedPrecondition,),
+        "The user of the shared state may not do what is needed.",
+        "Give it the rights that docs/state.md lists.",
+    ),
     "StateTooLarge": Reason(
         (RunRefused,),
         "The run's state grew over its limit.",
@@ -157,6 +171,11 @@ REASONS: Final[dict[str, Reason]] = {
         (Unavailable,),
         "The shared state does not answer: there is no live progress.",
         "Ask for the result, or try again; runs and ingestion go on.",
+    ),
+    "StateUnsupported": Reason(
+        (FailedPrecondition,),
+        "The shared state is a server that the functions do not work on.",
+        "Use Valkey 7.2 or newer, or Redis 7.0 or newer.",
     ),
     "StepsExceeded": Reason(
         (RunRefused,), "The run took more steps than it may.", "End the loop, or raise spec.limits.steps."
@@ -179,6 +198,9 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "TooLate": Reason(
         (DeadlineExceeded,), "The time of a drop is over: the name may be in use again.", "See `cortex orphans`."
+    ),
+    "VersionConflict": Reason(
+        (StateSyncFailed,), "The state was changed since it was read.", "Read it again and decide anew."
     ),
     "WorkflowNotFound": Reason(
         (NotFound, Unavailable),

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from cortex_workloads.runtime import answers
-from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.lake.drop import drop
 from cortex_workloads.runtime.lake.pool import Connection
-from cortex_workloads.runtime.progress import ProgressStream, index_key
+from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.server import run
 from cortex_workloads.runtime.settings import DropSettings
+from cortex_workloads.runtime.state.forget import forget
 from cortex_workloads.search import tables
 
 _DOCUMENTS: Final = """
@@ -24,13 +23,10 @@ DELETE FROM documents WHERE id IN (SELECT id FROM documents WHERE resource_id = 
 
 async def drop_index(settings: DropSettings) -> None:
     """Runs the Job. Raises CortexError."""
-    async with ProgressStream(settings.state_url.get_secret_value()) as state:
-        # Tables of revisions that were superseded: the pods that would have swept them are gone.
-        await drop(settings, "CortexIndex", (_drop_revision, _drop_documents), tables.sweep)
-        await state.forget([index_key(settings.resource_namespace, settings.resource_name)])
-    kept = Shared(answers.NAME, settings.state_url.get_secret_value(), 1, 1)
-    await kept.forget(answers.keys(settings.resource_namespace, settings.resource_name))
-    await kept.close()
+    # Tables of revisions that were superseded: the pods that would have swept them are gone.
+    await drop(settings, "CortexIndex", (_drop_revision, _drop_documents), tables.sweep)
+    resource = Resource("CortexIndex", settings.resource_namespace, settings.resource_name)
+    await forget(settings.state_url.get_secret_value(), resource)
 
 
 async def _drop_revision(connection: Connection, resource: int) -> bool:

@@ -24,10 +24,12 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.live import Live
+from cortex_workloads.runtime.resilience.policies import SearchLimits
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
-from cortex_workloads.search import retrieval
+from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.search import retrieval, switches
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.control import Control
 from cortex_workloads.search.encoders import Encoders
@@ -59,9 +61,11 @@ class Search:
             session=retrieval.SESSION,
         )
         self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
-        self._state = ProgressStream(settings.state_url.get_secret_value())
-        self._quiet = Quiet()
+        self._progress = ProgressStream(settings.state_url.get_secret_value())
+        self._state = StateManager(self._lake, settings.state_url.get_secret_value(), self._store.resource)
         self._policies = Live(settings.policies, settings.policies_file)
+        self._gates = self._limited(self._policies.now.limits)
+        self._quiet = Quiet()
         self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
@@ -84,8 +88,16 @@ class Search:
                 await self._encoders.load(LocalEmbedding())
                 await self._model_found()
             await migrated
+            self._state.start(self._settings.pod, self._load)
+            parts.create_task(switches.follow(self._settings.state_url.get_secret_value(), self._store))
             self._worker = Worker(
-                self._lake, self._store.resource, self._encoders, self._state, SERVING, quiet=self._quiet.event
+                self._lake,
+                self._store.resource,
+                self._encoders,
+                self._progress,
+                SERVING,
+                quiet=self._quiet.event,
+                promoted=self._state.committed,
             )
             parts.create_task(self._watch_models())
             parts.create_task(self._worker.serve())
@@ -95,6 +107,7 @@ class Search:
         self._encoders.close()
         await self._answers.close()
         await self._state.close()
+        await self._progress.close()
         await self._lake.close()
 
     def _add_to(self, server: Server) -> None:
@@ -112,18 +125,19 @@ class Search:
             self._store.resource,
             self._settings.pod,
             self._health,
-            self._state,
+            self._progress,
             self._lake_ready,
-            self._wake,
+            self._ordered,
             self._encoders,
         )
-        limits = self._policies.now.limits
+        server.add(add_HaystackServiceServicer_to_server, haystack, gates=self._gates)
+        server.add(add_ControlServiceServicer_to_server, control, port="control")
+
+    def _limited(self, limits: SearchLimits) -> dict[str, Gate]:
         searches, writes = Gate("Search", "searches", limits.search), Gate("Writing", "writes", limits.writing)
         self._policies.use(lambda now: searches.change(now.limits.search))
         self._policies.use(lambda now: writes.change(now.limits.writing))
-        gates = {"Search": searches, "UpdateIndex": writes}
-        server.add(add_HaystackServiceServicer_to_server, haystack, gates=gates)
-        server.add(add_ControlServiceServicer_to_server, control, port="control")
+        return {"Search": searches, "UpdateIndex": writes}
 
     def _kept_answers(self) -> Answers:
         settings, seconds = self._settings, self._settings.answer_cache_seconds
@@ -142,6 +156,15 @@ class Search:
     def _model_loaded(self) -> None:
         if not self._model_ready:
             raise Unavailable("the model is being loaded", remedy="try again in some seconds", reason="ModelLoading")
+
+    def _load(self) -> dict[str, int]:
+        """What this pod is busy with, for others to see."""
+        search, writing = self._gates["Search"].bulkhead, self._gates["UpdateIndex"].bulkhead
+        return {"searches": search.running, "waiting": search.waiting, "writes": writing.running}
+
+    def _ordered(self) -> None:
+        self._state.committed()
+        self._wake()
 
     def _wake(self) -> None:
         if self._worker is not None:

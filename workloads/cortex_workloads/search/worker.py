@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,7 +87,8 @@ class Progress:
 
 
 class Worker:
-    """Embeds what waits for one index. `quiet()` is awaited before each batch, so that queries go first."""
+    """Embeds what waits for one index. `quiet()` is awaited before each batch, so that queries go first; `promoted()`
+    is called when a revision became current."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Worker:
         batch: Batch,
         *,
         quiet: asyncio.Event | None = None,
+        promoted: Callable[[], None] = lambda: None,
     ) -> None:
         self._lake = lake
         self._resource = resource
@@ -104,6 +107,7 @@ class Worker:
         self._progress = Progress(progress, resource)
         self._batch = batch
         self._quiet = quiet
+        self._promoted = promoted
         self._woken = asyncio.Event()
         self._embedders: dict[int, DocumentEmbedder] = {}
 
@@ -199,6 +203,7 @@ class Worker:
 
     async def _settle(self, revision: Revision) -> bool:
         """When nothing waits any more: promotes, adds up the statistics. False when others still hold some of it."""
+        promoted = False
         async with self._lake.transaction() as connection:
             if revision.phase is not Phase.CURRENT:
                 # Keeps writers out between the question and the promotion.
@@ -207,10 +212,13 @@ class Worker:
                 return False
             if revision.phase is not Phase.CURRENT and await revisions.promote(connection, revision):
                 _log.info("the revision is current", extra={"revision": revision.id})
+                promoted = True
             counts = await tables.counts(connection, revision.row)
             if counts.rows > _COMPACT_ROWS:
                 await tables.compact(connection, revision.row)
                 await tables.prune(connection, revision.row)
+        if promoted:
+            self._promoted()
         if self._embedders.pop(revision.row, None) is not None:
             await self._progress.tell(revision.id, counts, idle=True)
         await tables.sweep(self._lake)

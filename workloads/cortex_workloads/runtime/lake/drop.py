@@ -29,6 +29,11 @@ _BUSY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected
 
 _log = logging.getLogger("cortex.drop")
 
+_EVENTS: Final = """
+DELETE FROM events WHERE resource_id = %s AND (aggregate, version) IN
+    (SELECT aggregate, version FROM events WHERE resource_id = %s LIMIT 5000)
+"""
+
 Batch = Callable[[Connection, int], Awaitable[bool]]
 """One bounded piece of work on the resource of that row, in a transaction; False when there was nothing to do."""
 
@@ -49,7 +54,7 @@ class Drop:
         if row is None:
             return False
         while not await self._in_turn(_remove, row):
-            for batch in self._batches:
+            for batch in (*self._batches, _drop_events):
                 while await self._in_turn(batch, row):
                     pass
         return True
@@ -94,6 +99,10 @@ async def _remove(connection: Connection, row: int) -> bool:
         return False
     await connection.execute("DELETE FROM resources WHERE id = %s", (row,))
     return True
+
+
+async def _drop_events(connection: Connection, row: int) -> bool:
+    return (await connection.execute(_EVENTS, (row, row))).rowcount > 0
 
 
 async def _nothing(_: Lake) -> None:

@@ -1,0 +1,115 @@
+"""The functions in Valkey (functions.lua) and the servers that they run on.
+
+Shields the state manager from a server that is away, lost its functions, or is none that they work on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.resources import files
+from typing import Any, Final, cast
+
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from cortex_workloads.runtime import telemetry
+from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, Unavailable
+from cortex_workloads.runtime.progress import connect
+from cortex_workloads.runtime.state import support
+
+_PREFIX: Final = "cortex_state_1_"
+_TIMEOUT_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 0.5
+_LIBRARY: Final = files("cortex_workloads.runtime.state").joinpath("functions.lua").read_text("utf-8")
+
+_log = logging.getLogger("cortex.state")
+
+
+class Functions:
+    """The server at a redis:// or rediss:// URL; an empty URL is one that never answers. A server that did not answer
+    is left alone for half a second. Raises InvalidInput when the URL cannot be read."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url, _TIMEOUT_SECONDS) if url else None
+        self._retry_at = 0.0
+        self._lost = False
+
+    async def call(self, function: str, keys: tuple[str, ...], *arguments: Any, read_only: bool = False) -> Any:
+        """What the function returns. Raises Unavailable (`StateUnreachable`), FailedPrecondition
+        (`StateUnsupported`)."""
+        if time.monotonic() < self._retry_at:
+            raise _unreachable("it did not answer a moment ago")
+        words = ("FCALL_RO" if read_only else "FCALL", _PREFIX + function, len(keys), *keys, *arguments)
+        try:
+            try:
+                reply = await self._execute(*words)
+            except ResponseError as error:
+                if not str(error).startswith("Function not found"):
+                    raise
+                await self._load()
+                reply = await self._execute(*words)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+        if self._lost:
+            _log.info("the shared state answers again")
+            self._lost = False
+        return reply
+
+    async def scan(self, pattern: str) -> list[bytes]:
+        """Every key that matches. Raises Unavailable."""
+        if self._client is None:
+            raise _unreachable("CORTEX_STATE_URL is not set")
+        try:
+            return [found async for found in self._client.scan_iter(match=pattern, count=1000)]
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+
+    async def run(self, *words: Any) -> Any:
+        """What a plain command returns. Raises Unavailable."""
+        try:
+            return await self._execute(*words)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+
+    async def _execute(self, *words: Any) -> Any:
+        if self._client is None:
+            raise _unreachable("CORTEX_STATE_URL is not set")
+        return await cast(Any, self._client).execute_command(*words)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _load(self) -> None:
+        assert self._client is not None
+        try:
+            support.check(await self._client.info("server"))
+        except NoPermissionError:
+            _log.info("the user may not ask the shared state for its version (INFO): it is taken to be supported")
+        await self._client.function_load(_LIBRARY, replace=True)
+        _log.info("functions loaded into the shared state")
+
+    def _failed(self, error: Exception) -> CortexError:
+        telemetry.STATE_FAILURES.labels("call").inc()
+        if isinstance(error, NoPermissionError):
+            return FailedPrecondition(
+                f"the user of CORTEX_STATE_URL may not do what the state needs: {error}",
+                remedy="give it what docs/state.md lists under ACL",
+                reason="StateForbidden",
+            )
+        if isinstance(error, ResponseError) and "unknown command" in str(error):
+            return support.unsupported("it has no functions (FCALL)")
+        self._retry_at = time.monotonic() + _PAUSE_SECONDS
+        if not self._lost:
+            _log.warning("the shared state does not answer: %s", error or type(error).__name__)
+            self._lost = True
+        return _unreachable(str(error) or type(error).__name__)
+
+
+def _unreachable(why: str) -> Unavailable:
+    return Unavailable(
+        f"the shared state does not answer ({why})",
+        remedy="what is in the Lake is read there; see that Valkey runs and that the secret's `url` is right",
+        reason="StateUnreachable",
+    )

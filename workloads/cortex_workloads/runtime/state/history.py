@@ -1,0 +1,126 @@
+"""Whether what is read is what happened: events against read models, and read models against copies.
+
+A read model can be made again from its events, and copies from the read models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cortex_workloads.runtime.lake.pool import Connection
+from cortex_workloads.runtime.state import feed
+from cortex_workloads.runtime.state.aggregates import State
+from cortex_workloads.runtime.state.copies import Copies
+
+MOST: Final = 100
+"""Differences that are told."""
+_COMPARED: Final = """
+SELECT coalesce(r.aggregate, s.aggregate),
+       CASE WHEN s.aggregate IS NULL THEN 'its row is missing'
+            WHEN r.aggregate IS NULL OR r.removed THEN 'it has a row and no event says so'
+            WHEN r.first <> 1 OR r.events <> r.version THEN 'versions are missing'
+            WHEN r.version <> s.version THEN format('its row has version %%s, its events %%s', s.version, r.version)
+            ELSE format('its row differs from its events in: %%s', (
+                SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(r.state || s.state) AS k
+                WHERE r.state -> k IS DISTINCT FROM s.state -> k)) END
+FROM replay(%(resource)s) r FULL JOIN states_of(%(resource)s) s ON s.aggregate = r.aggregate
+WHERE (s.aggregate IS NULL AND NOT r.removed) OR r.aggregate IS NULL OR (s.aggregate IS NOT NULL AND r.removed)
+   OR r.first <> 1 OR r.events <> r.version
+   OR (NOT r.removed AND (r.version <> s.version OR r.state IS DISTINCT FROM s.state))
+ORDER BY 1 LIMIT %(most)s
+"""
+_TABLES: Final[dict[str, tuple[str, str]]] = {
+    "resource": ("resources", ""),
+    "revision": ("revisions", "revision"),
+    "thread": ("threads", "thread"),
+    "run": ("runs", "run_id"),
+}
+# In an order in which each finds the rows that it refers to.
+_KINDS: Final = ("resource", "revision", "thread", "run")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An aggregate, and what is wrong with it."""
+
+    aggregate: str
+    message: str
+
+
+async def rows_against_events(connection: Connection, resource: int) -> list[Difference]:
+    """Where read models are not what replaying their events makes: at most MOST."""
+    found = await connection.execute(_COMPARED, {"resource": resource, "most": MOST})
+    return [Difference(*row) for row in await found.fetchall()]
+
+
+async def copies_against_rows(connection: Connection, resource: int, copies: Copies) -> list[Difference]:
+    """Copies that are older than, or differ from, what the Lake has; those that are missing differ from nothing. What
+    changes meanwhile is looked at again. Raises Unavailable."""
+    wrong: list[Difference] = []
+    for aggregate in await copies.aggregates():
+        for last in (False, True):
+            copy, _ = await copies.find(aggregate)
+            there = (await feed.states(connection, resource, [aggregate])).get(aggregate)
+            message = _compared(copy.state, there) if copy is not None else ""
+            if not message or last:
+                break
+        if message:
+            wrong.append(Difference(aggregate, message))
+    return wrong[:MOST]
+
+
+async def restore_rows(connection: Connection, resource: int) -> list[Difference]:
+    """Makes read models again from their events where they differ, in the caller's transaction; returns what was wrong.
+    Of a run that is under way its lease is over, so that a pod takes it."""
+    wrong = await rows_against_events(connection, resource)
+    if not wrong:
+        return []
+    await connection.execute("SET LOCAL cortex.restoring = 'on'")
+    found = await connection.execute(
+        "SELECT aggregate, version, state, removed FROM replay(%s) WHERE aggregate = ANY(%s)",
+        (resource, [one.aggregate for one in wrong]),
+    )
+    replayed = sorted(await found.fetchall(), key=lambda row: _KINDS.index(row[0].partition("/")[0]))
+    for aggregate, version, state, removed in replayed:
+        await _restore(connection, resource, aggregate, version, state, removed)
+    await connection.execute("SET LOCAL cortex.restoring = 'off'")
+    return wrong
+
+
+async def _restore(
+    connection: Connection, resource: int, aggregate: str, version: int, state: Mapping[str, Any], removed: bool
+) -> None:
+    kind, _, name = aggregate.partition("/")
+    table, key = _TABLES[kind]
+    values: dict[str, Any] = {**state, "version": version}
+    where: dict[str, Any] = {"id": resource} if kind == "resource" else {"resource_id": resource, key: name}
+    condition = " AND ".join(f"t.{column} = k.{column}" for column in where)
+    known = f"jsonb_populate_record(NULL::{table}, %(key)s) AS k"
+    parameters = {"key": json.dumps(where), "values": json.dumps({**values, **where})}
+    if removed:
+        await connection.execute(f"DELETE FROM {table} t USING {known} WHERE {condition}", parameters)  # noqa: S608
+        return
+    columns = ", ".join(f'"{column}"' for column in values if column != "id")
+    new = f"jsonb_populate_record(NULL::{table}, %(values)s) AS v"
+    updated = await connection.execute(
+        f"UPDATE {table} t SET ({columns}) = (SELECT {columns} FROM {new}) FROM {known} WHERE {condition}",  # noqa: S608
+        parameters,
+    )
+    if updated.rowcount == 0 and kind != "resource":
+        leased = (', "owner", "lease_until"', ", '', now()") if kind == "run" else ("", "")
+        every = ", ".join(f'"{column}"' for column in {**values, **where})
+        await connection.execute(
+            f"INSERT INTO {table} ({every}{leased[0]}) OVERRIDING SYSTEM VALUE SELECT {every}{leased[1]} FROM {new}",  # noqa: S608
+            parameters,
+        )
+
+
+def _compared(copy: State | None, there: State | None) -> str:
+    if copy is None or there is None:
+        return "" if copy is there else "a copy is there and no row" if there is None else "it is removed in the copy"
+    if copy.version != there.version:
+        return f"its copy has version {copy.version}, its row {there.version}"
+    return "" if copy.fields == there.fields else f"its copy differs at version {copy.version}"
