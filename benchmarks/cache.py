@@ -1,4 +1,5 @@
-"""Caches: what a kept answer costs beside the search that it saves, and each level beside the one below.
+"""Caches: what a kept answer costs beside the search that it saves, each level beside the one below; and how often L1
+has what is asked for, beside an LRU of as many entries.
 
 The encoder costs nothing, so a search is cheaper here than with a model, and the share of a hit is an upper bound.
 """
@@ -12,6 +13,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,7 +26,7 @@ from cortex_cli.local import postgres, valkey
 from cortex_kinds.index import CortexIndexSpec
 from cortex_kinds.revision import index_definition, revision_id
 from cortex_workloads.runtime import answers
-from cortex_workloads.runtime.cache.memory import Memory
+from cortex_workloads.runtime.cache.memory import ENTRY_BYTES, Memory
 from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.embedding.embedder import Vectors
 from cortex_workloads.runtime.lake import revisions
@@ -36,7 +38,8 @@ from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.pipelines import Pipelines
-from cortex_workloads.search.service import Haystack, Quiet
+from cortex_workloads.search.quiet import Quiet
+from cortex_workloads.search.service import Haystack
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import JOB, Worker
 from datapunk.cortex.common_pb2 import SEARCH_MODE_HYBRID, SEARCH_MODE_TEXT, ResourceRef
@@ -48,6 +51,10 @@ RESULTS: Final = Path(__file__).parent / "results" / "cache"
 DOCUMENTS: Final = 5_000
 ROUNDS: Final = 40
 AT_ONCE: Final = 16
+ENTRIES: Final = 500
+KEYS: Final = 20_000
+EXPONENT: Final = 0.9
+ASKED: Final = 50_000
 _REF: Final = ResourceRef(namespace="default", name="papers")
 _WORDS: Final = tuple(f"word{number}" for number in range(8_000))
 
@@ -60,6 +67,7 @@ def run() -> int:
         state = servers.enter_context(served(valkey.prepare(Path(folder) / "state", durable=False)))
         figures = asyncio.run(_measure(lake, state))
     (RESULTS / "answers.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (RESULTS / "hits.json").write_text(json.dumps(hit_rates(), indent=1) + "\n")
     return 0
 
 
@@ -71,12 +79,65 @@ def table() -> str:
         "| case | milliseconds | ratio | of |",
     ]
     lines.append("|---|---|---|---|")
-    for file in sorted(RESULTS.glob("*.json")):
-        figures: dict[str, float] = json.loads(file.read_text())
-        for case, of in _COMPARED:
-            ratio = f"{figures[case] / figures[of]:.4f} | {of}" if of else " | "
-            lines.append(f"| {case} | {figures[case]:.4f} | {ratio} |")
+    figures: dict[str, float] = json.loads((RESULTS / "answers.json").read_text())
+    for case, of in _COMPARED:
+        ratio = f"{figures[case] / figures[of]:.4f} | {of}" if of else " | "
+        lines.append(f"| {case} | {figures[case]:.4f} | {ratio} |")
+    lines += [
+        f"\n{ENTRIES} entries, {ASKED:,} questions for {KEYS:,} keys of a Zipf distribution (a = {EXPONENT}); scan: as"
+        " many questions in between for keys that are asked for once.\n",
+        "| share of hits | L1 | LRU | ratio |",
+        "|---|---|---|---|",
+    ]
+    rates: dict[str, dict[str, float]] = json.loads((RESULTS / "hits.json").read_text())
+    lines += [
+        f"| {case} | {rate['L1']:.3f} | {rate['LRU']:.3f} | {rate['L1'] / rate['LRU']:.2f} |"
+        for case, rate in rates.items()
+    ]
     return "\n".join(lines) + "\n"
+
+
+def hit_rates() -> dict[str, dict[str, float]]:
+    """By case: the share of all questions that L1 answers, and that an LRU of as many entries does; after as many
+    questions that are not counted."""
+    chance = random.Random(5)
+    weights = [rank**-EXPONENT for rank in range(1, KEYS + 1)]
+    keys = chance.choices([b"%064d" % number for number in range(KEYS)], weights, k=2 * ASKED)
+    scanned = [one for number, key in enumerate(keys) for one in (key, b"%064d" % (KEYS + number))]
+    return {
+        case: {"L1": _share(asked, _near()), "LRU": _share(asked, _lru())}
+        for case, asked in (("Zipf", keys), ("Zipf and a scan", scanned))
+    }
+
+
+def _share(asked: Sequence[bytes], has: Callable[[bytes], bool]) -> float:
+    found = [has(key) for key in asked][len(asked) // 2 :]
+    return sum(found) / len(found)
+
+
+def _near() -> Callable[[bytes], bool]:
+    memory: Memory[bytes] = Memory("rates", ENTRIES * (64 + 64 + ENTRY_BYTES), 3600, len)
+
+    def has(key: bytes) -> bool:
+        if memory.find(key) is not None:
+            return True
+        memory.keep(key, key)
+        return False
+
+    return has
+
+
+def _lru() -> Callable[[bytes], bool]:
+    kept: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def has(key: bytes) -> bool:
+        found = kept.pop(key, None) is not None
+        kept[key] = key
+        if len(kept) > ENTRIES:
+            kept.popitem(last=False)
+        return found
+
+    return has
 
 
 _COMPARED: Final = (

@@ -87,6 +87,26 @@ class Retry(Model):
     """Tries in all."""
 
 
+class Cache(Model):
+    """Keeps what a node wrote, and writes it again when the node reads the same; what has changed meanwhile is missed
+    for so long."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("duration(self.ttl) <= duration('24h')", "ttl is at most 24h", ".ttl"),
+        Rule(
+            "!has(self.staleWhileRevalidate) || duration(self.staleWhileRevalidate) <= duration('24h')",
+            "staleWhileRevalidate is at most 24h",
+            ".staleWhileRevalidate",
+        ),
+    )
+
+    ttl: Duration
+    """How long a result is kept, at most; at most 24h."""
+    stale_while_revalidate: Duration | None = None
+    """How long after that it is still written, while one run finds the new one for the others; at most 24h. Unset: not
+    at all."""
+
+
 class Node(Model):
     """One node of a graph."""
 
@@ -99,6 +119,11 @@ class Node(Model):
                 f".{member}",
             )
             for member in ("search", "route", "transform", "extract")
+        ),
+        Rule(
+            "!has(self.cache) || self.type in ['Search', 'Extract']",
+            "`cache` is for Search and Extract: a Route or a Transform costs less than to look it up",
+            ".cache",
         ),
     )
 
@@ -118,3 +143,5 @@ class Node(Model):
     """Of one try; unset: the run's."""
     retry: Retry = Retry(attempts=1)
     """Tries again when what the node depends on is unavailable."""
+    cache: Cache | None = None
+    """For types Search and Extract: keeps what the node wrote, by what it reads. Unset: nothing is kept here."""

@@ -29,6 +29,8 @@ WRONG = {
     "taken-name": ("workflow", "nodes.3.name", "END", "START and END are taken: give the node another name"),
     "two-types": ("workflow", "nodes.3.type", "Extract", "`transform` is given exactly when `type` is Transform"),
     "twice": ("workflow", "nodes.3.name", "answer", "Duplicate value"),
+    "cached": ("workflow", "nodes.3.cache", {"ttl": "1m"}, "`cache` is for Search and Extract"),
+    "kept-long": ("workflow", "nodes.0.cache", {"ttl": "25h"}, "ttl is at most 24h"),
     "no-nodes": ("workflow", "nodes", [], "should have at least 1 items"),
 }
 

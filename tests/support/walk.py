@@ -120,7 +120,14 @@ _GRAPH: Final[dict[str, Any]] = {
     "indexes": [{"name": "manuals", "namespace": "elsewhere"}],
     "input": {"schema": {"type": "object", "properties": {"question": {"type": "string"}}}},
     "nodes": [
-        {"name": "look", "type": "Search", "search": _SEARCH, "timeout": "9s", "retry": {"attempts": 4}},
+        {
+            "name": "look",
+            "type": "Search",
+            "search": _SEARCH,
+            "timeout": "9s",
+            "retry": {"attempts": 4},
+            "cache": {"ttl": "9m", "staleWhileRevalidate": "9s"},
+        },
         {
             "name": "choose",
             "type": "Route",

@@ -32,7 +32,8 @@ from cortex_workloads.search import retrieval, tables
 from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.pipelines import Pipelines
-from cortex_workloads.search.service import Haystack, Quiet
+from cortex_workloads.search.quiet import Quiet
+from cortex_workloads.search.service import Haystack
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
@@ -108,20 +109,22 @@ class Index:
         memory = Memory("test_answers", 2**20, 60.0, size)
         return Answers(self.store, memory, Shared("test_answers", state_url, 2**16, 60.0))
 
-    def service(self, answers: Answers | None = None) -> Haystack:
+    def service(self, answers: Answers | None = None, quiet: Quiet | None = None, **more: Any) -> Haystack:
         """A pod's service."""
+        pipelines = self.pipelines()
         return Haystack(
             self.store,
             answers or self.answers(),
-            self.pipelines,
-            Quiet(),
+            lambda: pipelines,
+            quiet or Quiet(),
             lambda: None,
             default_mode=retrieval.Mode.HYBRID,
             default_top_k=5,
+            **more,
         )
 
-    def worker(self, batch: Batch = Batch(8, 20_000)) -> Worker:  # noqa: B008
-        return Worker(self.lake, self.store.resource, self.encoder, self.state, batch)
+    def worker(self, batch: Batch = Batch(8, 20_000), **more: Any) -> Worker:  # noqa: B008
+        return Worker(self.lake, self.store.resource, self.encoder, self.state, batch, **more)
 
     async def build(self, **spec: Any) -> Revision:
         """Makes a revision and sees it become current."""

@@ -17,7 +17,7 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import index_key
 from cortex_workloads.runtime.settings import DropSettings
-from cortex_workloads.search import tables
+from cortex_workloads.search import tables, warming
 from cortex_workloads.search.documents import NewDocument
 from cortex_workloads.search.drop import _drop_documents, _drop_revision, drop_index
 from cortex_workloads.search.store import LakeDocumentStore
@@ -80,8 +80,11 @@ async def test_it_drops_all_of_an_index_and_its_state_keys(
         state.xadd(index_key("default", "papers2"), {"phase": "Idle"})
         state.set(answers.keys("default", "papers") + "1", b"kept")
         state.set(answers.keys("default", "papers2") + "1", b"kept")
+        state.zadd(warming.keys("default", "papers") + "1", {b"asked": 1})
+        state.zadd(warming.keys("default", "papers2") + "1", {b"asked": 1})
         await drop_index(dropping(lake_dsn, state_url))
-        others = index_key("default", "papers2"), answers.keys("default", "papers2") + "1"
+        others = [keys("default", "papers2") for keys in (index_key, warming.keys, answers.keys)]
+        others[1:] = [beginning + "1" for beginning in others[1:]]
         assert sorted(state.keys("*")) == sorted(key.encode() for key in others)
     left = contents(lake_dsn)
     assert left.keys() == empty

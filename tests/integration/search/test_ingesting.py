@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.search import queue, tables, worker
 from cortex_workloads.search.documents import NewDocument
+from cortex_workloads.search.quiet import Quiet
 from cortex_workloads.search.retrieval import Mode
 from cortex_workloads.search.worker import Batch
 
@@ -146,6 +148,21 @@ async def test_a_serving_pod_empties_the_queue_and_promotes(index: Any) -> None:
 
     await until(embedded)
     loop.cancel()
+
+
+async def test_queries_without_end_keep_no_document_from_being_embedded(index: Any) -> None:
+    await index.write(*((f"d{number}", f"text number {number}") for number in range(6)))
+    revision, quiet = await index.store.current(), Quiet()
+
+    async def nothing_waits() -> bool:
+        async with index.lake.connection() as connection:
+            return await queue.waiting(connection, revision.row, 1) == 0
+
+    serving = asyncio.create_task(index.worker(Batch(2, 20_000), quiet=quiet.event).serve())
+    with quiet.query():
+        await until(nothing_waits)
+    await tasks.end(serving)
+    assert sorted(index.encoder.texts) == sorted(f"text number {number}" for number in range(6))
 
 
 @pytest.mark.parametrize("job", [True, False])

@@ -21,7 +21,7 @@ async def test_the_message_of_a_switch_is_heard(index: Any, state_url: str, monk
     before = await index.store.current()
     async with asyncio.timeout(20):
         # What it is told when it begins to listen.
-        while index.store._current is not None:
+        while index.store._current is not None:  # noqa: ASYNC110 - nothing else says so
             await asyncio.sleep(0.01)
     assert await index.store.current() == before
     made = await index.ensure(chunking={"splitLength": 3})

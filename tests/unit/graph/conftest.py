@@ -12,7 +12,11 @@ import pytest
 from cortex_workloads.graph.compile import Workflow, compile_workflow
 from cortex_workloads.graph.execution import Execution
 from cortex_workloads.graph.nodes.base import Tools
+from cortex_workloads.graph.results import KeptResults
 from cortex_workloads.graph.store import Run
+from cortex_workloads.runtime.cache.layers import Layers
+from cortex_workloads.runtime.cache.shared import Shared
+from cortex_workloads.runtime.lake.revisions import Resource
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import RunControl
 
@@ -39,6 +43,9 @@ class Index:
         self.gate = asyncio.Event()
         self.gate.set()
 
+    def target(self, index: str) -> str:
+        return f"dns:///{index}"
+
     async def search(self, index: str, query: str, **options: Any) -> list[dict[str, Any]]:
         self.asked.append({"index": index, "query": query, **options})
         await self.gate.wait()
@@ -57,15 +64,21 @@ class Bench:
         self.events: list[Any] = []
         self.saver = InMemorySaver()
         self.executions: list[Execution] = []
+        layers = Layers("test_results", 2**20, Shared("test_results", "", 0, 1.0))
+        self.tools = Tools(self.index, self.encoder, KeptResults(Resource("CortexWorkflow", "default", "w"), layers))
 
     async def encoder(self) -> Words:
         return self.words
 
     def compile(self, nodes: list[dict[str, Any]], edges: list[str], **spec: Any) -> Workflow:
         """`edges`: `["START>a", "a>END"]`."""
+        return self.compile_as("0123456789", nodes, edges, **spec)
+
+    def compile_as(self, revision: str, nodes: list[dict[str, Any]], edges: list[str], **spec: Any) -> Workflow:
+        """As `compile`, as another revision."""
         pairs = [dict(zip(("from", "to"), edge.split(">"), strict=True)) for edge in edges]
         definition = {"indexes": [{"name": "papers"}], "nodes": nodes, "edges": pairs, **spec}
-        return compile_workflow("0123456789", definition, Tools(self.index, self.encoder))
+        return compile_workflow(revision, definition, self.tools)
 
     async def run(
         self, workflow: Workflow, given: dict[str, Any] | None = None, *, attempts: int = 1

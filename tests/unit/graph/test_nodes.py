@@ -8,7 +8,6 @@ import pytest
 from cortex_kinds.nodes import Node
 from cortex_workloads.graph import nodes
 from cortex_workloads.graph.failures import ExpressionProblem, NodeProblem
-from cortex_workloads.graph.nodes.base import Tools
 from cortex_workloads.graph.nodes.extract import CANDIDATES, candidates, windows
 
 EXTRACT = {"name": "n", "type": "Extract", "extract": {"question": "state.q", "documents": "state.d"}}
@@ -16,7 +15,7 @@ EXTRACT = {"name": "n", "type": "Extract", "extract": {"question": "state.q", "d
 
 async def do(bench: Any, node: dict[str, Any], state: dict[str, Any]) -> Any:
     model = Node.model_validate(node)
-    outcome = await nodes.build(model, Tools(bench.index, bench.encoder))(state, 3.0)
+    outcome = await nodes.build(model, bench.tools, "r")(state, 3.0)
     assert set(outcome.update) <= set(nodes.writes(model))
     return outcome
 

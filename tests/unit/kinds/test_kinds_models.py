@@ -116,6 +116,11 @@ def test_what_an_index_cannot_be(overrides: dict[str, Any], says: str) -> None:
     [
         ({"spec__nodes__0__name": "START"}, "START and END are taken"),
         ({"spec__nodes__0__type": "Route"}, "`search` is given exactly when `type` is Search"),
+        ({"spec__nodes__1__cache": {"ttl": "1m"}}, "`cache` is for Search and Extract"),
+        ({"spec__nodes__3__cache": {"ttl": "1m"}}, "`cache` is for Search and Extract"),
+        ({"spec__nodes__0__cache": {"ttl": "25h"}}, "ttl is at most 24h"),
+        ({"spec__nodes__0__cache": {"ttl": "1m", "staleWhileRevalidate": "2000m"}}, "staleWhileRevalidate is at most"),
+        ({"spec__nodes__0__cache": {}}, "ttl"),
         ({"spec__nodes__0__route": {"cases": [{"when": "true", "to": "END"}], "default": "END"}}, "`route` is given"),
         ({"spec__nodes__0__timeout": "0s"}, "pattern"),
         ({"spec__nodes": []}, "at least 1 item"),

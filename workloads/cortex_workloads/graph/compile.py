@@ -105,7 +105,7 @@ def compile_workflow(revision: str, definition: Mapping[str, Any], tools: Tools)
     for node in spec.nodes:
         graph.add_node(
             node.name,
-            _task(node, nodes.build(node, tools), joins, tuple(successors[node.name])),
+            _task(node, nodes.build(node, tools, revision), joins, tuple(successors[node.name])),
             retry_policy=_retry(node),
             timeout=_seconds(node),
             destinations=(*successors[node.name], *((node.name,) if node.name in joins.nodes else ())),

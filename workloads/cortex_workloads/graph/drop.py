@@ -1,7 +1,7 @@
 """`python -m cortex_workloads.graph.drop`: a Job that drops all data of one CortexWorkflow, then ends.
 
 Killed, it goes on where it was when it is started again. Exit code 0: nothing is left in the Lake; 1: one line on
-stderr says why. State keys expire by themselves within an hour where the shared state does not answer.
+stderr says why. State keys expire by themselves within a day where the shared state does not answer.
 """
 
 from __future__ import annotations

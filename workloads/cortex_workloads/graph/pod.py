@@ -12,17 +12,20 @@ from typing import Final, Self
 from datapunk.cortex.control_pb2_grpc import add_ControlServiceServicer_to_server
 from datapunk.cortex.graph_pb2_grpc import add_GraphServiceServicer_to_server
 
-from cortex_workloads.graph import checkpoints
+from cortex_workloads.graph import checkpoints, results
 from cortex_workloads.graph.attach import Attachment
 from cortex_workloads.graph.control import Control
 from cortex_workloads.graph.library import Library
 from cortex_workloads.graph.model import Model
 from cortex_workloads.graph.nodes.base import Tools
+from cortex_workloads.graph.results import KeptResults
 from cortex_workloads.graph.runner import Runner
 from cortex_workloads.graph.searcher import IndexSearcher
 from cortex_workloads.graph.service import GraphService
 from cortex_workloads.graph.store import Store
 from cortex_workloads.runtime import tasks
+from cortex_workloads.runtime.cache.layers import Layers
+from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.lake import revisions
@@ -70,7 +73,10 @@ class Pod:
         searcher = IndexSearcher(
             channels, self._resource.namespace, settings.indexes, elsewhere=settings.index_namespaces
         )
-        tools = Tools(searcher, self.model.encoder)
+        url, limit = settings.state_url.get_secret_value(), settings.node_cache_shared_entry_bytes
+        layers = Layers(results.NAME, settings.node_cache_bytes, Shared(results.NAME, url, limit, 1.0))
+        self._stack.push_async_callback(layers.close)
+        tools = Tools(searcher, self.model.encoder, KeptResults(self._resource, layers))
         self.library = Library(self.lake, self._resource, tools)
         self.runner = Runner(self.lake, self.store, self.library, progress)
         quarter = self._settings.drain_seconds / 4

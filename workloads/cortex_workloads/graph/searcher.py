@@ -41,6 +41,17 @@ class IndexSearcher:
         response = await HaystackServiceStub(self._channel(index)).Search(request, timeout=timeout)
         return [_document(hit, index) for hit in response.result.hits]
 
+    def target(self, index: str) -> str:
+        """Where the index is asked. Raises FailedPrecondition (`IndexUnknown`)."""
+        if index not in self.indexes:
+            raise FailedPrecondition(
+                f"this pod knows no address of index {index!r}, only of: {', '.join(self.indexes) or 'none'}",
+                remedy="list the index in spec.indexes; the pods are restarted with its address when it lets them in "
+                "(see the workflow's condition IndexReady)",
+                reason="IndexUnknown",
+            )
+        return self.indexes[index]
+
     async def check(self, index: str, timeout: float) -> CortexError | None:
         """What is wrong with an index's service; None when it answers, and this pod asks it."""
         try:
@@ -54,15 +65,8 @@ class IndexSearcher:
         return circuit.refusal() if circuit is not None and circuit.state is State.OPEN else None
 
     def _channel(self, index: str) -> grpc.aio.Channel:
-        if index not in self.indexes:
-            raise FailedPrecondition(
-                f"this pod knows no address of index {index!r}, only of: {', '.join(self.indexes) or 'none'}",
-                remedy="list the index in spec.indexes; the pods are restarted with its address when it lets them in "
-                "(see the workflow's condition IndexReady)",
-                reason="IndexUnknown",
-            )
         # A node says itself how often it is tried again.
-        return self._channels.channel(self.indexes[index], retries=False)
+        return self._channels.channel(self.target(index), retries=False)
 
 
 def _document(hit: common_pb2.Hit, index: str) -> dict[str, Any]:

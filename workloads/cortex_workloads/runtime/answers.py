@@ -63,12 +63,17 @@ class Answer:
         return result
 
 
-def digest(request: SearchRequest) -> bytes:
-    """Equal for requests that have the same answer: everything of it counts but what the caller accepts instead."""
+def packed(request: SearchRequest) -> bytes:
+    """Equal for requests that have the same answer: the request without what the caller accepts instead."""
     asked = SearchRequest()
     asked.CopyFrom(request)
     asked.ClearField("fallbacks")
-    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
+    return asked.SerializeToString(deterministic=True)
+
+
+def digest(request: SearchRequest) -> bytes:
+    """Of what is `packed`."""
+    return hashlib.sha256(packed(request)).digest()
 
 
 def key(request: SearchRequest) -> str:

@@ -142,6 +142,9 @@ class SearchSettings(WorkloadSettings, ChangingSettings):
     """The largest answer that is kept in the shared state, compressed; 0: none are."""
     answer_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """How long an answer is kept, at most; it is given only while nothing has changed that it depends on."""
+    warming_requests: Annotated[int, Field(ge=0, le=1000)] = 64
+    """How many of the most-used requests are answered ahead, in a pod that begins and when another revision answers;
+    0: none, and none are counted or told to the shared state."""
     models_directory: Path | None = None
     """Where the directories of models of one's own are; unset: there are none."""
 
@@ -177,6 +180,10 @@ class GraphSettings(WorkloadSettings, CallerSettings):
     workflow may use."""
     index_namespaces: dict[str, str] = Field(default={})
     """Index name -> its namespace, where that is not the workflow's."""
+    node_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    """Memory for results of nodes with `cache`; 0: none are kept in the pod."""
+    node_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    """The largest result that is kept in the shared state, compressed; 0: none are."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
 

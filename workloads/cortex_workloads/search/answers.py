@@ -6,10 +6,11 @@ the one that the Lake names when asked after the call began.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, Protocol
 
 from datapunk.cortex.common_pb2 import SearchResult
@@ -37,6 +38,16 @@ class Asked:
     top_k: int
     variant: bytes = b""
 
+    @cached_property
+    def packed(self) -> bytes:
+        """The request, as bytes that decide the answer."""
+        return answers.packed(self.request)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of these."""
+        return hashlib.sha256(self.packed).digest()
+
 
 Search = Callable[[], Coroutine[Any, Any, tuple[SearchResult, int | None]]]
 """Searches: the result, to be left as it is, and the content version that it was found in (None: not to be kept)."""
@@ -62,7 +73,7 @@ class Answers:
     async def get(self, asked: Asked, search: Search) -> SearchResult:
         """The kept answer, with its age, where it is still true; else what `search` finds, once for all who ask the
         same. Raises as `search` and `Versions.version`."""
-        digest = answers.digest(asked.request)
+        digest = asked.digest
         if (near := await self._true(asked, self._memory.find(digest), self._memory.requests)) is not None:
             return near.message()
         if (
@@ -74,7 +85,7 @@ class Answers:
 
     async def last(self, asked: Asked) -> SearchResult | None:
         """What the same was answered last, true or not, marked as a fallback."""
-        found = self._memory.find(answers.digest(asked.request)) or await answers.last(self._shared, asked.request)
+        found = self._memory.find(asked.digest) or await answers.last(self._shared, asked.request)
         if found is None or (found.mode, found.top_k) != (asked.mode, asked.top_k):
             return None
         return found.stale()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -19,46 +18,26 @@ from cortex_workloads.search.answers import Answers, Asked
 from cortex_workloads.search.documents import from_struct
 from cortex_workloads.search.fallback import NotEmbedded, asking_seconds, embedding_seconds, text_only
 from cortex_workloads.search.pipelines import Pipelines
+from cortex_workloads.search.quiet import Quiet
 from cortex_workloads.search.retrieval import Hit, Mode
 from cortex_workloads.search.store import LakeDocumentStore
 
 QUERY_CHARACTERS: Final = 8_192
 TOP_K: Final = 1_000
-_MODES: Final = {
-    common_pb2.SEARCH_MODE_HYBRID: Mode.HYBRID,
-    common_pb2.SEARCH_MODE_VECTOR: Mode.VECTOR,
-    common_pb2.SEARCH_MODE_TEXT: Mode.TEXT,
+_MODE_NUMBERS: Final = {
+    Mode.HYBRID: common_pb2.SEARCH_MODE_HYBRID,
+    Mode.VECTOR: common_pb2.SEARCH_MODE_VECTOR,
+    Mode.TEXT: common_pb2.SEARCH_MODE_TEXT,
 }
+_MODES: Final[dict[int, Mode]] = {number: mode for mode, number in _MODE_NUMBERS.items()}
 _FALLBACKS: Final = frozenset({common_pb2.FALLBACK_TEXT_ONLY, common_pb2.FALLBACK_STALE_ANSWER})
 _BEHIND: Final = 8
 """Searches, at most, that go on when their callers were given the last answer."""
-_MODE_NUMBERS: Final = {mode: number for number, mode in _MODES.items()}
-
-
-class Quiet:
-    """Says when no query is in progress."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-        self.event.set()
-        self._queries = 0
-
-    @contextmanager
-    def query(self) -> Iterator[None]:
-        """A query is in progress."""
-        self._queries += 1
-        self.event.clear()
-        try:
-            yield
-        finally:
-            self._queries -= 1
-            if not self._queries:
-                self.event.set()
 
 
 class Haystack(search_pb2_grpc.HaystackServiceServicer):
     """Serves one index. `ready` gives the pipelines or raises what is still missing; `written` is called after each
-    update that leaves something to embed."""
+    update that leaves something to embed, `answered` with each search that was."""
 
     def __init__(
         self,
@@ -70,6 +49,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         *,
         default_mode: Mode,
         default_top_k: int,
+        answered: Callable[[Asked], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._answers = answers
@@ -79,28 +59,40 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self._written = written
         self._default_mode = default_mode
         self._default_top_k = default_top_k
+        self._answered = answered
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         """Finds documents."""
         began = time.perf_counter()
         check_resource(self._store.resource, request.index, "index")
         _check_query(request)
+        asked = self._decided(request)
         with self._quiet.query():
-            result = await self._answer(request, context)
+            result = await self._answer(asked, context)
+        self._answered(asked)
         response = search_pb2.SearchResponse(result=result)
         response.result.took.FromNanoseconds(int((time.perf_counter() - began) * 1e9))
         return response
 
-    async def _answer(self, request: search_pb2.SearchRequest, context: Any) -> common_pb2.SearchResult:
+    async def ahead(self, request: search_pb2.SearchRequest) -> None:
+        """Answers a search that nobody waits for, so that who asks the same next finds the answer. Raises as Search."""
+        check_resource(self._store.resource, request.index, "index")
+        _check_query(request)
+        await self._real(self._decided(request), None)
+
+    async def _answer(self, asked: Asked, context: Any) -> common_pb2.SearchResult:
+        early = common_pb2.FALLBACK_TEXT_ONLY in asked.request.fallbacks
+        patience = embedding_seconds(context.time_remaining()) if early else None
+        real = self._real(asked, patience)
+        if common_pb2.FALLBACK_STALE_ANSWER not in asked.request.fallbacks:
+            return await real
+        return await self._real_or_last(asked, real, asking_seconds(context.time_remaining()))
+
+    def _decided(self, request: search_pb2.SearchRequest) -> Asked:
         mode, top_k = _MODES.get(request.mode, self._default_mode), request.top_k or self._default_top_k
         early = common_pb2.FALLBACK_TEXT_ONLY in request.fallbacks
         # Who gives up on the embedder early takes nobody along who does not.
-        asked = Asked(request, _MODE_NUMBERS[mode], top_k, b"text-only" if early else b"")
-        patience = embedding_seconds(context.time_remaining()) if early else None
-        real = self._real(asked, mode, patience)
-        if common_pb2.FALLBACK_STALE_ANSWER not in request.fallbacks:
-            return await real
-        return await self._real_or_last(asked, real, asking_seconds(context.time_remaining()))
+        return Asked(request, _MODE_NUMBERS[mode], top_k, b"text-only" if early else b"")
 
     async def _real_or_last(
         self, asked: Asked, real: Coroutine[Any, Any, common_pb2.SearchResult], seconds: float | None
@@ -130,8 +122,8 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         if not task.cancelled():
             task.exception()
 
-    async def _real(self, asked: Asked, mode: Mode, seconds: float | None) -> common_pb2.SearchResult:
-        pipelines, request = self._ready(), asked.request
+    async def _real(self, asked: Asked, seconds: float | None) -> common_pb2.SearchResult:
+        pipelines, request, mode = self._ready(), asked.request, _MODES[asked.mode]
         try:
             return await self._answers.get(asked, partial(_find, pipelines, request, mode, asked.top_k, seconds))
         except NotEmbedded as why:

@@ -24,7 +24,6 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.live import Live
-from cortex_workloads.runtime.resilience.policies import SearchLimits
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
@@ -34,10 +33,12 @@ from cortex_workloads.search.answers import Answers, size
 from cortex_workloads.search.control import Control
 from cortex_workloads.search.encoders import Encoders
 from cortex_workloads.search.pipelines import Pipelines
+from cortex_workloads.search.quiet import Quiet
 from cortex_workloads.search.retrieval import Mode
-from cortex_workloads.search.service import Haystack, Quiet
+from cortex_workloads.search.service import Haystack
 from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.tables import LIVE
+from cortex_workloads.search.warming import Warming
 from cortex_workloads.search.worker import SERVING, Worker
 
 _WATCH_SECONDS: Final = 0.25
@@ -63,9 +64,13 @@ class Search:
         self._store = LakeDocumentStore(settings.resource_namespace, settings.resource_name, lake=self._lake)
         self._progress = ProgressStream(settings.state_url.get_secret_value())
         self._state = StateManager(self._lake, settings.state_url.get_secret_value(), self._store.resource)
-        self._policies = Live(settings.policies, settings.policies_file)
-        self._gates = self._limited(self._policies.now.limits)
         self._quiet = Quiet()
+        self._policies = Live(settings.policies, settings.policies_file)
+        limits = self._policies.now.limits
+        self._searches, self._writes = (
+            Gate("Search", "searches", limits.search),
+            Gate("Writing", "writes", limits.writing),
+        )
         self._encoders = Encoders(self._lake, settings.models_directory, settings.embedding_threads, apart=True)
         known = Memory[Vectors](
             "query_embeddings", settings.query_cache_bytes, settings.query_cache_seconds, attrgetter("nbytes")
@@ -75,6 +80,14 @@ class Search:
         self._migrated = False
         self._model_ready = False
         self._worker: Worker | None = None
+        self._warming = Warming(
+            self._store.resource,
+            settings.state_url.get_secret_value(),
+            settings.warming_requests,
+            self._quiet,
+            lambda request: self._haystack.ahead(request),
+        )
+        self._haystack = self._serving()
         self._add_to(server)
 
     async def run(self) -> None:
@@ -101,17 +114,19 @@ class Search:
             )
             parts.create_task(self._watch_models())
             parts.create_task(self._worker.serve())
+            parts.create_task(self._warming.serve())
 
     async def close(self) -> None:
         """Closes connections."""
         self._encoders.close()
+        await self._warming.close()
         await self._answers.close()
         await self._state.close()
         await self._progress.close()
         await self._lake.close()
 
-    def _add_to(self, server: Server) -> None:
-        haystack = Haystack(
+    def _serving(self) -> Haystack:
+        return Haystack(
             self._store,
             self._answers,
             self._ready,
@@ -119,7 +134,10 @@ class Search:
             self._wake,
             default_mode=Mode(self._settings.default_mode),
             default_top_k=self._settings.default_top_k,
+            answered=self._warming.asked,
         )
+
+    def _add_to(self, server: Server) -> None:
         control = Control(
             self._lake,
             self._store.resource,
@@ -130,14 +148,11 @@ class Search:
             self._ordered,
             self._encoders,
         )
-        server.add(add_HaystackServiceServicer_to_server, haystack, gates=self._gates)
+        self._policies.use(lambda now: self._searches.change(now.limits.search))
+        self._policies.use(lambda now: self._writes.change(now.limits.writing))
+        gates = {"Search": self._searches, "UpdateIndex": self._writes}
+        server.add(add_HaystackServiceServicer_to_server, self._haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
-
-    def _limited(self, limits: SearchLimits) -> dict[str, Gate]:
-        searches, writes = Gate("Search", "searches", limits.search), Gate("Writing", "writes", limits.writing)
-        self._policies.use(lambda now: searches.change(now.limits.search))
-        self._policies.use(lambda now: writes.change(now.limits.writing))
-        return {"Search": searches, "UpdateIndex": writes}
 
     def _kept_answers(self) -> Answers:
         settings, seconds = self._settings, self._settings.answer_cache_seconds
@@ -159,8 +174,8 @@ class Search:
 
     def _load(self) -> dict[str, int]:
         """What this pod is busy with, for others to see."""
-        search, writing = self._gates["Search"].bulkhead, self._gates["UpdateIndex"].bulkhead
-        return {"searches": search.running, "waiting": search.waiting, "writes": writing.running}
+        searches, writes = self._searches.bulkhead, self._writes.bulkhead
+        return {"searches": searches.running, "waiting": searches.waiting, "writes": writes.running}
 
     def _ordered(self) -> None:
         self._state.committed()
@@ -192,6 +207,8 @@ class Search:
             await self._health.failing("Model", error.reason, str(error))
         else:
             await self._model_found()
+            if current is not None:
+                self._warming.answers(current.id)
 
     async def _model_found(self) -> None:
         if not self._health.checks["Model"].ok:

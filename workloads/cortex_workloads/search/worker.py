@@ -29,6 +29,8 @@ MANY: Final = 1_000
 """Waiting documents above which a serving pod leaves the queue to a Job, if one works."""
 _PAUSE_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 0.25
+_QUIET_SECONDS: Final = 0.25
+"""How long a batch lets queries go first, at most: under queries without end, documents still get their turn."""
 _COMPACT_ROWS: Final = 64
 
 _log = logging.getLogger("cortex.ingest")
@@ -87,8 +89,8 @@ class Progress:
 
 
 class Worker:
-    """Embeds what waits for one index. `quiet()` is awaited before each batch, so that queries go first; `promoted()`
-    is called when a revision became current."""
+    """Embeds what waits for one index. `quiet` is set when no query is in progress: a batch waits for it a moment;
+    `promoted()` is called when a revision became current."""
 
     def __init__(
         self,
@@ -236,8 +238,7 @@ class Worker:
 
     async def _yield(self) -> None:
         if self._quiet is not None:
-            # Bounded: under queries without end, documents still get their turn.
-            await _until(self._quiet, _PROGRESS_SECONDS)
+            await _until(self._quiet, _QUIET_SECONDS)
 
     async def _rest(self) -> None:
         await _until(self._woken, _PAUSE_SECONDS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from cortex_kinds.nodes import Cache, Node
 from numpy.typing import NDArray
 
 State = Mapping[str, Any]
@@ -30,13 +31,9 @@ class Searcher(Protocol):
         """`[{id, title, content, score, meta, index}]`, best first. `timeout` in seconds. Raises CortexError."""
         ...
 
-
-@dataclass(frozen=True)
-class Tools:
-    """What nodes use of the service."""
-
-    searcher: Searcher
-    encoder: Callable[[], Awaitable[Encoder]]
+    def target(self, index: str) -> str:
+        """Where the index is asked. Raises FailedPrecondition (`IndexUnknown`) when this pod may not ask it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,3 +50,32 @@ Work = Callable[[State, float | None], Awaitable[Outcome]]
 
 Raises NodeProblem, or CortexError from what it called.
 """
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A node's work, in two parts: what it reads of the state and of this pod, as JSON, decides what it does."""
+
+    reads: Callable[[State], dict[str, Any]]
+    does: Callable[[dict[str, Any], float | None], Awaitable[Outcome]]
+
+    async def __call__(self, state: State, seconds: float | None) -> Outcome:
+        """Both."""
+        return await self.does(self.reads(state), seconds)
+
+
+class Results(Protocol):
+    """Keeps what nodes wrote."""
+
+    def around(self, revision: str, node: Node, cache: Cache, parted: Parted) -> Work:
+        """The node's work, which is done where no result is kept of what it reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What nodes use of the service."""
+
+    searcher: Searcher
+    encoder: Callable[[], Awaitable[Encoder]]
+    results: Results

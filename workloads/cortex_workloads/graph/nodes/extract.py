@@ -15,7 +15,7 @@ from cortex_kinds.nodes import Extract, Node
 
 from cortex_workloads.graph.expressions import Expression
 from cortex_workloads.graph.failures import NodeProblem
-from cortex_workloads.graph.nodes.base import Outcome, State, Tools, Work
+from cortex_workloads.graph.nodes.base import Outcome, Parted, State, Tools
 
 SENTENCES: Final = 3
 """Sentences of one passage."""
@@ -35,15 +35,18 @@ class Passage:
     text: str
 
 
-def build(node: Node, tools: Tools) -> Work:
+def build(node: Node, tools: Tools) -> Parted:
     """The node's work."""
     assert node.extract is not None
     spec = node.extract
     question = Expression(spec.question, "extract.question", "str")
     documents = Expression(spec.documents, "extract.documents", "list")
 
-    async def work(state: State, seconds: float | None) -> Outcome:
-        asked, given = question.value(state), documents.objects(state)
+    def reads(state: State) -> dict[str, Any]:
+        return {"question": question.value(state), "documents": documents.objects(state)}
+
+    async def does(read: dict[str, Any], seconds: float | None) -> Outcome:
+        asked, given = read["question"], read["documents"]
         passages = candidates(asked, given)
         if not passages:
             return Outcome({spec.into: "", "sources": []})
@@ -53,7 +56,7 @@ def build(node: Node, tools: Tools) -> Work:
         scores = np.round(vectors[1:] @ vectors[0], 6)
         return Outcome(_answer(spec, given, passages, scores.tolist()))
 
-    return work
+    return Parted(reads, does)
 
 
 def writes(node: Node) -> tuple[str, ...]:

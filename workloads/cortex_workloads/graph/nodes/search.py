@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from cortex_kinds.nodes import Node
 
 from cortex_workloads.graph.expressions import Expression
 from cortex_workloads.graph.failures import NodeProblem
-from cortex_workloads.graph.nodes.base import Outcome, State, Tools, Work
+from cortex_workloads.graph.nodes.base import Outcome, Parted, State, Tools
 
 _QUERY_CHARACTERS: Final = 8192
 
 
-def build(node: Node, tools: Tools) -> Work:
+def build(node: Node, tools: Tools) -> Parted:
     """The node's work."""
     assert node.search is not None
     spec = node.search
     query = Expression(spec.query, "search.query", "str")
 
-    async def work(state: State, seconds: float | None) -> Outcome:
+    def reads(state: State) -> dict[str, Any]:
+        # Where it is, too: what may not be asked any more is not given from a cache either.
+        return {"query": _checked(query.value(state), spec.query), "target": tools.searcher.target(spec.index)}
+
+    async def does(given: dict[str, Any], seconds: float | None) -> Outcome:
         documents = await tools.searcher.search(
             spec.index,
-            _checked(query.value(state), spec.query),
+            given["query"],
             top_k=spec.top_k,
             mode=spec.mode.value if spec.mode is not None else None,
             timeout=seconds,
         )
         return Outcome({spec.into: documents})
 
-    return work
+    return Parted(reads, does)
 
 
 def writes(node: Node) -> tuple[str, ...]:

@@ -54,9 +54,10 @@ class Memory(Generic[V]):
         """What is kept, uncounted: of users who know by themselves whether it is of use (`requests`)."""
         return self._kept.get(key)
 
-    def keep(self, key: bytes, value: V) -> None:
-        """Keeps a value in the place of what was kept, as far as there is room for it."""
-        self._kept.set(key, value, ttl=jittered(self._seconds))
+    def keep(self, key: bytes, value: V, seconds: float | None = None) -> None:
+        """Keeps a value in the place of what was kept, as far as there is room for it; for `seconds` where they are
+        given, else for the cache's own."""
+        self._kept.set(key, value, ttl=jittered(self._seconds) if seconds is None else seconds)
         # Left to itself it evicts with a delay, and holds a multiple of the limit meanwhile.
         self._kept.run_pending_tasks()
 

@@ -11,7 +11,8 @@ from cortex_workloads.runtime.telemetry import REGISTRY
 
 _REQUESTS: Final = Counter(
     "cortex_cache_requests_total",
-    "Questions to a cache; joined: waited for the load of another; outdated: what was kept is not true any more",
+    "Questions to a cache; joined: waited for the load of another; outdated: what was kept is not true any more;"
+    " stale: given while a new one is made",
     ("cache", "level", "result"),
     registry=REGISTRY,
 )
@@ -28,6 +29,7 @@ class Requests:
         self.misses = _REQUESTS.labels(cache, level, "miss")
         self.joined = _REQUESTS.labels(cache, level, "joined")
         self.outdated = _REQUESTS.labels(cache, level, "outdated")
+        self.stale = _REQUESTS.labels(cache, level, "stale")
 
 
 def measure(cache: str, level: str, limit: int, size: Callable[[], float], entries: Callable[[], float]) -> None:

@@ -1,26 +1,16 @@
-"""L2: bytes in the shared state, for all pods. Shields its users from Valkey's absence: it never raises, never waits
-long, and leaves a Valkey alone for a second that did not answer.
-"""
+"""L2: bytes in the shared state, for all pods; where that is away, nothing is kept."""
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import Final, cast
+from functools import partial
+from typing import cast
 
-from redis.exceptions import RedisError
+from redis import asyncio as redis
 
-from cortex_workloads.runtime import telemetry
+from cortex_workloads.runtime.cache import far
+from cortex_workloads.runtime.cache.far import Far
 from cortex_workloads.runtime.cache.memory import jittered
 from cortex_workloads.runtime.cache.metrics import Requests
-from cortex_workloads.runtime.progress import connect
-
-_TIMEOUT_SECONDS: Final = 0.1
-_PAUSE_SECONDS: Final = 1.0
-_PAGE: Final = 1_000
-_FAILURES: Final = (RedisError, OSError, TimeoutError)
-
-_log = logging.getLogger("cortex.cache")
 
 
 class Shared:
@@ -29,59 +19,30 @@ class Shared:
     when the URL cannot be read."""
 
     def __init__(self, name: str, url: str, limit: int, seconds: float) -> None:
-        self._client = connect(url, _TIMEOUT_SECONDS) if url and limit else None
+        self._far = Far(url if limit else "")
         self._limit = limit
         self._seconds = seconds
-        self._retry_at = 0.0
-        self._lost = False
         self.requests = Requests(name, "shared")
 
     async def find(self, key: str) -> bytes | None:
         """What is kept, uncounted (`requests`); None where nothing is, or nothing answers."""
-        if self._client is None or time.monotonic() < self._retry_at:
-            return None
-        try:
-            found = cast("bytes | None", await self._client.get(key))
-        except _FAILURES as error:
-            self._failed(error)
-            return None
-        self._works()
-        return found
 
-    async def keep(self, key: str, value: bytes) -> None:
-        """Keeps a value in the place of what was kept, unless it is too large or nothing answers."""
-        if self._client is None or len(value) > self._limit or time.monotonic() < self._retry_at:
-            return
-        try:
-            await self._client.set(key, value, px=round(jittered(self._seconds) * 1000))
-        except _FAILURES as error:
-            self._failed(error)
-        else:
-            self._works()
+        async def get(client: redis.Redis) -> bytes | None:
+            return cast("bytes | None", await client.get(key))
+
+        return await self._far.ask(get)
+
+    async def keep(self, key: str, value: bytes, seconds: float | None = None) -> None:
+        """Keeps a value in the place of what was kept, unless it is too large or nothing answers; for `seconds` where
+        they are given, else for the cache's own."""
+        if len(value) <= self._limit:
+            life = max(round((jittered(self._seconds) if seconds is None else seconds) * 1000), 1)
+            await self._far.ask(lambda client: client.set(key, value, px=life))
 
     async def forget(self, beginning: str) -> None:
         """Removes what has a key that begins so, by a scan of all keys; what nothing answers for expires."""
-        if self._client is None:
-            return
-        try:
-            async for key in self._client.scan_iter(match=f"{beginning}*", count=_PAGE):
-                await self._client.unlink(key)
-        except _FAILURES as error:
-            self._failed(error)
+        await self._far.ask(partial(far.forget, beginning=beginning), anyway=True)
 
     async def close(self) -> None:
         """Closes the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-
-    def _failed(self, error: BaseException) -> None:
-        self._retry_at = time.monotonic() + _PAUSE_SECONDS
-        telemetry.STATE_FAILURES.labels("cache").inc()
-        if not self._lost:
-            _log.warning("the shared state does not answer, nothing is kept there: %s", error or type(error).__name__)
-        self._lost = True
-
-    def _works(self) -> None:
-        if self._lost:
-            _log.info("the shared state answers again")
-        self._lost = False
+        await self._far.close()
