@@ -129,6 +129,12 @@ def state_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """redis:// URL of the run's Redis, the oldest that is supported."""
+    return _shared_server("redis", request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def run_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run's cluster: "url" is the path of its kubeconfig, "pools" whether it has the fake nodes."""
     return _shared("cluster", ["-m", "cortex_testbed.keeper"], request.config, tmp_path_factory)

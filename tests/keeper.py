@@ -1,6 +1,6 @@
 """Runs one server for a test run and ends it, data included, when the process that owns the run is gone.
 
-    python keeper.py postgres|valkey DIRECTORY OWNER_PID
+    python keeper.py postgres|valkey|redis DIRECTORY OWNER_PID
 
 Writes {"url", "pid", "keeper"} to DIRECTORY.json when the server answers, or {"error"}.
 """
@@ -14,12 +14,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cortex_cli.local import postgres, valkey
 from cortex_cli.local.launch import Launch
 
-LAUNCHERS = {"postgres": postgres.prepare, "valkey": valkey.prepare}
+
+def prepare_redis(directory: Path, *, durable: bool = True) -> Launch:
+    """Redis reads what Valkey is configured by."""
+    from cortex_testbed import debian  # not on the path of who starts other servers
+
+    launch, program = valkey.prepare(directory, durable=durable), debian.redis()
+    env = {**launch.env, **program.env}
+    return replace(launch, name="redis", command=(str(program.path), *launch.command[1:]), env=env)
+
+
+LAUNCHERS = {"postgres": postgres.prepare, "valkey": valkey.prepare, "redis": prepare_redis}
 READY_SECONDS = 60.0
 
 

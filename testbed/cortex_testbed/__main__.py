@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from cortex_testbed import binaries, choice
+from cortex_testbed import binaries, choice, debian
 from cortex_testbed.cluster import State, UserCluster
 from cortex_testbed.errors import BedError
 
@@ -57,6 +57,8 @@ def _build(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in names if name not in binaries.BINARIES]:
         raise BedError(f"{unknown[0]} is not known: use one of {', '.join(binaries.BINARIES)}")
     print(f"{', '.join(names)}: in {os.path.relpath(binaries.ensure(names))}")
+    if not (arguments.names or arguments.node):
+        print(f"redis-server: {os.path.relpath(debian.redis().path)}")
     return 0
 
 

@@ -9,11 +9,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import oracle
+from cortex_kube.resources import path
 from cortex_operator.cluster import NotFound, Object, ObjectKey
+from cortex_operator.cluster.series import API_VERSION as EVENTS
+from cortex_operator.cluster.series import CONTROLLER
 from fault_proxy import Asked
+from measured_operator import BLOCKS
 from stage import KINDS, RESTLESS, Oracle, Stage, Subject
 
 SPECS: Final[tuple[dict[str, Any], ...]] = (
@@ -28,6 +33,8 @@ SPECS: Final[tuple[dict[str, Any], ...]] = (
 )
 GROWTH: Final = 1.15
 """Of the operator's memory, in the last third, at the most."""
+CRASHES: Final = 20
+"""At the most, about: an operator that is killed again while it starts does nothing else."""
 
 
 @dataclass
@@ -39,6 +46,8 @@ class Figures:
     seconds: float = 0.0
     done: dict[str, int] = field(default_factory=dict)
     rss_mb: tuple[float, float] = (0.0, 0.0)
+    blocks: tuple[float, float] = (0.0, 0.0)
+    """In use by the interpreter: RSS is that of the busiest moment."""
     settled_seconds: float = 0.0
     """From the last fault to the last resource being as a fresh one."""
     told_seconds: float = 0.0
@@ -46,6 +55,8 @@ class Figures:
     quiet_seconds: float = 0.0
     writes_when_quiet: dict[str, int] = field(default_factory=dict)
     """By method and path, names left out."""
+    events_when_quiet: dict[str, int] = field(default_factory=dict)
+    """Of those the Events, by kind and reason, and whether they are of what happened then or before."""
 
 
 class Soak:
@@ -55,6 +66,7 @@ class Soak:
         self._judge, self._stage = judge, stage
         self._seed, self._rng = seed, random.Random(seed)
         self._subjects = [judge.subject(stage, KINDS[number % 2]) for number in range(resources)]
+        self._spared_until = 0.0
         self.done: Counter[str] = Counter()
 
     async def run(self, seconds: float, quiet: float, patience: float) -> Figures:
@@ -62,32 +74,42 @@ class Soak:
         all is as it must be, `patience` at the most, and until all Events are told."""
         await _together(self._subjects, self._change)
         await self._until_right(patience)
-        await self._act_for(seconds * 2 / 3, may_crash=True)
+        await self._act_for(seconds * 2 / 3, seconds * 2 / 3 / CRASHES)
         await self._until_right(patience)
-        before = self._rss()
-        await self._act_for(seconds / 3, may_crash=False)
+        await self._until_told(patience)
+        begun_with = self._memory()
+        await self._act_for(seconds / 3)
         settled = await self._until_right(patience)
         told = await self._until_told(patience)
         restless = time.monotonic() + RESTLESS
-        while (writes := await self._writes(quiet)) and time.monotonic() < restless:
-            print(f"still written: {writes}")
+        while True:
+            since, begun = await self._events_version(), datetime.now(UTC)
+            writes = await self._writes(quiet)
+            events = await self._events(since, begun)
+            if not writes or time.monotonic() > restless:
+                break
+            print(f"still written: {writes} {events}")
         assert not (wrong := await self._wrong()), wrong[:20]
+        rss, blocks = zip(begun_with, self._memory(), strict=True)
         return Figures(
             self._seed,
             len(self._subjects),
             seconds,
             dict(self.done),
-            (before, self._rss()),
+            rss,
+            blocks,
             settled,
             told,
             quiet,
             dict(writes),
+            dict(events),
         )
 
-    async def _act_for(self, seconds: float, *, may_crash: bool) -> None:
+    async def _act_for(self, seconds: float, spared: float | None = None) -> None:
+        """With crashes, `spared` seconds apart at the least, on average; None: with none."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            await self._act(may_crash=may_crash)
+            await self._act(spared)
         self._stage.heal()
 
     async def _writes(self, seconds: float) -> Counter[str]:
@@ -95,7 +117,24 @@ class Soak:
         await asyncio.sleep(seconds)
         return Counter(_sort(asked) for asked in self._stage.proxy.asked[since:] if asked.writes)
 
-    async def _act(self, *, may_crash: bool) -> None:
+    async def _events_version(self) -> int:
+        """Events that are written from now on are newer than that."""
+        where = path(EVENTS, "Event", self._stage.namespaces[0])
+        answer = await self._judge.api.request("GET", where, query={"limit": "1"})
+        return int(answer["metadata"]["resourceVersion"])
+
+    async def _events(self, since: int, begun: datetime) -> Counter[str]:
+        """The operator's Events that were written since that version: of what, and whether it happened since `begun`
+        or was told late."""
+        found, _ = await self._judge.api.list(path(EVENTS, "Event", self._stage.namespaces[0]))
+        return Counter(
+            f"{event['regarding']['kind']} {event['reason']} {'new' if _seen(event) > begun else 'late'}"
+            for event in found
+            if int(event["metadata"]["resourceVersion"]) > since and event.get("reportingController") == CONTROLLER
+        )
+
+    async def _act(self, spared: float | None) -> None:
+        may_crash = spared is not None and time.monotonic() > self._spared_until
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self._change_some, 50),
             (self._delete_some, 15),
@@ -105,6 +144,8 @@ class Soak:
         ]
         ((action, _),) = self._rng.choices(actions, [weight for _, weight in actions])
         self.done[action.__name__.strip("_")] += 1
+        if action == self._crash and spared is not None:
+            self._spared_until = time.monotonic() + self._rng.uniform(0.0, 2 * spared)
         await action()
 
     async def _change(self, subject: Subject) -> None:
@@ -162,19 +203,24 @@ class Soak:
         await self._change_some()
 
     async def _until_right(self, patience: float) -> float:
-        begun = time.monotonic()
+        begun = looked = time.monotonic()
         while wrong := await self._wrong():
+            took = time.monotonic() - looked
             if not self._stage.operator.lives:
                 self._stage.start()  # as a kubelet does
             assert time.monotonic() - begun < patience, f"{len(wrong)} are not as fresh ones: " + "\n".join(wrong[:20])
-            await asyncio.sleep(0.5)
+            # A look at thousands keeps a core as busy as the operator does.
+            await asyncio.sleep(max(0.5, 2 * took))
+            looked = time.monotonic()
         return time.monotonic() - begun
 
     async def _until_told(self, patience: float) -> float:
         begun = time.monotonic()
+        if not self._stage.operator.lives:
+            await self._stage.started()
         while waiting := self._stage.operator.measure("cortex_operator_events_waiting"):
             assert time.monotonic() - begun < patience, f"{waiting:.0f} Events are not told"
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
         return time.monotonic() - begun
 
     async def _wrong(self) -> list[str]:
@@ -203,10 +249,14 @@ class Soak:
             ]
         return found
 
-    def _rss(self) -> float:
-        if not self._stage.operator.lives:
-            self._stage.start()
-        return self._stage.operator.measure("process_resident_memory_bytes") / 1e6
+    def _memory(self) -> tuple[float, float]:
+        """RSS in MB, and what the interpreter has in use."""
+        operator = self._stage.operator
+        return operator.measure("process_resident_memory_bytes") / 1e6, operator.measure(BLOCKS)
+
+
+def _seen(event: Object) -> datetime:
+    return datetime.fromisoformat((event.get("series") or {}).get("lastObservedTime") or event["eventTime"])
 
 
 def _sort(asked: Asked) -> str:

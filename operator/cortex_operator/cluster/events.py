@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from cortex_operator.cluster.port import Conflict, NamespaceTerminating, NotFound, Object, Unavailable
 from cortex_operator.cluster.refusals import translated
-from cortex_operator.cluster.series import API_VERSION, EventBook, EventWrite
+from cortex_operator.cluster.series import API_VERSION, EventBook, EventWrite, identity
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,10 @@ class EventRecorder:
     def record(self, regarding: Object, notices: Sequence[Notice]) -> None:
         """Queues them, of which 1,000 may wait."""
         log_notices(regarding, notices)
+        about = identity(regarding)  # a thousand whole ones would be 10 MB
         for notice in notices:
             try:
-                self._queue.put_nowait((regarding, notice, datetime.now(UTC)))
+                self._queue.put_nowait((about, notice, datetime.now(UTC)))
                 self._waiting.inc()
             except asyncio.QueueFull:
                 self._dropped.labels("QueueFull").inc()

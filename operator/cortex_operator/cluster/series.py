@@ -54,6 +54,12 @@ class _Budget:
     since: datetime
 
 
+def identity(obj: Object) -> Object:
+    """The object without all that an Event about it does not say."""
+    meta = {name: obj["metadata"][name] for name in ("namespace", "name", "uid")}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
+
+
 class EventBook:
     """Turns notices into writes; `reporter` is the pod that tells. Keeps the 4,096 that were told last."""
 

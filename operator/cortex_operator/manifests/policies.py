@@ -1,7 +1,8 @@
 """The file of policies that the pods of a resource follow while they run: a key of their ConfigMap, mounted.
 
 It is no part of the digest by which settings roll pods. Every pod mounts it, also of a resource without
-`spec.resilience`, so that the first word in it replaces no pod either.
+`spec.resilience`, so that the first word in it replaces no pod either. The ConfigMap is `envFrom` too: kubelet makes a
+variable of the key at the start, which nobody reads, or before Kubernetes 1.32 skips it, with an Event.
 """
 
 from __future__ import annotations

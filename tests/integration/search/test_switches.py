@@ -17,7 +17,7 @@ async def test_the_message_of_a_switch_is_heard(index: Any, state_url: str, monk
     functions = Functions(state_url)
     relay = Relay(index.lake, Copies(functions, index.store.resource), index.store.resource)
     await relay.round()
-    following = asyncio.create_task(switches.follow(state_url, index.store))
+    following = asyncio.create_task(switches.follow(state_url, index.store.resource, index.store.forget))
     before = await index.store.current()
     async with asyncio.timeout(20):
         # What it is told when it begins to listen.

@@ -18,6 +18,16 @@ from cortex_workloads.runtime.state import feed, history, messages
 from cortex_workloads.runtime.state.aggregates import Change, Consistency, Source, tag
 from state_desk import DESK, B, Desk
 
+ON_BOTH = (
+    "test_a_stopped_relay_makes_the_three_reads_differ",
+    "test_a_removed_revision_is_removed_in_the_copy",
+    "test_an_emptied_state_begins_anew",
+    "test_a_watch_sees_every_change_once_from_any_position",
+    "test_relays_at_once_bring_each_event_once",
+    "test_a_relay_that_is_late_takes_nothing_back",
+    "test_messages_tell_of_changes_and_of_what_voids",
+)
+
 DURABLE, LATEST, BOUNDED = Consistency
 
 

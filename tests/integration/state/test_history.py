@@ -36,7 +36,7 @@ async def test_rows_are_mended_while_others_write_them(desk: Desk) -> None:
         await connection.execute("UPDATE runs SET attempts = attempts + 1 WHERE run_id = %s", (run.id,))
         mending = asyncio.create_task(mend())
         async with asyncio.timeout(20):
-            while not (await desk.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):
+            while not (await desk.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):  # noqa: ASYNC110 - what others do
                 await asyncio.sleep(0.01)
     assert [one.aggregate for one in await mending] == [f"run/{run.id}"]
     assert await same(desk) == []

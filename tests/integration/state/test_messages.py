@@ -11,6 +11,8 @@ import pytest
 import redis.asyncio as aioredis
 from cortex_workloads.runtime.state import messages
 
+ON_BOTH = ("test_a_listener_hears_what_concerns_its_resource",)
+
 
 class Silence:
     """Between a listener and Valkey: what is sent through a connection that was made before `quiet` is lost."""
@@ -42,11 +44,11 @@ class Silence:
 
 
 @pytest.fixture
-async def silence(server_url: str) -> AsyncIterator[tuple[Silence, str]]:
-    before, _, port = server_url.rpartition("/")[0].rpartition(":")
+async def silence(state_url: str) -> AsyncIterator[tuple[Silence, str]]:
+    before, _, port = state_url.rpartition("/")[0].rpartition(":")
     proxy = Silence(int(port))
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    yield proxy, f"{before}:{server.sockets[0].getsockname()[1]}/{server_url.rpartition('/')[2]}"
+    yield proxy, f"{before}:{server.sockets[0].getsockname()[1]}/{state_url.rpartition('/')[2]}"
     server.close()
 
 
@@ -56,15 +58,15 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_listener_hears_what_concerns_its_resource(server_url: str) -> None:
+async def test_a_listener_hears_what_concerns_its_resource(state_url: str) -> None:
     heard: list[Any] = []
 
     async def hear() -> None:
-        async for message in messages.listen(server_url, "cortex:proof", "workflow:default/desk"):
+        async for message in messages.listen(state_url, "cortex:proof", "workflow:default/desk"):
             heard.append(message)
 
     hearing = asyncio.create_task(hear())
-    client = aioredis.from_url(server_url)
+    client = aioredis.from_url(state_url)
     await until(lambda: heard)
     for sent in ("no json", "[]", json.dumps({"resource": "other"}), json.dumps({"resource": "workflow:default/desk"})):
         await client.publish("cortex:proof", sent)
@@ -75,7 +77,7 @@ async def test_a_listener_hears_what_concerns_its_resource(server_url: str) -> N
 
 
 async def test_a_connection_that_says_nothing_any_more_is_made_again(
-    silence: tuple[Silence, str], server_url: str, monkeypatch: pytest.MonkeyPatch
+    silence: tuple[Silence, str], state_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a node is gone: nobody closes the connection."""
     monkeypatch.setattr(messages, "_PING_SECONDS", 0.3)
@@ -87,7 +89,7 @@ async def test_a_connection_that_says_nothing_any_more_is_made_again(
             heard.append(message)
 
     hearing = asyncio.create_task(hear())
-    client = aioredis.from_url(server_url)
+    client = aioredis.from_url(state_url)
     await until(lambda: heard)
     # An idle connection that answers is kept.
     await asyncio.sleep(1.2)

@@ -10,6 +10,8 @@ from cortex_workloads.runtime.state import relay as state_relay
 from cortex_workloads.runtime.state.aggregates import Consistency, Source
 from state_desk import Desk
 
+ON_BOTH = ("test_a_clock_that_was_set_back_makes_nothing_fresh",)
+
 FEED = "cortex:{workflow:default/desk}:feed"
 
 

@@ -16,12 +16,22 @@ from cortex_workloads.runtime.state.volatile import Volatile
 from cortex_workloads.runtime.telemetry import REGISTRY
 from state_desk import DESK, Desk
 
+ON_BOTH = (
+    "test_only_the_expected_version_is_written_upon",
+    "test_of_many_at_once_one_wins_each_version",
+    "test_a_write_for_good_ends_a_lifetime",
+    "test_the_roster_lives_as_long_as_the_longest_in_it",
+    "test_a_lost_presence_is_noticed_and_written_again",
+    "test_a_presence_that_ended_by_itself_was_not_lost",
+    "test_who_is_there_is_read_as_any_state",
+)
+
 LIVE = "cortex:{workflow:default/desk}:live:"
 
 
 @pytest.fixture
-async def volatile(server_url: str) -> AsyncIterator[Volatile]:
-    desk = Desk(Lake("postgresql://nobody@127.0.0.1:1/none"), server_url)
+async def volatile(state_url: str) -> AsyncIterator[Volatile]:
+    desk = Desk(Lake("postgresql://nobody@127.0.0.1:1/none"), state_url)
     yield Volatile(desk.functions, DESK)
     await desk.close()
 
@@ -56,8 +66,8 @@ async def test_of_many_at_once_one_wins_each_version(volatile: Volatile) -> None
     assert sum(await asyncio.gather(*map(attempt, range(20)))) == 1
 
 
-async def test_a_write_for_good_ends_a_lifetime(volatile: Volatile, server_url: str) -> None:
-    client = aioredis.from_url(server_url)
+async def test_a_write_for_good_ends_a_lifetime(volatile: Volatile, state_url: str) -> None:
+    client = aioredis.from_url(state_url)
     await volatile.write("session/a", "Set", {"n": 1}, seconds=50.0)
     assert 40_000 < await client.pttl(f"{LIVE}session/a") <= 50_000
     await volatile.write("session/a", "Set", {"n": 1})
@@ -69,14 +79,14 @@ async def test_the_roster_lives_as_long_as_the_longest_in_it(volatile: Volatile)
     await volatile.write("session/long", "Set", {}, seconds=60.0)
     await volatile.write("session/short", "Set", {}, seconds=0.05)
     async with asyncio.timeout(10):
-        while await volatile.read("session/short") is not None:
+        while await volatile.read("session/short") is not None:  # noqa: ASYNC110 - what others do
             await asyncio.sleep(0.01)
     assert "session/long" in await volatile.roster("session")
 
 
-async def test_a_lost_presence_is_noticed_and_written_again(volatile: Volatile, server_url: str) -> None:
+async def test_a_lost_presence_is_noticed_and_written_again(volatile: Volatile, state_url: str) -> None:
     one = Presence(volatile, "one", lambda: {"runs": 3})
-    client = aioredis.from_url(server_url)
+    client = aioredis.from_url(state_url)
     before = await lost()
     await one.announce()
     await one.announce()
@@ -105,7 +115,7 @@ async def test_a_presence_that_ended_by_itself_was_not_lost(
     before = await lost()
     await one.announce()
     async with asyncio.timeout(10):
-        while await replicas(volatile):
+        while await replicas(volatile):  # noqa: ASYNC110 - what others do
             await asyncio.sleep(0.01)
     await one.announce()
     assert await lost() == before
@@ -115,6 +125,6 @@ async def test_who_is_there_is_read_as_any_state(lake: Lake, state_url: str) -> 
     manager = StateManager(lake, state_url, DESK)
     manager.start("one", lambda: {"runs": 3})
     async with asyncio.timeout(10):
-        while (await manager.read("replica/one")).state is None:
+        while (await manager.read("replica/one")).state is None:  # noqa: ASYNC110 - what others do
             await asyncio.sleep(0.01)
     await manager.close()

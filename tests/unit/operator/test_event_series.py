@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -213,6 +215,20 @@ async def test_recording_returns_at_once_and_what_does_not_fit_is_counted(
     async with asyncio.timeout(2):
         await told.recorder.close()
     assert server.asked == []
+
+
+class Resource(dict[str, Any]):
+    """One of which a test sees whether somebody still has it."""
+
+
+async def test_what_waits_does_not_keep_the_resource(api: Api, server: Server) -> None:
+    told, resource = Told(api), Resource(PAPERS)
+    kept = weakref.ref(resource)
+    told.recorder.record(resource, [LOST])
+    del resource
+    gc.collect()
+    assert told.measure("events_waiting") == 1
+    assert kept() is None
 
 
 async def test_floods_of_one_resource_are_counted(api: Api, server: Server) -> None:

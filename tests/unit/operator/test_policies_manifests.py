@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from builders import a_cortex_index, a_cortex_workflow
+from cortex_kinds.revision import index_definition, workflow_definition
 from cortex_operator.manifests import ReleaseSettings, index_objects, workflow_objects
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.resilience.policies import (
@@ -86,6 +87,13 @@ def test_no_pod_is_replaced_for_a_policy(kind: str, resilience: dict[str, Any]) 
     without, given = objects(kind, None), objects(kind, resilience)
     assert without["Deployment"] == given["Deployment"]
     assert without["ConfigMap"] != given["ConfigMap"]
+
+
+def test_no_revision_is_built_for_a_policy() -> None:
+    index, workflow = {"limits": {"search": LIMIT}}, {"circuitBreaker": BREAKER}
+    assert index_definition(a_cortex_index(spec__resilience=index).spec) == index_definition(a_cortex_index().spec)
+    given = workflow_definition(a_cortex_workflow(spec__resilience=workflow).spec)
+    assert given == workflow_definition(a_cortex_workflow().spec)
 
 
 @pytest.mark.parametrize("kind", ["CortexIndex", "CortexWorkflow"])

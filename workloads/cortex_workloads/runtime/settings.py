@@ -213,7 +213,7 @@ class GatewaySettings(CallerSettings):
     """As JSON, camelCase; docs/resilience.md says what each field does."""
     retries: RetryPolicy = RetryPolicy()
     """As JSON, camelCase; docs/resilience.md says what each field does."""
-    search_seconds: SearchSeconds = 30.0
+    search_seconds: SearchSeconds = GatewayPolicies().search_seconds
     """The time for a search whose caller set none."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces whose resources are served, as a JSON list; empty: all. Of no effect with `catalogue_file`."""

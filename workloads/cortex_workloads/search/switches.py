@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import messages
 from cortex_workloads.runtime.state.aggregates import tag
 from cortex_workloads.runtime.state.copies import INVALIDATE_CHANNEL
-from cortex_workloads.search.store import LakeDocumentStore
 
 
-async def follow(url: str, store: LakeDocumentStore) -> None:
-    """Ends by cancellation only. A message that is lost is no harm: the store looks by itself, too."""
-    async for _ in messages.listen(url, INVALIDATE_CHANNEL, tag(store.resource)):
-        store.forget()
+async def follow(url: str, resource: Resource, look: Callable[[], None]) -> None:
+    """Calls `look` after each; ends by cancellation only. A message that is lost is no harm: who looks does so without,
+    too, only later."""
+    async for _ in messages.listen(url, INVALIDATE_CHANNEL, tag(resource)):
+        look()

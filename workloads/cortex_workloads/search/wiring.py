@@ -82,6 +82,7 @@ class Search:
         self._migrated = False
         self._model_ready = False
         self._worker: Worker | None = None
+        self._looked_for = asyncio.Event()
         self._warming = Warming(
             self._store.resource,
             settings.state_url.get_secret_value(),
@@ -104,7 +105,8 @@ class Search:
                 await self._model_found()
             await migrated
             self._state.start(self._settings.pod, self._load)
-            parts.create_task(switches.follow(self._settings.state_url.get_secret_value(), self._store))
+            url = self._settings.state_url.get_secret_value()
+            parts.create_task(switches.follow(url, self._store.resource, self._switched))
             self._worker = Worker(
                 self._lake,
                 self._store.resource,
@@ -185,6 +187,10 @@ class Search:
         self._state.committed()
         self._wake()
 
+    def _switched(self) -> None:
+        self._store.forget()
+        self._looked_for.set()
+
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
@@ -193,6 +199,7 @@ class Search:
         """Sees that the models of live revisions are there; Model is about the one that answers. What is wrong with a
         file of one's own is told and looked at again: another start would meet the same."""
         while True:
+            self._looked_for.clear()
             try:
                 async with self._lake.connection() as connection:
                     every = await revisions.describe(connection, self._store.resource)
@@ -201,7 +208,9 @@ class Search:
                 self._encoders.keep(live)
             except (psycopg.Error, CortexError):
                 _log.debug("the models are looked at again", exc_info=True)
-            await asyncio.sleep(_MODELS_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_MODELS_SECONDS):
+                    await self._looked_for.wait()
 
     async def _look_at(self, current: Revision | None) -> None:
         try:
