@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from cortex_workloads.runtime.lake import revisions
-from cortex_workloads.runtime.state import history
+from cortex_workloads.runtime.state import feed, history
 from state_desk import DESK, B, C, Desk
 
 
@@ -42,3 +43,20 @@ async def test_rows_are_mended_while_others_write_them(desk: Desk) -> None:
     assert await same(desk) == []
     ((attempts, steps),) = await desk.rows("SELECT attempts, steps FROM runs")
     assert (attempts, steps) == (2, 0)
+
+
+async def test_a_copy_that_is_behind_is_no_difference_until_the_feed_has_passed_it(desk: Desk) -> None:
+    run = await desk.run()
+    await desk.ensure(B)
+    await desk.relayed()
+    await desk.store.succeed(run, {}, 1)
+    await desk.ensure(C)
+    async with desk.lake.connection() as connection:
+        row = await desk.row()
+        assert await history.copies_against_rows(connection, row, desk.copies) == []
+        old = (await feed.states(connection, row, [f"run/{run.id}"]))[f"run/{run.id}"]
+        await desk.relayed()
+        await desk.copies.forget([f"run/{run.id}"])
+        await desk.copies.restore((await desk.copies.standing()).epoch, replace(old, version=1))
+        (found,) = await history.copies_against_rows(connection, row, desk.copies)
+    assert (found.aggregate, found.message) == (f"run/{run.id}", "its copy has version 1, its row 2")

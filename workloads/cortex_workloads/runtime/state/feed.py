@@ -87,6 +87,17 @@ async def version(connection: Connection, resource: int, aggregate: str) -> int 
     return None if row is None else row[0]
 
 
+async def is_beyond(connection: Connection, resource: int, aggregate: str, version: int, position: int) -> bool:
+    """Whether an event is there, and stands behind a position or has none yet."""
+    found = await connection.execute(
+        "SELECT position IS NULL OR position > %s FROM events"
+        " WHERE resource_id = %s AND aggregate = %s AND version = %s",
+        (position, resource, aggregate, version),
+    )
+    row = await found.fetchone()
+    return row is not None and bool(row[0])
+
+
 async def working_set(connection: Connection, resource: int) -> list[str]:
     """The aggregates that are likely to be read: the pointer, revisions, runs under way and their threads."""
     found = await connection.execute(

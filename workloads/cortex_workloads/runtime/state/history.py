@@ -57,19 +57,27 @@ async def rows_against_events(connection: Connection, resource: int) -> list[Dif
 
 
 async def copies_against_rows(connection: Connection, resource: int, copies: Copies) -> list[Difference]:
-    """Copies that are older than, or differ from, what the Lake has; those that are missing differ from nothing. What
-    changes meanwhile is looked at again. Raises Unavailable."""
+    """Copies that differ from what the Lake has; those that are missing differ from nothing, and those that are older
+    only when the feed in Valkey has passed what made them so. What changes meanwhile is looked at again. Raises
+    Unavailable."""
     wrong: list[Difference] = []
     for aggregate in await copies.aggregates():
-        for last in (False, True):
-            copy, _ = await copies.find(aggregate)
-            there = (await feed.states(connection, resource, [aggregate])).get(aggregate)
-            message = _compared(copy.state, there) if copy is not None else ""
-            if not message or last:
-                break
-        if message:
-            wrong.append(Difference(aggregate, message))
+        if (await _copy_against_row(connection, resource, copies, aggregate))[1]:
+            # Before the copy is: what the feed has reached then is in it.
+            reached = (await copies.standing()).position
+            version, message = await _copy_against_row(connection, resource, copies, aggregate)
+            if message and not await feed.is_beyond(connection, resource, aggregate, version + 1, reached):
+                wrong.append(Difference(aggregate, message))
     return wrong[:MOST]
+
+
+async def _copy_against_row(connection: Connection, resource: int, copies: Copies, aggregate: str) -> tuple[int, str]:
+    """The copy's version, and what is wrong with it; empty when nothing is."""
+    copy, _ = await copies.find(aggregate)
+    if copy is None:
+        return 0, ""
+    there = (await feed.states(connection, resource, [aggregate])).get(aggregate)
+    return copy.version, _compared(copy.state, there)
 
 
 async def restore_rows(connection: Connection, resource: int) -> list[Difference]:
