@@ -39,6 +39,8 @@ class StateService(state_pb2_grpc.StateServiceServicer):
         self._resource = resource
         self._state = state
         self._draining = draining
+        # Each reads all that there is: two at once would only be slower.
+        self._examining = asyncio.Lock()
 
     async def ReadState(self, request: state_pb2.ReadStateRequest, context: Any) -> state_pb2.ReadStateResponse:
         """One state. Raises InvalidInput, FailedPrecondition, Unavailable, TooLarge."""
@@ -84,14 +86,16 @@ class StateService(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.ExamineStateResponse:
         """The report. Raises FailedPrecondition, NotFound, Unavailable."""
         self._check(request.resource)
-        return state_pb2.ExamineStateResponse(report=wire.report(await self._state.examine()))
+        async with self._examining:
+            return state_pb2.ExamineStateResponse(report=wire.report(await self._state.examine()))
 
     async def RebuildState(
         self, request: state_pb2.RebuildStateRequest, context: Any
     ) -> state_pb2.RebuildStateResponse:
         """Repairs, then the report. Raises FailedPrecondition, NotFound, Unavailable."""
         self._check(request.resource)
-        return state_pb2.RebuildStateResponse(report=wire.report(await self._state.rebuild()))
+        async with self._examining:
+            return state_pb2.RebuildStateResponse(report=wire.report(await self._state.rebuild()))
 
     def _check(self, asked: common_pb2.ResourceRef) -> None:
         kind, mine = self._resource.kind, self._resource

@@ -60,7 +60,9 @@ def report(found: Report) -> state_pb2.StateReport:
 
 
 def _copy(standing: Standing) -> state_pb2.StateCopy:
-    lag = _duration((standing.now - standing.watermark) / 1000) if standing.watermark else None
+    # A watermark ahead of the clock is of a clock that was set back since.
+    known = 0 < standing.watermark <= standing.now
+    lag = _duration((standing.now - standing.watermark + 1) / 1000) if known else None
     return state_pb2.StateCopy(epoch=standing.epoch, position=standing.position, lag=lag)
 
 
