@@ -89,6 +89,10 @@ class Member:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
 
+    def quiet(self) -> None:
+        """No more is written by one that serves."""
+        os.kill(self._process.pid, signal.SIGUSR1)
+
     @property
     def pid(self) -> int:
         return int(self._process.pid)
@@ -204,3 +208,33 @@ async def read(dsn: str, url: str, path: Path, life: int, told_by: list[Path], s
                     status=reply.state.fields.get("status", "") if reply.state else "",
                 )
         await asyncio.sleep(0.01)
+
+
+async def serve(dsn: str, url: str, path: Path, life: int) -> None:
+    """A pod with everything: it relays, says that it is there, follows, reads, and does a run now and then."""
+    told, lake = Told(path), await _open(dsn)
+    store = Store(lake, DESK, f"pod-{life}")
+    manager = StateManager(lake, url, DESK)
+    manager.start("pod", lambda: {"life": life})
+    state_relay.LOOK_SECONDS = 0.5  # type: ignore[misc]
+
+    async def following() -> None:
+        async for change in manager.watch(0):
+            told(did="seen", position=change.position)
+
+    quiet = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, quiet.set)
+    seeing = asyncio.create_task(following())
+    while not quiet.is_set() and not seeing.done():
+        begun = await store.begin(str(uuid.uuid4()), "t", A, {"text": "x" * 4000})
+        manager.committed()
+        for consistency in Consistency:
+            began = time.monotonic()
+            reply = await manager.read(f"run/{begun[0].id}", consistency, BOUND)
+            assert reply.state is not None
+            told(did="read", at=began, took=time.monotonic() - began, how=consistency.value, source=reply.source.value)
+        await store.succeed(begun[0], {"text": "y" * 4000}, 1)
+        manager.committed()
+        told(did="run", at=time.monotonic(), run=begun[0].id)
+        await asyncio.sleep(0.2)
+    await seeing
