@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import random
 import secrets
@@ -34,6 +35,12 @@ CRASHES = 12 if LONG else 2
 """Beyond one of each kind."""
 OUTAGE = 60.0 if LONG else 8.0
 """Seconds without Valkey."""
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """A minute without Valkey, and a busy machine, take longer than other tests may."""
+    faulthandler.dump_traceback_later(300.0, exit=True)
 
 
 @pytest.fixture(scope="session")
