@@ -24,7 +24,7 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
-from cortex_workloads.runtime.state import service
+from cortex_workloads.runtime.state import feed, service
 from cortex_workloads.runtime.state.manager import StateManager
 from cortex_workloads.runtime.state.service import StateService
 from datapunk.cortex import common_pb2, state_pb2
@@ -228,6 +228,8 @@ async def test_a_history_comes_in_pages_of_a_bounded_size(
     assert not (await pod.ask("StateHistory", aggregate=name, limit=31)).more
     assert (await pod.ask("StateHistory", aggregate=name, limit=30)).more
 
+    monkeypatch.setattr(feed, "_BYTES", 1)
+    assert (await pod.ask("StateHistory", aggregate=name)) == whole
     monkeypatch.setattr(service, "_PAGE_BYTES", sum(event.ByteSize() for event in whole.events[:7]))
     small = await pod.ask("StateHistory", aggregate=name)
     assert ([*small.events], small.more) == ([*whole.events[:7]], True)

@@ -28,8 +28,6 @@ _LONGEST_SECONDS: Final = 3600.0
 _LIMIT: Final = 100
 _MOST: Final = 500
 _PAGE_BYTES: Final = 1024 * 1024
-_READ_AT_ONCE: Final = 20
-"""Events of a history; each may have as many bytes as a state."""
 
 
 class StateService(state_pb2_grpc.StateServiceServicer):
@@ -109,18 +107,17 @@ class StateService(state_pb2_grpc.StateServiceServicer):
 
     async def _page(self, aggregate: str, after: int, limit: int) -> state_pb2.StateHistoryResponse:
         page, room = state_pb2.StateHistoryResponse(), _PAGE_BYTES
-        while len(page.events) < limit:
-            most = min(limit - len(page.events), _READ_AT_ONCE)
-            found = await self._state.history(aggregate, after, most)
-            for change, event in zip(found, await asyncio.to_thread(lambda: [*map(wire.event, found)]), strict=True):  # noqa: B023
+        # Of large events fewer come than were asked for.
+        while len(page.events) < limit and (
+            found := await self._state.history(aggregate, after, limit - len(page.events))
+        ):
+            for event in await asyncio.to_thread(wire.events, found):
                 room -= event.ByteSize()
                 if room < 0 and page.events:
                     page.more = True
                     return page
                 page.events.append(event)
-                after = change.version
-            if len(found) < most:
-                return page
+                after = event.version
         page.more = bool(await self._state.history(aggregate, after, 1))
         return page
 

@@ -47,6 +47,11 @@ def event(change: Change) -> state_pb2.StateEvent:
     )
 
 
+def events(changes: Iterable[Change]) -> list[state_pb2.StateEvent]:
+    """Some changes."""
+    return list(map(event, changes))
+
+
 def report(found: Report) -> state_pb2.StateReport:
     """A report."""
     return state_pb2.StateReport(
