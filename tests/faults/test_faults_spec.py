@@ -16,7 +16,7 @@ from cortex_kube.resources import path
 from cortex_operator.cluster import Object, ObjectKey
 from drift import drifts, is_ours
 from fault_proxy import Asked
-from stage import KINDS, LONG, Oracle, Stage, Subject, eventually, rest, seeded
+from stage import KINDS, LONG, SETTLED, Oracle, Stage, Subject, eventually, rest, seeded
 from walk import WALKS, steps
 
 SAMPLE = None if LONG else 6
@@ -54,8 +54,10 @@ async def test_case_09_a_walk_over_fields(kind: str, stage: Stage, judge: Oracle
     for turn in (0, 1, 0):
         for subject, pair in zip(subjects, pairs, strict=True):
             await give(subject, pair[turn])
+        for subject in subjects:  # what all are compared with is made at once, not each when it is its turn
+            await judge.fresh(kind, subject.spec)
         for subject in subjects:
-            await subject.settles()
+            await subject.settles(SETTLED + 2.0 * len(subjects))
     await rest(*subjects)
 
 
