@@ -304,7 +304,7 @@ async def test_differences_are_reported_and_mended(desk: Desk, pod: Pod, state_u
     await read(pod, name, copied(1), consistency="CONSISTENCY_BOUNDED", bound=Duration(seconds=60))
     async with asyncio.timeout(20):
         # The pod looks for what others committed every half second.
-        while (fine := (await pod.ask("ExamineState")).report).copy.position != fine.position:
+        while (fine := (await pod.ask("ExamineState")).report).copy.position != fine.position:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert (list(fine.rows), list(fine.copies), fine.problem) == ([], [], "")
     assert fine.position > 0
