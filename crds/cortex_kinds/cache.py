@@ -33,7 +33,7 @@ class MemoryCache(Model):
     rules: ClassVar[tuple[Rule, ...]] = (_MEMORY,)
 
     memory: Quantity = "64Mi"
-    """What it takes of each pod's memory, at most; `"0"`: nothing is kept in the pod. Whole, at most 9Gi."""
+    """What it takes of each pod's memory, at most; `"0"`: nothing is kept in the pod. Whole, at most 9Gi or 9999Mi."""
 
     @property
     def memory_bytes(self) -> int:
