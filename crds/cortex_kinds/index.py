@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from cortex_kinds.access import Access
 from cortex_kinds.base import Model, Name, Whole
+from cortex_kinds.cache import IndexCache, check_fit
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.embedding import PACKAGED_MODEL, Embedding
@@ -111,6 +112,15 @@ class CortexIndexSpec(CommonSpec):
     resilience: IndexResilience | None = None
     """What its pods do when they are asked too much; unset: as `{}`. A change reaches pods that run, without a
     restart."""
+    cache: IndexCache | None = None
+    """What its pods keep so that they need not compute it again; unset: as `{}`. It counts against
+    `resources.limits.memory`. A change replaces the pods and builds no revision."""
+
+    @model_validator(mode="after")
+    def _caches_leave_memory(self) -> Self:
+        if self.cache is not None:
+            check_fit(self.resources, queries=self.cache.queries.memory, answers=self.cache.answers.memory)
+        return self
 
 
 class IndexUser(Model):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from cortex_kinds.base import Duration, Model, Name, Quantity, Whole
+from cortex_kinds.cache import WorkflowCache, check_fit
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.nodes import Node, NodeTarget
 from cortex_kinds.resilience import WorkflowResilience
@@ -113,6 +114,15 @@ class CortexWorkflowSpec(CommonSpec):
     """What happens to revisions."""
     resilience: WorkflowResilience | None = None
     """What its pods do when an index fails; unset: as `{}`. A change reaches pods that run, without a restart."""
+    cache: WorkflowCache | None = None
+    """How much its pods keep of nodes with `cache`; unset: as `{}`. It counts against `resources.limits.memory`. A
+    change replaces the pods and makes no revision."""
+
+    @model_validator(mode="after")
+    def _caches_leave_memory(self) -> Self:
+        if self.cache is not None:
+            check_fit(self.resources, nodeResults=self.cache.node_results.memory)
+        return self
 
 
 class CortexWorkflowStatus(CommonStatus):

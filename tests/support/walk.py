@@ -160,12 +160,20 @@ WALKS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         {"retrieval": {"mode": "Text", "topK": 5, "language": "German"}},
         {"access": {"allowedNamespaces": {"from": "Selector", "selector": _SELECTOR}}},
         {"resilience": {"limits": {"search": _LIMIT, "writing": _LIMIT}}},
+        {
+            "cache": {
+                "queries": {"memory": "8Mi", "ttl": "5m"},
+                "answers": {"memory": "9Mi", "sharedEntry": "64Ki", "ttl": "6m"},
+                "warming": {"requests": 5},
+            }
+        },
     ),
     "CortexWorkflow": (
         *_COMMON,
         _GRAPH,
         {"limits": {"steps": 9, "parallelism": 2, "duration": "1m", "stateBytes": "2Mi"}},
         {"execution": {"durability": "Exit"}},
+        {"cache": {"nodeResults": {"memory": "9Mi", "sharedEntry": "64Ki"}}},
         {
             "resilience": {
                 "circuitBreaker": {

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from cortex_kinds.base import parse_quantity
+from cortex_kinds.cache import IndexCache
 from cortex_kinds.common import Resources
 from cortex_kinds.index import CortexIndex
 from cortex_workloads.runtime.settings import POLICIES_FILE, IngestSettings, SearchSettings
@@ -66,6 +67,7 @@ def _clients(index: CortexIndex) -> tuple[Peer, ...]:
 
 
 def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container:
+    cache = index.spec.cache or IndexCache()
     # model_construct: the settings must hold what stands here and nothing from the operator's own environment.
     settings = SearchSettings.model_construct(
         resource_namespace=index.metadata.namespace,
@@ -77,6 +79,12 @@ def _search_container(index: CortexIndex, release: ReleaseSettings) -> Container
         drain_seconds=release.drain_seconds,
         models_directory=models_directory(index.spec),
         policies_file=POLICIES_FILE,
+        query_cache_bytes=cache.queries.memory_bytes,
+        query_cache_seconds=cache.queries.ttl_seconds,
+        answer_cache_bytes=cache.answers.memory_bytes,
+        answer_cache_shared_entry_bytes=cache.answers.shared_entry_bytes,
+        answer_cache_seconds=cache.answers.ttl_seconds,
+        warming_requests=cache.warming.requests,
     )
     return Container(
         "search",

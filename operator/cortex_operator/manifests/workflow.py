@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from cortex_kinds.base import parse_duration
+from cortex_kinds.cache import WorkflowCache
 from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowSpec, Durability
 from cortex_workloads.runtime.settings import POLICIES_FILE, GraphSettings
 
@@ -42,6 +43,7 @@ def workflow_objects(
 
 def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted: Collection[str]) -> Container:
     namespace = workflow.metadata.namespace
+    results = (workflow.spec.cache or WorkflowCache()).node_results
     homes = {use.name: use.home(namespace) for use in workflow.spec.indexes}
     used = {name: home for name, home in homes.items() if home == namespace or name in granted}
     # model_construct: the settings must hold what stands here and nothing from the operator's own environment.
@@ -55,6 +57,8 @@ def _graph_container(workflow: CortexWorkflow, release: ReleaseSettings, granted
         drain_seconds=release.drain_seconds,
         run_drain_seconds=_run_drain_seconds(workflow.spec),
         policies_file=POLICIES_FILE,
+        node_cache_bytes=results.memory_bytes,
+        node_cache_shared_entry_bytes=results.shared_entry_bytes,
     )
     return Container(
         "graph",

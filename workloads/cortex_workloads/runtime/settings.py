@@ -1,7 +1,7 @@
 """The environment of every container, as classes: the container reads it FROM them, the operator renders it from them.
 
 Every variable is `CORTEX_` + the field's name in upper case. This module imports nothing of the services but
-their policies.
+their policies; defaults that a spec has too come from `cortex_kinds`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from cortex_kinds.cache import MOST_WARMED, IndexCache, WorkflowCache
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,6 +31,8 @@ MODELS_DIRECTORY: Final = Path("/var/lib/cortex/models")
 """Where a pod has the volume of `spec.storage.models`."""
 POLICIES_FILE: Final = Path("/etc/cortex/policies/policies.json")
 """Where a pod has the policies of `spec.resilience`."""
+_INDEX: Final = IndexCache()
+_WORKFLOW: Final = WorkflowCache()
 
 
 class Settings(BaseSettings):
@@ -132,17 +135,17 @@ class SearchSettings(WorkloadSettings, ChangingSettings):
     """spec.retrieval.topK."""
     limits: SearchLimits = SearchLimits()
     """As JSON, camelCase; docs/resilience.md says what each field does."""
-    query_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    query_cache_bytes: Annotated[int, Field(ge=0)] = _INDEX.queries.memory_bytes
     """Memory for the vectors of queries that were asked before, about 2 kB each; 0: none are kept."""
-    query_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    query_cache_seconds: Annotated[float, Field(gt=0)] = _INDEX.queries.ttl_seconds
     """How long such a vector is kept, at most."""
-    answer_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    answer_cache_bytes: Annotated[int, Field(ge=0)] = _INDEX.answers.memory_bytes
     """Memory for answers of searches, some kB each; 0: none are kept in the pod."""
-    answer_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    answer_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = _INDEX.answers.shared_entry_bytes
     """The largest answer that is kept in the shared state, compressed; 0: none are."""
-    answer_cache_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    answer_cache_seconds: Annotated[float, Field(gt=0)] = _INDEX.answers.ttl_seconds
     """How long an answer is kept, at most; it is given only while nothing has changed that it depends on."""
-    warming_requests: Annotated[int, Field(ge=0, le=1000)] = 64
+    warming_requests: Annotated[int, Field(ge=0, le=MOST_WARMED)] = _INDEX.warming.requests
     """How many of the most-used requests are answered ahead, in a pod that begins and when another revision answers;
     0: none, and none are counted or told to the shared state."""
     models_directory: Path | None = None
@@ -180,9 +183,9 @@ class GraphSettings(WorkloadSettings, CallerSettings):
     workflow may use."""
     index_namespaces: dict[str, str] = Field(default={})
     """Index name -> its namespace, where that is not the workflow's."""
-    node_cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    node_cache_bytes: Annotated[int, Field(ge=0)] = _WORKFLOW.node_results.memory_bytes
     """Memory for results of nodes with `cache`; 0: none are kept in the pod."""
-    node_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = 256 * 2**10
+    node_cache_shared_entry_bytes: Annotated[int, Field(ge=0)] = _WORKFLOW.node_results.shared_entry_bytes
     """The largest result that is kept in the shared state, compressed; 0: none are."""
     run_drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long runs may go on to their end before another pod gets them; new ones are refused."""
