@@ -153,6 +153,7 @@ async def test_a_pass_over_an_unchanged_index_asks_for_nothing_and_slices_come_b
             await real.apply(place.index(spec__replicas=0), field_manager="author")
             await until(real, place.papers, _is_scaled_to_zero, 30)
             await asyncio.to_thread(operator.until_measured, 'cortex_operator_cache_objects{kind="EndpointSlice"}', 2)
+            await _looked_twice(proxy, namespace)
             before = await _quiet(operator)
             proxy.asked.clear()
             await real.apply(_noted(place), field_manager="somebody")
@@ -219,6 +220,14 @@ class _Watches:
 
 def _is_scaled_to_zero(index: Object) -> bool:
     return any(c["reason"] == "ScaledToZero" for c in index["status"].get("conditions", ()))
+
+
+async def _looked_twice(proxy: FaultProxy, namespace: str) -> None:
+    """A start looks at everything, and once more when suspicions have settled, as kopf lists in between."""
+    lists = f"/apis/cortex.datapunk.io/v1alpha1/namespaces/{namespace}/cortexindexes"
+    async with asyncio.timeout(60):
+        while sum(asked.path == lists and not asked.watches for asked in proxy.asked) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def _quiet(operator: OperatorProcess) -> float:
