@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import psycopg
+import pytest
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.state import feed, history
 from state_desk import DESK, B, C, Desk
@@ -60,3 +62,43 @@ async def test_a_copy_that_is_behind_is_no_difference_until_the_feed_has_passed_
         await desk.copies.restore((await desk.copies.standing()).epoch, replace(old, version=1))
         (found,) = await history.copies_against_rows(connection, row, desk.copies)
     assert (found.aggregate, found.message) == (f"run/{run.id}", "its copy has version 1, its row 2")
+
+
+async def removed(desk: Desk, condition: str) -> None:
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.dropping = 'on'")
+        await connection.execute(f"DELETE FROM events WHERE {condition}")
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM events", "TRUNCATE events", "TRUNCATE resources CASCADE"])
+async def test_events_cannot_be_removed(desk: Desk, statement: str) -> None:
+    await desk.run("a")
+    with pytest.raises(psycopg.errors.RaiseException, match="cannot be removed"):
+        await desk.rows(statement)
+    assert await same(desk) == []
+
+
+async def test_a_row_that_is_ahead_of_its_events_is_kept(desk: Desk) -> None:
+    run = await desk.run("a")
+    await desk.store.succeed(run, {"answer": 1}, 1)
+    await desk.relayed()
+    await removed(desk, f"aggregate = 'run/{run.id}' AND version = 2")
+    wrong = await same(desk)
+    assert [(one.aggregate, one.mendable) for one in wrong] == [(f"run/{run.id}", False), ("feed", False)]
+    assert "its row has version 2, its events end at 1: some are missing" in wrong[0].message
+    assert "1 of its events are missing, the first at position 8" in wrong[1].message
+    async with desk.lake.transaction() as connection:
+        assert await history.restore_rows(connection, await desk.row()) == []
+    assert (await desk.store.get(run.id)).output == {"answer": 1}
+
+
+async def test_an_event_that_is_missing_in_the_middle_is_told_and_nothing_is_made_of_the_rest(desk: Desk) -> None:
+    run = await desk.run("a")
+    await desk.store.succeed(run, {"answer": 1}, 1)
+    await desk.relayed()
+    await removed(desk, f"aggregate = 'run/{run.id}' AND version = 1")
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.restoring = 'on'; UPDATE runs SET steps = 9")
+        assert await history.restore_rows(connection, await desk.row()) == []
+    assert [one.aggregate for one in await same(desk)] == [f"run/{run.id}", "feed"]
+    assert (await desk.store.get(run.id)).steps == 9

@@ -38,8 +38,8 @@ async def test_lost_events_of_another_lake_do_not_come_back_with_an_old_state(de
     client = aioredis.from_url(state_url)
     kept = {key: await client.dump(key) async for key in client.scan_iter("cortex:*")}
     old = await desk.copies.standing()
-    async with desk.lake.connection() as connection:
-        await connection.execute("DELETE FROM runs; DELETE FROM threads")
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.dropping = 'on'; DELETE FROM runs; DELETE FROM threads")
         await connection.execute("DELETE FROM events WHERE aggregate LIKE 'run/%%' OR aggregate LIKE 'thread/%%'")
         await connection.execute("UPDATE feeds SET position = (SELECT max(position) FROM events)")
     await desk.relayed()

@@ -202,7 +202,7 @@ def test_a_rebuild_says_what_it_does_and_what_is_left(gateway: GatewayDouble) ->
     gateway.answers[f"POST {ONE}/state/rebuild"] = (200, FINE)
     done = run(gateway, "rebuild", "workflow/answers")
     said = done.output.splitlines()
-    assert said[0] == f"row of {RUN}: its row is missing; it is made again from its events"
+    assert said[0] == f"row of {RUN}: its row is missing"
     assert said[-3] == "workflow default/answers: fine"
     assert done.exit_code == 0
     assert [asked for asked, _, _ in gateway.requests] == [f"GET {ONE}/state", f"POST {ONE}/state/rebuild"]

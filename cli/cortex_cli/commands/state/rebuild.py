@@ -21,7 +21,7 @@ def rebuild(
     with asked(gateway, data_dir) as asking:
         before = asking.get(one.path("state"))
         for row in before["rows"]:
-            typer.echo(f"row of {row['aggregate']}: {row['message']}; it is made again from its events")
+            typer.echo(f"row of {row['aggregate']}: {row['message']}")
         if not before["rows"]:
             typer.echo("no row differs from its events")
         typer.echo("every copy in the shared state is begun anew; reads go to the Lake meanwhile")

@@ -102,6 +102,7 @@ async def _remove(connection: Connection, row: int) -> bool:
 
 
 async def _drop_events(connection: Connection, row: int) -> bool:
+    await connection.execute("SET LOCAL cortex.dropping = 'on'")
     return (await connection.execute(_EVENTS, (row, row))).rowcount > 0
 
 

@@ -31,14 +31,14 @@ class Functions:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, _TIMEOUT_SECONDS) if url else None
-        self._retry_at = 0.0
-        self._lost = False
+        self._retry_at, self._why = 0.0, ""
+        self._failing: set[bool] = set()
 
     async def call(self, function: str, keys: tuple[str, ...], *arguments: Any, read_only: bool = False) -> Any:
         """What the function returns. Raises Unavailable (`StateUnreachable`), FailedPrecondition
         (`StateUnsupported`)."""
         if time.monotonic() < self._retry_at:
-            raise _unreachable("it did not answer a moment ago")
+            raise _unreachable(f"a moment ago: {self._why}")
         words = ("FCALL_RO" if read_only else "FCALL", _PREFIX + function, len(keys), *keys, *arguments)
         try:
             try:
@@ -49,10 +49,11 @@ class Functions:
                 await self._load()
                 reply = await self._execute(*words)
         except (RedisError, OSError, TimeoutError) as error:
-            raise self._failed(error) from error
-        if self._lost:
-            _log.info("the shared state answers again")
-            self._lost = False
+            raise self._failed(error, read_only) from error
+        if read_only in self._failing:
+            # A server that is full answers reads: it works again when that works which failed.
+            self._failing.discard(read_only)
+            _log.info("the shared state answers again (%s)", "reads" if read_only else "writes")
         return reply
 
     async def scan(self, pattern: str) -> list[bytes]:
@@ -90,7 +91,7 @@ class Functions:
         await self._client.function_load(_LIBRARY, replace=True)
         _log.info("functions loaded into the shared state")
 
-    def _failed(self, error: Exception) -> CortexError:
+    def _failed(self, error: Exception, read_only: bool = True) -> CortexError:
         telemetry.STATE_FAILURES.labels("call").inc()
         if isinstance(error, NoPermissionError):
             return FailedPrecondition(
@@ -100,11 +101,18 @@ class Functions:
             )
         if isinstance(error, ResponseError) and "unknown command" in str(error):
             return support.unsupported("it has no functions (FCALL)")
+        self._why = str(error) or type(error).__name__
+        if read_only not in self._failing:
+            _log.warning("the shared state does not do what it is told: %s", self._why)
+            self._failing.add(read_only)
+        if isinstance(error, ResponseError):
+            return Unavailable(
+                f"the shared state refuses ({self._why})",
+                remedy="see to what it says: memory (maxmemory), disk; what is in the Lake is read there",
+                reason="StateUnreachable",
+            )
         self._retry_at = time.monotonic() + _PAUSE_SECONDS
-        if not self._lost:
-            _log.warning("the shared state does not answer: %s", error or type(error).__name__)
-            self._lost = True
-        return _unreachable(str(error) or type(error).__name__)
+        return _unreachable(self._why)
 
 
 def _unreachable(why: str) -> Unavailable:

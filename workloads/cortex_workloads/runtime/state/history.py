@@ -17,15 +17,21 @@ from cortex_workloads.runtime.state.copies import Copies
 
 MOST: Final = 100
 """Differences that are told."""
+# A row that is ahead of its events is the only witness of what these lack: it is kept.
 _COMPARED: Final = """
 SELECT coalesce(r.aggregate, s.aggregate),
-       CASE WHEN s.aggregate IS NULL THEN 'its row is missing'
-            WHEN r.aggregate IS NULL OR r.removed THEN 'it has a row and no event says so'
-            WHEN r.first <> 1 OR r.events <> r.version THEN 'versions are missing'
+       CASE WHEN r.aggregate IS NULL THEN 'it has a row and no event'
+            WHEN r.first <> 1 OR r.events <> r.version
+                THEN format('%%s of its %%s events are missing', r.version - r.events, r.version)
+            WHEN s.version > r.version
+                THEN format('its row has version %%s, its events end at %%s: some are missing', s.version, r.version)
+            WHEN r.removed THEN 'it has a row and was removed'
+            WHEN s.aggregate IS NULL THEN 'its row is missing'
             WHEN r.version <> s.version THEN format('its row has version %%s, its events %%s', s.version, r.version)
             ELSE format('its row differs from its events in: %%s', (
                 SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(r.state || s.state) AS k
-                WHERE r.state -> k IS DISTINCT FROM s.state -> k)) END
+                WHERE r.state -> k IS DISTINCT FROM s.state -> k)) END,
+       coalesce(r.first = 1 AND r.events = r.version AND coalesce(s.version, 0) <= r.version, false)
 FROM replay(%(resource)s) r FULL JOIN states_of(%(resource)s) s ON s.aggregate = r.aggregate
 WHERE (s.aggregate IS NULL AND NOT r.removed) OR r.aggregate IS NULL OR (s.aggregate IS NOT NULL AND r.removed)
    OR r.first <> 1 OR r.events <> r.version
@@ -42,18 +48,41 @@ _TABLES: Final[dict[str, tuple[str, str]]] = {
 _KINDS: Final = ("resource", "revision", "thread", "run")
 
 
+_MISSING: Final = """
+SELECT f.position - count(e.position), (
+    SELECT min(p.position) + 1 FROM (
+        SELECT position, lead(position) OVER (ORDER BY position) AS next FROM (
+            SELECT 0 AS position UNION ALL SELECT position FROM events WHERE resource_id = %(resource)s) AS given
+        WHERE position IS NOT NULL) AS p
+    WHERE p.next IS DISTINCT FROM p.position + 1)
+FROM feeds f LEFT JOIN events e ON e.resource_id = f.resource_id AND e.position <= f.position
+WHERE f.resource_id = %(resource)s GROUP BY f.position
+"""
+
+
 @dataclass(frozen=True)
 class Difference:
-    """An aggregate, and what is wrong with it."""
+    """An aggregate (or `feed`), and what is wrong with it; `mendable`: its events are all there, to make it again."""
 
     aggregate: str
     message: str
+    mendable: bool = True
 
 
 async def rows_against_events(connection: Connection, resource: int) -> list[Difference]:
-    """Where read models are not what replaying their events makes: at most MOST."""
+    """Where read models are not what replaying their events makes, at most MOST, and whether the feed lacks events."""
     found = await connection.execute(_COMPARED, {"resource": resource, "most": MOST})
-    return [Difference(*row) for row in await found.fetchall()]
+    wrong = [_difference(*row) for row in await found.fetchall()]
+    missing = await (await connection.execute(_MISSING, {"resource": resource})).fetchone()
+    if missing is not None and missing[0]:
+        count, first = missing
+        wrong.append(_difference("feed", f"{count} of its events are missing, the first at position {first}", False))
+    return wrong
+
+
+def _difference(aggregate: str, message: str, mendable: bool) -> Difference:
+    end = "a rebuild makes it again from its events" if mendable else "nothing is changed: only a backup has them"
+    return Difference(aggregate, f"{message}; {end}", mendable)
 
 
 async def copies_against_rows(connection: Connection, resource: int, copies: Copies) -> list[Difference]:
@@ -81,9 +110,10 @@ async def _copy_against_row(connection: Connection, resource: int, copies: Copie
 
 
 async def restore_rows(connection: Connection, resource: int) -> list[Difference]:
-    """Makes read models again from their events where they differ, in the caller's transaction; returns what was wrong.
-    Of a run that is under way its lease is over, so that a pod takes it."""
-    wrong = await rows_against_events(connection, resource)
+    """Makes read models again from their events where they differ and all events are there, in the caller's
+    transaction; returns what was wrong and mended. Of a run that is under way its lease is over, so that a pod takes
+    it."""
+    wrong = [one for one in await rows_against_events(connection, resource) if one.mendable]
     if not wrong:
         return []
     # Who writes one of them now is waited for, and its event counts.
@@ -96,7 +126,9 @@ async def restore_rows(connection: Connection, resource: int) -> list[Difference
         )
     await connection.execute("SET LOCAL cortex.restoring = 'on'")
     found = await connection.execute(
-        "SELECT aggregate, version, state, removed FROM replay(%s) WHERE aggregate = ANY(%s)",
+        # What was written while these locks were waited for may have changed that.
+        "SELECT aggregate, version, state, removed FROM replay(%s) WHERE aggregate = ANY(%s)"
+        " AND first = 1 AND events = version",
         (resource, [one.aggregate for one in wrong]),
     )
     replayed = sorted(await found.fetchall(), key=lambda row: _KINDS.index(row[0].partition("/")[0]))

@@ -40,6 +40,17 @@ BEGIN
     RAISE EXCEPTION 'events are append-only: % % of resource % cannot be changed',
         OLD.aggregate, OLD.version, OLD.resource_id;
 END $$;
+-- They go with their resource alone (`cortex.dropping` is on in a transaction that drops it in parts).
+CREATE FUNCTION refuse_removal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND (current_setting('cortex.dropping', true) = 'on'
+                             OR NOT EXISTS (SELECT FROM resources WHERE id = OLD.resource_id)) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'events are append-only: they cannot be removed';
+END $$;
+CREATE TRIGGER never_removed BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION refuse_removal();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION refuse_removal();
 CREATE TRIGGER append_only BEFORE UPDATE OF resource_id, aggregate, version, id, type, data, at, by ON events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
