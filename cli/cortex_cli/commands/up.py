@@ -46,7 +46,8 @@ def up(
 ) -> None:
     """Start the local cluster and apply manifests; without -f those of the last time.
 
-    What came from the same path before and is gone from it is deleted. Nothing that runs is restarted without need.
+    What came from the same path before and is gone from it is deleted; of an object in several paths what was given
+    last holds. Nothing that runs is restarted without need.
     """
     from cortex_cli.commands import progress
     from cortex_cli.commands.start import check_ports, ensure_supervisor

@@ -13,7 +13,7 @@ from cortex_cli.local.gateway import GatewayOptions
 from cortex_cli.local.launch import write_private
 
 Sources = dict[str, list[Object]]
-"""Path of a file or folder -> the objects in it."""
+"""Path of a file or folder -> the objects in it; what was given last stands last."""
 
 
 @dataclass
@@ -35,13 +35,15 @@ class Applied:
         write_private(self.path, json.dumps({"sources": self.sources, "gateway": self.gateway.to_json()}))
 
     def objects(self) -> dict[ObjectKey, Object]:
-        """All objects; of one that came from several paths the last."""
+        """All objects; of one that came from several paths what was given last."""
         return {key_of(obj): obj for objects in self.sources.values() for obj in objects}
 
     def replace(self, sources: Sources) -> list[ObjectKey]:
-        """Takes the sources instead of what came from the same paths before; returns the objects that are gone."""
+        """Takes the sources instead of what came from the same paths before, and over what came from others; returns
+        the objects that are gone."""
         before = self.objects().keys()
-        self.sources = self.sources | sources
+        others = {path: objects for path, objects in self.sources.items() if path not in sources}
+        self.sources = others | sources
         return sorted(before - self.objects().keys())
 
     def remove(self, keys: set[ObjectKey]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
+import grpc
 import pytest
 import redis
 from cortex_workloads.runtime import answers
 from cortex_workloads.runtime.answers import Answer
 from cortex_workloads.runtime.errors import InvalidInput, Overloaded, Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
-from datapunk.cortex import common_pb2, search_pb2
+from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2, search_pb2
 
 SEARCH = "/v1/namespaces/default/indexes/papers/search"
 STALE = {"fallback": "StaleAnswer", "reason": "Overloaded"}
@@ -57,6 +59,20 @@ async def test_a_pod_that_answers_is_asked(kept: Any) -> None:
     told = (await kept.http.post(SEARCH, json={**BODY, "fallbacks": ["StaleAnswer"]})).json()
     assert ([hit["id"] for hit in told["hits"]], "fallback" in told) == (["1", "2"], False)
     assert kept.haystack.searches[-1].fallbacks == [common_pb2.FALLBACK_STALE_ANSWER]
+
+
+async def test_where_a_pod_says_nothing_it_is_given_at_nine_tenths_of_the_callers_time(kept: Any) -> None:
+    kept.haystack.hold_search, asked = asyncio.Event(), kept.haystack.searches[0]
+    query = api_pb2.IndexQuery(index=asked.index, query=asked.query, mode=asked.mode, filter=asked.filter)
+    query.fallbacks.append(common_pb2.FALLBACK_STALE_ANSWER)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{kept.ports['grpc']}") as channel:
+        began = time.monotonic()
+        api: Any = api_pb2_grpc.CortexAPIStub(channel)
+        reply = await api.ProcessQuery(api_pb2.QueryRequest(index=query), timeout=3)
+        took = time.monotonic() - began
+    kept.haystack.hold_search.set()
+    assert reply.search.fallback == common_pb2.FALLBACK_STALE_ANSWER
+    assert 2.6 <= took < 3
 
 
 async def test_an_error_that_is_no_absence_is_told(kept: Any) -> None:

@@ -10,7 +10,9 @@ import pytest
 from cortex_cli.local import deployments, endpoints, jobs, volumes
 from cortex_cli.local.applied import Applied
 from cortex_cli.local.gateway import GatewayOptions, deployment
+from cortex_cli.local.store import Store
 from cortex_cli.local.templates import HASH, named_ports, pod_of, template_hash
+from cortex_operator.cluster.memory import MemoryCluster
 from cortex_operator.cluster.port import ObjectKey
 
 TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "search"}]}}
@@ -154,6 +156,26 @@ def test_what_is_gone_from_its_path_is_to_be_deleted(tmp_path: Path) -> None:
     assert gone == [ObjectKey("cortex.datapunk.io/v1alpha1", "CortexIndex", "default", "one")]
     applied.remove({ObjectKey("cortex.datapunk.io/v1alpha1", "CortexIndex", "default", "three")})
     assert [key.name for key in applied.objects()] == ["two"]
+
+
+async def test_of_two_paths_with_the_same_object_the_one_that_was_given_last_wins(tmp_path: Path) -> None:
+    cluster, key = MemoryCluster(), ObjectKey("cortex.datapunk.io/v1alpha1", "CortexIndex", "default", "one")
+    store = Store(cluster, tmp_path / "applied.json")
+    plain: Any = {"/b": [{**an_index("one"), "spec": {}}]}
+    changed: Any = {"/a": [{**an_index("one"), "spec": {"replicas": 2}}]}
+
+    async def up(sources: Any) -> tuple[str, Any]:
+        said = (await store.apply(sources, {}))[str(key)]
+        return said, (await cluster.get(key))["spec"].get("replicas")
+
+    assert await up(plain) == ("Created", None)
+    assert await up(changed) == ("Changed", 2)
+    assert await up(plain) == ("Changed", None)
+    assert await up(plain) == ("Unchanged", None)
+    assert await up({}) == ("Unchanged", None)
+    store = Store(cluster, tmp_path / "applied.json")
+    assert await up({}) == ("Unchanged", None)
+    assert await up(changed) == ("Changed", 2)
 
 
 def test_the_gateway_is_open_to_others_only_when_asked() -> None:

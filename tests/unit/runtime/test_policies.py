@@ -115,6 +115,24 @@ def test_a_file_that_cannot_be_read_is_told(file: Path) -> None:
     assert live.now is BEGUN
 
 
+def test_another_key_in_the_place_of_the_right_one_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live = Live(BEGUN, file)
+    (file.parent / "..data").mkdir()
+    live.look()
+    assert caplog.records == []
+    other = file.with_name("policies.json")
+    write(other, {"searchSeconds": 6})
+    live.look()
+    live.look()
+    (told,) = caplog.records
+    assert told.levelno == logging.WARNING
+    assert f"no policies.yaml in {file.parent}, only policies.json" in told.getMessage()
+    assert (live.problem, live.now) == ("", BEGUN)
+    other.rename(file)
+    live.look()
+    assert live.now.search_seconds == 6
+
+
 async def test_a_volume_that_swaps_its_link_is_followed(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from datapunk.cortex import api_pb2_grpc
 
@@ -17,16 +18,19 @@ from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.health import Health
-from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.progress import ProgressStream, tell_missing
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server, run
 from cortex_workloads.runtime.settings import GatewaySettings
+
+_OF_STATE: Final = "live progress of indexes, stale answers"
 
 
 @asynccontextmanager
 async def gateway(settings: GatewaySettings) -> AsyncIterator[Server]:
     """A gateway that answers while the context is open. Raises StartError, InvalidInput (the state's URL)."""
     hosts = listen.hosts(settings)
+    tell_missing(settings.state_url.get_secret_value(), _OF_STATE)
     state = ProgressStream(settings.state_url.get_secret_value())
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(settings, "gateway", hosts=hosts))

@@ -33,7 +33,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
-from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.progress import ProgressStream, tell_missing
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
@@ -42,6 +42,9 @@ from cortex_workloads.runtime.state.service import StateService
 
 _log: Final = logging.getLogger("cortex.graph")
 _WATCH_SECONDS: Final = 0.5
+_OF_STATE: Final = (
+    "events of runs of other pods but the last one, results of nodes for other pods, replicas and their load"
+)
 
 
 class Pod:
@@ -63,6 +66,7 @@ class Pod:
 
     async def __aenter__(self) -> Self:
         """Listens; not ready before the Lake is."""
+        tell_missing(self._settings.state_url.get_secret_value(), _OF_STATE)
         policies = await self._stack.enter_async_context(Live(self._settings.policies, self._settings.policies_file))
         channels = await self._stack.enter_async_context(Channels(self._settings))
         policies.use(lambda now: channels.change(now.breaker))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import grpc
@@ -22,6 +22,8 @@ _log: Final = logging.getLogger("cortex.calls")
 # Health checks and reflection would drown everything else, and need nothing of this.
 _UNTOUCHED: Final = ("/grpc.health.", "/grpc.reflection.")
 _OURS: Final = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
+_NOBODY: Final = (grpc.aio.InternalError, grpc.aio.UsageError)
+"""What gRPC says when it has nobody to send to: the caller has left, or the server has stopped."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -51,10 +53,15 @@ def _unary(handler: Any, path: str) -> Any:
 
 
 def _streaming(handler: Any, path: str) -> Any:
-    async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with _around(path, context):
-            async for response in handler.unary_stream(request, context):
-                yield response
+    # No generator: gRPC leaves one where it stands when the caller goes, and it is closed later, by another task and
+    # outside its trace. This one ends in the task of the call, whatever happens.
+    async def answer(request: Any, context: Any) -> None:
+        async with _around(path, context), aclosing(handler.unary_stream(request, context)) as responses:
+            async for response in responses:
+                try:
+                    await context.write(response)
+                except _NOBODY as error:
+                    raise asyncio.CancelledError from error
 
     return grpc.unary_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 

@@ -37,6 +37,12 @@ def run_key(run_id: str) -> str:
     return f"cortex:{{run:{run_id}}}:events"
 
 
+def tell_missing(url: str, what: str) -> None:
+    """Says at the start, where there is no URL, what a process does without."""
+    if not url:
+        _log.warning("CORTEX_STATE_URL is not set, so there is no shared state; missing: %s", what)
+
+
 class ProgressStream:
     """Streams at a redis:// or rediss:// URL; an empty URL is a state that is never there. Raises InvalidInput when the
     URL cannot be read."""

@@ -23,7 +23,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Revision
-from cortex_workloads.runtime.progress import ProgressStream
+from cortex_workloads.runtime.progress import ProgressStream, tell_missing
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
@@ -45,6 +45,10 @@ from cortex_workloads.search.worker import SERVING, Worker
 
 _WATCH_SECONDS: Final = 0.25
 _MODELS_SECONDS: Final = 2.0
+_OF_STATE: Final = (
+    "live progress of ingestion, kept answers for other pods and the gateway, warming at the start, "
+    "replicas and their load"
+)
 
 _log = logging.getLogger("cortex.search")
 
@@ -95,6 +99,7 @@ class Search:
 
     async def run(self) -> None:
         """Lake and model in parallel, then the loop of ingestion."""
+        tell_missing(self._settings.state_url.get_secret_value(), _OF_STATE)
         await self._lake.open()
         async with self._policies, asyncio.TaskGroup() as parts:
             parts.create_task(self._watch())

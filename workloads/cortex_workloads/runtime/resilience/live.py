@@ -46,6 +46,7 @@ class Live(Generic[P]):
         self._begun, self._file = begun, file
         self._users: list[Callable[[P], None]] = []
         self._seen: bytes | None = None
+        self._beside: list[str] = []
         self._task: asyncio.Task[None] | None = None
         _APPLIED.set_to_current_time()
         _INVALID.set(0)
@@ -73,6 +74,7 @@ class Live(Generic[P]):
             return
         try:
             found = _read(self._file)
+            self._tell_others(self._file, found)
             if found == self._seen and not self.problem:
                 return
             wanted = _over(self._begun, found)
@@ -88,6 +90,16 @@ class Live(Generic[P]):
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.look()
+
+    def _tell_others(self, file: Path, found: bytes | None) -> None:
+        """A ConfigMap with another key is there, and says nothing."""
+        beside = _names(file.parent) if found is None else []
+        if beside and beside != self._beside:
+            _log.warning(
+                "there is no %s in %s, only %s: no policies are taken from there; name the ConfigMap's key %s",
+                *(file.name, file.parent, ", ".join(beside), file.name),
+            )
+        self._beside = beside
 
     def _apply(self, wanted: P, changes: list[str]) -> None:
         self.now = wanted
@@ -119,6 +131,13 @@ def _read(file: Path) -> bytes | None:
     if len(found) > _MOST_BYTES:
         raise ValueError(f"the file is larger than {_MOST_BYTES // 1024} KiB")
     return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
 
 
 def _over(begun: P, found: bytes | None) -> P:
