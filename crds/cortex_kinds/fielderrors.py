@@ -94,8 +94,10 @@ def _short(value: Any) -> str:
 
 def _field_hint(name: str, model: type[BaseModel], parents: Path) -> str:
     here = _model_at(model, parents)
-    known = field_names(here) if here else []
-    return did_you_mean(name, known) or f"there are {', '.join(sorted(known))}"
+    if here is None:
+        return ""
+    known = field_names(here)
+    return did_you_mean(name, known) or (f"there are {', '.join(sorted(known))}" if known else "it is {}, without any")
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

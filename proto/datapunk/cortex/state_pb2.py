@@ -28,17 +28,17 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x61tapunk/cortex/state.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n\x10ReadStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x31\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x1c.datapunk.cortex.Consistency\x12(\n\x05\x62ound\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x0e\x41ggregateState\x12\x11\n\taggregate\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\'\n\x06\x66ields\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x99\x01\n\x11ReadStateResponse\x12.\n\x05state\x18\x01 \x01(\x0b\x32\x1f.datapunk.cortex.AggregateState\x12,\n\x06source\x18\x02 \x01(\x0e\x32\x1c.datapunk.cortex.StateSource\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"~\n\x13StateHistoryRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x15\n\rafter_version\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\"\xab\x01\n\nStateEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x07 \x01(\t\"Q\n\x14StateHistoryResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.datapunk.cortex.StateEvent\x12\x0c\n\x04more\x18\x02 \x01(\x08\"a\n\x11WatchStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_after\"R\n\x12WatchStateResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x12*\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1b.datapunk.cortex.StateEvent\"E\n\x13\x45xamineStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\"T\n\tStateCopy\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12&\n\x03lag\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x0fStateDifference\x12\x11\n\taggregate\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xef\x01\n\x0bStateReport\x12\x10\n\x08position\x18\x01 \x01(\x03\x12(\n\x04\x63opy\x18\x02 \x01(\x0b\x32\x1a.datapunk.cortex.StateCopy\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12.\n\x04rows\x18\x04 \x03(\x0b\x32 .datapunk.cortex.StateDifference\x12\x30\n\x06\x63opies\x18\x05 \x03(\x0b\x32 .datapunk.cortex.StateDifference\x12\x31\n\x08replicas\x18\x06 \x03(\x0b\x32\x1f.datapunk.cortex.AggregateState\"D\n\x14\x45xamineStateResponse\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.StateReport\"E\n\x13RebuildStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\"D\n\x14RebuildStateResponse\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.StateReport*t\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_DURABLE\x10\x01\x12\x16\n\x12\x43ONSISTENCY_LATEST\x10\x02\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x03*Y\n\x0bStateSource\x12\x1c\n\x18STATE_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_SOURCE_LAKE\x10\x01\x12\x15\n\x11STATE_SOURCE_COPY\x10\x02\x32\xd2\x03\n\x0cStateService\x12R\n\tReadState\x12!.datapunk.cortex.ReadStateRequest\x1a\".datapunk.cortex.ReadStateResponse\x12[\n\x0cStateHistory\x12$.datapunk.cortex.StateHistoryRequest\x1a%.datapunk.cortex.StateHistoryResponse\x12W\n\nWatchState\x12\".datapunk.cortex.WatchStateRequest\x1a#.datapunk.cortex.WatchStateResponse0\x01\x12[\n\x0c\x45xamineState\x12$.datapunk.cortex.ExamineStateRequest\x1a%.datapunk.cortex.ExamineStateResponse\x12[\n\x0cRebuildState\x12$.datapunk.cortex.RebuildStateRequest\x1a%.datapunk.cortex.RebuildStateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x61tapunk/cortex/state.proto\x12\x0f\x64\x61tapunk.cortex\x1a\x1c\x64\x61tapunk/cortex/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n\x10ReadStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x31\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x1c.datapunk.cortex.Consistency\x12(\n\x05\x62ound\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x0e\x41ggregateState\x12\x11\n\taggregate\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\'\n\x06\x66ields\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x99\x01\n\x11ReadStateResponse\x12.\n\x05state\x18\x01 \x01(\x0b\x32\x1f.datapunk.cortex.AggregateState\x12,\n\x06source\x18\x02 \x01(\x0e\x32\x1c.datapunk.cortex.StateSource\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"~\n\x13StateHistoryRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x15\n\rafter_version\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\"\xab\x01\n\nStateEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x07 \x01(\t\"Q\n\x14StateHistoryResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.datapunk.cortex.StateEvent\x12\x0c\n\x04more\x18\x02 \x01(\x08\"o\n\x11WatchStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\x12\x12\n\x05\x61\x66ter\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04mark\x18\x03 \x01(\tB\x08\n\x06_after\"`\n\x12WatchStateResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x12*\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1b.datapunk.cortex.StateEvent\x12\x0c\n\x04mark\x18\x03 \x01(\t\"E\n\x13\x45xamineStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\"T\n\tStateCopy\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12&\n\x03lag\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x0fStateDifference\x12\x11\n\taggregate\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xef\x01\n\x0bStateReport\x12\x10\n\x08position\x18\x01 \x01(\x03\x12(\n\x04\x63opy\x18\x02 \x01(\x0b\x32\x1a.datapunk.cortex.StateCopy\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12.\n\x04rows\x18\x04 \x03(\x0b\x32 .datapunk.cortex.StateDifference\x12\x30\n\x06\x63opies\x18\x05 \x03(\x0b\x32 .datapunk.cortex.StateDifference\x12\x31\n\x08replicas\x18\x06 \x03(\x0b\x32\x1f.datapunk.cortex.AggregateState\"D\n\x14\x45xamineStateResponse\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.StateReport\"E\n\x13RebuildStateRequest\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.ResourceRef\"D\n\x14RebuildStateResponse\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.datapunk.cortex.StateReport*t\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_DURABLE\x10\x01\x12\x16\n\x12\x43ONSISTENCY_LATEST\x10\x02\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x03*Y\n\x0bStateSource\x12\x1c\n\x18STATE_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_SOURCE_LAKE\x10\x01\x12\x15\n\x11STATE_SOURCE_COPY\x10\x02\x32\xd2\x03\n\x0cStateService\x12R\n\tReadState\x12!.datapunk.cortex.ReadStateRequest\x1a\".datapunk.cortex.ReadStateResponse\x12[\n\x0cStateHistory\x12$.datapunk.cortex.StateHistoryRequest\x1a%.datapunk.cortex.StateHistoryResponse\x12W\n\nWatchState\x12\".datapunk.cortex.WatchStateRequest\x1a#.datapunk.cortex.WatchStateResponse0\x01\x12[\n\x0c\x45xamineState\x12$.datapunk.cortex.ExamineStateRequest\x1a%.datapunk.cortex.ExamineStateResponse\x12[\n\x0cRebuildState\x12$.datapunk.cortex.RebuildStateRequest\x1a%.datapunk.cortex.RebuildStateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datapunk.cortex.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSISTENCY']._serialized_start=1838
-  _globals['_CONSISTENCY']._serialized_end=1954
-  _globals['_STATESOURCE']._serialized_start=1956
-  _globals['_STATESOURCE']._serialized_end=2045
+  _globals['_CONSISTENCY']._serialized_start=1866
+  _globals['_CONSISTENCY']._serialized_end=1982
+  _globals['_STATESOURCE']._serialized_start=1984
+  _globals['_STATESOURCE']._serialized_end=2073
   _globals['_READSTATEREQUEST']._serialized_start=174
   _globals['_READSTATEREQUEST']._serialized_end=352
   _globals['_AGGREGATESTATE']._serialized_start=354
@@ -52,23 +52,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATEHISTORYRESPONSE']._serialized_start=907
   _globals['_STATEHISTORYRESPONSE']._serialized_end=988
   _globals['_WATCHSTATEREQUEST']._serialized_start=990
-  _globals['_WATCHSTATEREQUEST']._serialized_end=1087
-  _globals['_WATCHSTATERESPONSE']._serialized_start=1089
-  _globals['_WATCHSTATERESPONSE']._serialized_end=1171
-  _globals['_EXAMINESTATEREQUEST']._serialized_start=1173
-  _globals['_EXAMINESTATEREQUEST']._serialized_end=1242
-  _globals['_STATECOPY']._serialized_start=1244
-  _globals['_STATECOPY']._serialized_end=1328
-  _globals['_STATEDIFFERENCE']._serialized_start=1330
-  _globals['_STATEDIFFERENCE']._serialized_end=1383
-  _globals['_STATEREPORT']._serialized_start=1386
-  _globals['_STATEREPORT']._serialized_end=1625
-  _globals['_EXAMINESTATERESPONSE']._serialized_start=1627
-  _globals['_EXAMINESTATERESPONSE']._serialized_end=1695
-  _globals['_REBUILDSTATEREQUEST']._serialized_start=1697
-  _globals['_REBUILDSTATEREQUEST']._serialized_end=1766
-  _globals['_REBUILDSTATERESPONSE']._serialized_start=1768
-  _globals['_REBUILDSTATERESPONSE']._serialized_end=1836
-  _globals['_STATESERVICE']._serialized_start=2048
-  _globals['_STATESERVICE']._serialized_end=2514
+  _globals['_WATCHSTATEREQUEST']._serialized_end=1101
+  _globals['_WATCHSTATERESPONSE']._serialized_start=1103
+  _globals['_WATCHSTATERESPONSE']._serialized_end=1199
+  _globals['_EXAMINESTATEREQUEST']._serialized_start=1201
+  _globals['_EXAMINESTATEREQUEST']._serialized_end=1270
+  _globals['_STATECOPY']._serialized_start=1272
+  _globals['_STATECOPY']._serialized_end=1356
+  _globals['_STATEDIFFERENCE']._serialized_start=1358
+  _globals['_STATEDIFFERENCE']._serialized_end=1411
+  _globals['_STATEREPORT']._serialized_start=1414
+  _globals['_STATEREPORT']._serialized_end=1653
+  _globals['_EXAMINESTATERESPONSE']._serialized_start=1655
+  _globals['_EXAMINESTATERESPONSE']._serialized_end=1723
+  _globals['_REBUILDSTATEREQUEST']._serialized_start=1725
+  _globals['_REBUILDSTATEREQUEST']._serialized_end=1794
+  _globals['_REBUILDSTATERESPONSE']._serialized_start=1796
+  _globals['_REBUILDSTATERESPONSE']._serialized_end=1864
+  _globals['_STATESERVICE']._serialized_start=2076
+  _globals['_STATESERVICE']._serialized_end=2542
 # @@protoc_insertion_point(module_scope)

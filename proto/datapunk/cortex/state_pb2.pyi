@@ -307,9 +307,14 @@ class WatchStateRequest(_message.Message):
 
     RESOURCE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """Events behind this position; 0: all. Not set: from now on. ABORTED with `PositionUnknown` when the feed has not
     reached it.
+    """
+    mark: _builtins.str
+    """As it came with the position `after`: ABORTED with `PositionUnknown` when another event stands there, as after a
+    restore of the Lake. Empty: not compared.
     """
     @_builtins.property
     def resource(self) -> _common_pb2.ResourceRef:
@@ -320,10 +325,11 @@ class WatchStateRequest(_message.Message):
         *,
         resource: _common_pb2.ResourceRef | None = ...,
         after: _builtins.int | None = ...,
+        mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "mark", b"mark", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
@@ -339,8 +345,13 @@ class WatchStateResponse(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Where the watch stands: what to go on after when it is lost."""
+    mark: _builtins.str
+    """Tells the event at the position from another one that could stand there: to be sent with the position. Empty at
+    position 0.
+    """
     @_builtins.property
     def event(self) -> Global___StateEvent:
         """The event at the position. Not set in the first message, which says at once where the watch begins."""
@@ -350,10 +361,11 @@ class WatchStateResponse(_message.Message):
         *,
         position: _builtins.int = ...,
         event: Global___StateEvent | None = ...,
+        mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "mark", b"mark", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

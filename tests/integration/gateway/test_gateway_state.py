@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from cortex_workloads.runtime.errors import StateSyncFailed, Unavailable
+from cortex_workloads.runtime.lake import revisions
+from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.pool import Lake
+from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.marks import Marks
+from cortex_workloads.runtime.state.service import StateService
 from datapunk.cortex import state_pb2
 
 ONE = "/v1/namespaces/default/workflows/helpdesk"
+HELPDESK = Resource("CortexWorkflow", "default", "helpdesk")
 PAPERS = "/v1/namespaces/default/indexes/papers"
 
 
@@ -73,6 +82,12 @@ async def test_wrong_parameters_are_named(helpdesk: Any, path: str) -> None:
     assert helpdesk.states.requests == []
 
 
+async def test_a_bound_of_another_read_is_named_as_it_was_given(helpdesk: Any) -> None:
+    body = is_problem(await helpdesk.http.get(f"{ONE}/state/run/r?boundMs=500"), 422, "InvalidInput")
+    assert [error["field"] for error in body["errors"]] == ["/query/boundMs"]
+    assert body["detail"] == "boundMs is of Bounded alone"
+
+
 async def test_a_history_comes_in_pages(helpdesk: Any) -> None:
     for n in range(3):
         await helpdesk.states.add("RunChanged", steps=n)
@@ -112,6 +127,53 @@ async def test_changes_go_on_after_the_last_id(helpdesk: Any) -> None:
             assert [(await anext(events))[:2] for _ in range(2)] == [("2", "position"), ("3", "change")]
     reply = await helpdesk.http.get(f"{ONE}/changes", headers={"last-event-id": "1-0"})
     assert "'1-0'" in is_problem(reply, 422, "InvalidInput")["detail"]
+    for strange in ("", "x", "1-", "1-xyz", "1-0123ABCD", "1" * 19):
+        reply = await helpdesk.http.get(f"{ONE}/changes", params={"after": strange})
+        assert is_problem(reply, 422, "InvalidInput")["errors"][0]["field"] == "/query/after"
+
+
+@pytest.fixture
+async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
+    lake = Lake(lake_dsn, 4)
+    await lake.open()
+    await migrate(lake)
+    async with lake.transaction() as connection:
+        await revisions.ensure(connection, HELPDESK, "aaaaaaaaaa", {"of": "a"}, 2)
+    yield lake
+    await lake.close()
+
+
+async def test_an_id_of_a_history_that_is_no_more_is_refused(world: Any, lake: Lake, state_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        manager = StateManager(lake, state_url, HELPDESK)
+        stack.push_async_callback(manager.close)
+        world.states = StateService(HELPDESK, manager, Marks(lake, HELPDESK), asyncio.Event())
+        await world.pod("helpdesk-graph")
+        manager.start("helpdesk-graph-1", dict)
+        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after=0") as reply:
+            events = sse(reply)
+            assert await anext(events) == ("0", "position", {"position": 0})
+            told = [await anext(events) for _ in range(2)]
+        for n, (event_id, name, data) in enumerate(told, 1):
+            assert (event_id, name, data["position"]) == (f"{n}-{data['mark']}", "change", n)
+        left = told[-1][0]
+        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after={left}") as reply:
+            mark = left.partition("-")[2]
+            assert await anext(sse(reply)) == (left, "position", {"position": 2, "mark": mark})
+
+        async with lake.transaction() as connection:
+            # A restored Lake goes another way, and overtakes.
+            await connection.execute(
+                "WITH gone AS (DELETE FROM events WHERE position = 2 RETURNING *)"
+                " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
+                " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone"
+            )
+            await connection.execute("UPDATE resources SET retain = 7")
+        for asked in ({"params": {"after": left}}, {"headers": {"last-event-id": left}}):
+            body = is_problem(await world.http.get(f"{ONE}/changes", **asked), 409, "PositionUnknown")
+            assert (body["retryable"], "is another one" in body["detail"]) == (False, True)
+        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after=2") as reply:
+            assert (await anext(sse(reply)))[0] not in (left, "2")
 
 
 async def test_a_position_that_is_not_there_is_a_problem(helpdesk: Any) -> None:
@@ -147,7 +209,8 @@ async def test_the_report_says_what_differs(helpdesk: Any) -> None:
 async def test_a_rebuild_wants_a_body_that_pages_of_the_web_cannot_send(helpdesk: Any) -> None:
     is_problem(await helpdesk.http.post(f"{ONE}/state/rebuild"), 415, "UnsupportedMediaType")
     reply = await helpdesk.http.post(f"{ONE}/state/rebuild", json={"force": True})
-    assert is_problem(reply, 422, "InvalidInput")["errors"][0]["field"] == "/force"
+    (mistake,) = is_problem(reply, 422, "InvalidInput")["errors"]
+    assert mistake == {"field": "/force", "message": "there is no such field; it is {}, without any"}
     assert helpdesk.states.requests == []
     assert (await helpdesk.http.post(f"{ONE}/state/rebuild", json={})).json()["position"] == 7
 

@@ -26,6 +26,7 @@ from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
 from cortex_workloads.runtime.state import feed, service
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.marks import Marks
 from cortex_workloads.runtime.state.service import StateService
 from datapunk.cortex import common_pb2, state_pb2
 from datapunk.cortex.state_pb2_grpc import StateServiceStub, add_StateServiceServicer_to_server
@@ -42,6 +43,7 @@ class Pod:
 
     def __init__(self, stack: AsyncExitStack, lake: Lake, url: str, resource: Resource = DESK) -> None:
         self._stack = stack
+        self.lake = lake
         self.state = StateManager(lake, url, resource)
         settings = GraphSettings(
             resource_name=resource.name, listen_host="127.0.0.1", port_grpc=0, port_control=0, port_metrics=0,
@@ -53,7 +55,7 @@ class Pod:
     async def open(self, *, started: bool = True) -> Pod:
         self._stack.push_async_callback(self.state.close)
         server = await self._stack.enter_async_context(self.server)
-        service = StateService(DESK, self.state, server.draining)
+        service = StateService(DESK, self.state, Marks(self.lake, DESK), server.draining)
         server.add(add_StateServiceServicer_to_server, service, port="control")
         await server.start()
         if started:
@@ -154,6 +156,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("ReadState", {"aggregate": ""}, "aggregate", "no aggregate ''"),
     ("ReadState", {"aggregate": "resource/x"}, "aggregate", "no aggregate"),
     ("ReadState", {"aggregate": "x" * 1000}, "aggregate", "no aggregate"),
+    ("ReadState", {"aggregate": NOBODY}, "aggregate", f"did you mean run/{NOBODY}?"),
     ("ReadState", {"aggregate": "run/none"}, "aggregate", "UUID"),
     ("ReadState", {"aggregate": "revision/xyz"}, "aggregate", "10 hex digits"),
     ("ReadState", {"aggregate": "thread/"}, "aggregate", "1 to 128"),
@@ -212,6 +215,7 @@ async def test_a_history_comes_in_pages_of_a_bounded_size(
     for steps in range(1, 31):
         async with desk.lake.connection() as connection:
             await connection.execute("UPDATE runs SET steps = %s WHERE run_id = %s", (steps, run.id))
+    await desk.rows("SELECT last FROM number_events(%s, 500)", await desk.row())
     name = f"run/{run.id}"
     whole = await pod.ask("StateHistory", aggregate=name)
     assert [event.version for event in whole.events] == list(range(1, 32))
@@ -285,6 +289,65 @@ async def test_a_position_that_is_not_there_is_refused_at_once(desk: Desk, pod: 
     assert raised.value.reason == "PositionUnknown"
     with pytest.raises(InvalidInput):
         await anext(pod.watch(after=-1))
+
+
+async def elsewhere(desk: Desk) -> None:
+    """The Lake as one that was restored, and went another way since."""
+    await desk.rows(
+        "WITH gone AS (DELETE FROM events WHERE position = (SELECT max(position) FROM events) RETURNING *)"
+        " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
+        " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone RETURNING 1"
+    )
+
+
+async def first(pod: Pod, **fields: Any) -> state_pb2.WatchStateResponse:
+    watch = pod.watch(**fields)
+    async with asyncio.timeout(20):
+        step = await anext(watch)
+    await watch.aclose()  # type: ignore[attr-defined]
+    return step
+
+
+async def test_a_position_of_another_history_is_told_by_its_mark(desk: Desk, pod: Pod) -> None:
+    await desk.run("a")
+    watch = pod.watch(after=0)
+    async with asyncio.timeout(20):
+        begun = await anext(watch)
+        end = (await pod.ask("ExamineState")).report.position
+        steps = [await anext(watch) for _ in range(end)]
+    await watch.aclose()  # type: ignore[attr-defined]
+    last = steps[-1]
+    assert (begun.position, begun.mark, last.position) == (0, "", end)
+    assert len({step.mark for step in steps}) == end
+    same: list[dict[str, Any]] = [{}, {"after": end}, {"after": end, "mark": last.mark}]
+    for asked in same:
+        assert await first(pod, **asked) == state_pb2.WatchStateResponse(position=end, mark=last.mark)
+
+    await elsewhere(desk)
+    await desk.run("b")
+    with pytest.raises(StateSyncFailed, match="is another one") as raised:
+        await first(pod, after=end, mark=last.mark)
+    assert raised.value.reason == "PositionUnknown"
+    assert (await first(pod, after=1, mark=steps[0].mark)).mark == steps[0].mark
+    other = (await first(pod, after=end)).mark
+    assert other not in ("", last.mark)
+    assert (await first(pod, after=end, mark=other)).mark == other
+
+    strange: list[dict[str, Any]] = [{"mark": other}, {"after": 0, "mark": other}, {"after": 1, "mark": "x"}]
+    for asked in strange:
+        with pytest.raises(InvalidInput, match="mark"):
+            await first(pod, **asked)
+
+
+async def test_a_watch_ends_when_its_history_becomes_another_one(desk: Desk, pod: Pod) -> None:
+    await desk.run("a")
+    end = (await pod.ask("ExamineState")).report.position
+    watch = pod.watch(after=end - 1)
+    async with asyncio.timeout(20):
+        assert [(await anext(watch)).position for _ in range(2)] == [end - 1, end]
+        await elsewhere(desk)
+        with pytest.raises(StateSyncFailed, match="is another one"):
+            await anext(watch)
 
 
 async def test_a_pod_that_ends_sends_its_watchers_away(desk: Desk, pod: Pod) -> None:

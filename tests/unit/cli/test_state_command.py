@@ -37,9 +37,12 @@ def run(gateway: GatewayDouble, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["state", *arguments, "--gateway", gateway.url])
 
 
-def a_change(position: int, aggregate: str = RUN, **data: Any) -> tuple[str, str, dict[str, Any]]:
+def a_change(position: int, aggregate: str = RUN, mark: str = "", **data: Any) -> tuple[str, str, dict[str, Any]]:
+    """Of a pod of this release with `mark`, of the one before without."""
+    marked = {"mark": mark} if mark else {}
     change = {"position": position, "aggregate": aggregate, "version": 1, "type": "RunChanged", "data": data}
-    return str(position), "change", {**change, "at": "2026-01-01T00:00:00Z", "by": "p1"}
+    event_id = f"{position}-{mark}" if mark else str(position)
+    return event_id, "change", {**change, **marked, "at": "2026-01-01T00:00:00Z", "by": "p1"}
 
 
 def test_a_state_is_shown_with_where_it_was_read(gateway: GatewayDouble) -> None:
@@ -62,6 +65,14 @@ def test_a_state_is_shown_with_where_it_was_read(gateway: GatewayDouble) -> None
 def test_names_of_threads_may_have_any_characters(gateway: GatewayDouble) -> None:
     gateway.answers["GET /v1/namespaces/team/indexes/notes/state/thread/a/b ?é"] = (200, STATE)
     assert run(gateway, "get", "index/notes", "thread/a/b ?é", "-n", "team").exit_code == 0
+    for dots in (".", "..", "../.."):
+        gateway.answers[f"GET {ONE}/state/thread/{dots}"] = (200, STATE)
+        assert run(gateway, "get", "workflow/answers", f"thread/{dots}").exit_code == 0
+    gateway.answers[f"GET {ONE}/history/thread/.."] = (200, {"events": [a_change(1)[2]], "more": False})
+    assert run(gateway, "history", "workflow/answers", "thread/..").exit_code == 0
+    for strange in ("..", "../..", "."):
+        refused = run(gateway, "get", "workflow/answers", strange)
+        assert (refused.exit_code, f"nothing at GET {ONE}/state/{strange}" in refused.output) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,7 @@ def test_a_watch_goes_on_after_the_last_position_until_it_makes_no_sense(
     monkeypatch.setattr(watch, "_PAUSES", (0.0,))
     unknown = {"detail": "the feed ends at 3", "remedy": "begin anew", "reason": "PositionUnknown", "retryable": False}
     streams: list[tuple[int, Any]] = [
-        (200, [("1", "position", {"position": 1}), a_change(2, steps=1), a_change(3, "thread/t")]),
+        (200, [("1-89abcdef", "position", {}), a_change(2, steps=1), a_change(3, "thread/t", "0123abcd")]),
         (503, {"detail": "away", "reason": "NotReady", "retryable": True}),
         (200, [("3", "position", {"position": 3}), a_change(4, steps=2), ("", "interrupted", {"retryable": True})]),
         (409, unknown),
@@ -131,10 +142,15 @@ def test_a_watch_goes_on_after_the_last_position_until_it_makes_no_sense(
     assert done.exit_code == 1
     assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["2", "4"]
     assert done.stdout.splitlines()[0].endswith(f"{RUN}  RunChanged  steps=1")
-    assert [headers.get("last-event-id") for _, _, headers in gateway.requests] == [None, "3", "3", "4"]
+    assert [headers.get("last-event-id") for _, _, headers in gateway.requests] == [
+        None,
+        "3-0123abcd",
+        "3-0123abcd",
+        "4",
+    ]
     said = done.stderr.splitlines()
-    assert said[0] == "following workflow default/answers after position 1; Ctrl-C ends it"
-    assert "going on after position 3" in said[1]
+    assert said[0] == "following workflow default/answers after position 1-89abcdef; Ctrl-C ends it"
+    assert "going on after position 3-0123abcd" in said[1]
     assert said[-1] == "error: the feed ends at 3; begin anew"
 
 
@@ -143,6 +159,37 @@ def test_a_watch_that_cannot_begin_says_why(gateway: GatewayDouble) -> None:
     done = run(gateway, "watch", "workflow/answers", "--after", "7", "-o", "json")
     assert (done.exit_code, done.output) == (1, "error: away\n")
     assert gateway.requests[0][2]["last-event-id"] == "7"
+
+
+def test_a_watch_prints_marks_and_begins_after_one(gateway: GatewayDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_PAUSES", (0.0,))
+    gone = {"detail": "the history is another one", "reason": "PositionUnknown", "retryable": False}
+    streams: list[tuple[int, Any]] = [(200, [a_change(8, mark="0123abcd")]), (409, gone)]
+    gateway.answers[f"GET {ONE}/changes"] = lambda *_: streams.pop(0)
+    done = run(gateway, "watch", "workflow/answers", "--after", "7-89abcdef", "-o", "json")
+    assert [headers["last-event-id"] for _, _, headers in gateway.requests] == ["7-89abcdef", "8-0123abcd"]
+    assert json.loads(done.stdout)["mark"] == "0123abcd"
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "error: the history is another one")
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "7-", "7-0", "7-0123ABCD", "7-0123abcd0"])
+def test_what_is_no_position_is_named(gateway: GatewayDouble, after: str) -> None:
+    done = run(gateway, "watch", "workflow/answers", f"--after={after}")
+    assert (done.exit_code, "12-0a1b2c3d" in done.output, gateway.requests) == (1, True, [])
+
+
+def test_a_watch_checks_the_name_as_a_read_does(gateway: GatewayDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"detail": "there is no aggregate 'foo'", "reason": "InvalidInput"}
+    gateway.answers[f"GET {ONE}/history/foo"] = (422, wrong)
+    done = run(gateway, "watch", "workflow/answers", "foo")
+    assert (done.exit_code, done.output) == (1, "error: there is no aggregate 'foo'\n")
+    # What is not there yet is followed all the same, and by the name that changes have.
+    upper = f"run/{RUN.partition('/')[2].upper()}"
+    gateway.answers[f"GET {ONE}/history/{upper}"] = (404, {"detail": "none", "reason": "AggregateNotFound"})
+    monkeypatch.setattr(watch, "_PAUSES", (0.0,))
+    streams: list[tuple[int, Any]] = [(200, [a_change(8), a_change(9, "run/other")]), (409, {"detail": "over"})]
+    gateway.answers[f"GET {ONE}/changes"] = lambda *_: streams.pop(0)
+    assert [line.split()[0] for line in run(gateway, "watch", "workflow/answers", upper).stdout.splitlines()] == ["8"]
 
 
 def both(gateway: GatewayDouble, index: tuple[int, Any], workflow: tuple[int, Any]) -> None:

@@ -202,6 +202,11 @@ class Change(Reply):
     """An event."""
 
     position: int = Field(description="Its place in the resource's feed, without a gap; 0: it has none yet.")
+    mark: str | None = Field(
+        None,
+        description="Of the position, which may have another event after a restore: go on after POSITION-MARK."
+        " Absent in a history.",
+    )
     aggregate: str
     version: int = Field(description="Counts the events of the aggregate from 1.")
     type: str = Field(description="What happened: RunStarted, RevisionCurrent, ...")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -31,7 +32,10 @@ _REBUILD_SECONDS: Final = 600.0
 _LOST_SECONDS: Final = 30.0
 """How long a watch whose pod is gone looks for another one."""
 _LONGEST_PAUSE: Final = 1.0
-_POSITION_DIGITS: Final = 18
+_PLACE: Final = re.compile(r"([0-9]{1,18})(?:-([0-9a-f]{8}))?")
+
+Place = tuple[int, str]
+"""A position, and the mark of the event there; without it (empty) any event may be there."""
 
 
 async def read(
@@ -42,6 +46,10 @@ async def read(
         resource=ref(resource), aggregate=aggregate, consistency=Consistency.Value(f"CONSISTENCY_{consistency.upper()}")
     )
     if bound_ms is not None:
+        if consistency != "Bounded":
+            message, remedy = "is of Bounded alone", "leave it out, or ask with consistency=Bounded"
+            violations = [("/query/boundMs", f"{message}; {remedy}")]
+            raise InvalidInput(f"boundMs {message}", remedy=remedy, violations=violations)
         request.bound.FromMilliseconds(bound_ms)
     with _known(resource):
         response = await backend.state(resource).ReadState(request, timeout=_READ_SECONDS)
@@ -74,22 +82,24 @@ async def rebuild(backend: Backend, resource: Resource) -> dict[str, Any]:
         return render.report((await backend.state(resource).RebuildState(request, timeout=_REBUILD_SECONDS)).report)
 
 
-async def changes(backend: Backend, resource: Resource, after: int | None) -> AsyncIterator[Event]:
+async def changes(backend: Backend, resource: Resource, begin: Place | None) -> AsyncIterator[Event]:
     """`position`, where it begins, then each `change` behind it (None: from now on), once and in order, over lost pods.
     Raises NotFound, StateSyncFailed, Unavailable."""
+    after, mark = begin or (None, "")
     begun, lost_at, pause = False, 0.0, 0.0
     while True:
-        request = WatchStateRequest(resource=ref(resource), after=after)
+        request = WatchStateRequest(resource=ref(resource), after=after, mark=mark)
         try:
             with _known(resource):
                 stream = backend.state(resource).WatchState(request)
                 async with aclosing(stream):  # type: ignore[type-var]
                     async for step in stream:
-                        after, lost_at, pause = step.position, 0.0, 0.0
+                        after, mark, lost_at, pause = step.position, step.mark, 0.0, 0.0
+                        event_id, marked = "-".join(filter(None, (str(after), mark))), {"mark": mark} if mark else {}
                         if step.HasField("event"):
-                            yield str(after), "change", render.change(step.event)
+                            yield event_id, "change", {**render.change(step.event), **marked}
                         elif not begun:
-                            yield str(after), "position", {"position": after}
+                            yield event_id, "position", {"position": after, **marked}
                         begun = True
             raise Unavailable(f"the watch of {resource} ended", reason="StreamBroken")
         except Unavailable as error:
@@ -101,13 +111,15 @@ async def changes(backend: Backend, resource: Resource, after: int | None) -> As
         pause = min(_LONGEST_PAUSE, pause * 2 or 0.1)
 
 
-def position(event_id: str) -> int | None:
-    """The id of a `change` or `position`; None for an empty one. Raises InvalidInput."""
-    if not event_id:
+def place(event_id: str | None, field: str) -> Place | None:
+    """Where the id of a `change` or `position` stands, or a position alone; None for none. `field`: where it was
+    given. Raises InvalidInput."""
+    if event_id is None:
         return None
-    if not (event_id.isascii() and event_id.isdecimal() and len(event_id) <= _POSITION_DIGITS):
-        raise InvalidInput(f"{event_id[:80]!r} is not the id of a change", remedy="send an id as it came, or none")
-    return int(event_id)
+    if (match := _PLACE.fullmatch(event_id)) is None:
+        message, remedy = f"{event_id[:80]!r} is not the id of a change", "send an id as it came, a position, or none"
+        raise InvalidInput(message, remedy=remedy, violations=[(field, f"{message}; {remedy}")])
+    return int(match[1]), match[2] or ""
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GraphSettings
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.marks import Marks
 from cortex_workloads.runtime.state.service import StateService
 
 _log: Final = logging.getLogger("cortex.graph")
@@ -94,7 +95,7 @@ class Pod:
         )
         self.server.add(add_GraphServiceServicer_to_server, service)
         self.server.add(add_ControlServiceServicer_to_server, control, port="control")
-        told = StateService(self._resource, self.state, self.server.draining)
+        told = StateService(self._resource, self.state, Marks(self.lake, self._resource), self.server.draining)
         self.server.add(add_StateServiceServicer_to_server, told, port="control")
         self.server.health.expect("Lake")
         await self.server.start()

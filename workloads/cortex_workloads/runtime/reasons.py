@@ -143,7 +143,8 @@ REASONS: Final[dict[str, Reason]] = {
     "NotUTF8": Reason((Malformed,), "The body is not UTF-8.", "Encode it as UTF-8."),
     "PositionUnknown": Reason(
         (StateSyncFailed,),
-        "The feed of the resource has not reached the position that is asked for: the Lake was restored.",
+        "The feed of the resource has not reached the position that is asked for, or has another event there than was"
+        " told: the Lake was restored, or the resource was made anew.",
         "Read the states again, and follow from position 0 or from now on.",
     ),
     "ResourceUnknown": Reason(

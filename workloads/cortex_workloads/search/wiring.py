@@ -29,6 +29,7 @@ from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import SearchSettings
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.marks import Marks
 from cortex_workloads.runtime.state.service import StateService
 from cortex_workloads.search import retrieval, switches
 from cortex_workloads.search.answers import Answers, size
@@ -162,7 +163,8 @@ class Search:
         gates = {"Search": self._searches, "UpdateIndex": self._writes}
         server.add(add_HaystackServiceServicer_to_server, self._haystack, gates=gates)
         server.add(add_ControlServiceServicer_to_server, control, port="control")
-        told = StateService(self._store.resource, self._state, server.draining)
+        resource = self._store.resource
+        told = StateService(resource, self._state, Marks(self._lake, resource), server.draining)
         server.add(add_StateServiceServicer_to_server, told, port="control")
 
     def _kept_answers(self) -> Answers:

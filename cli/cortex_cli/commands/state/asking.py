@@ -53,7 +53,7 @@ class Target:
 
     def path(self, rest: str) -> str:
         """A path of the gateway about it."""
-        return f"/v1/namespaces/{quote(self.namespace)}/{_PLURALS[self.kind]}/{quote(self.name)}/{rest}"
+        return f"/v1/namespaces/{_quoted(self.namespace)}/{_PLURALS[self.kind]}/{_quoted(self.name)}/{rest}"
 
 
 def target(text: str, namespace: str) -> Target:
@@ -67,7 +67,7 @@ def target(text: str, namespace: str) -> Target:
 
 def everything(gateway: Gateway, namespace: str | None) -> list[Target]:
     """The resources of a namespace, or of all."""
-    within = f"namespaces/{quote(namespace)}/" if namespace else ""
+    within = f"namespaces/{_quoted(namespace)}/" if namespace else ""
     return [
         Target(kind, item["metadata"].get("namespace", "default"), item["metadata"]["name"])
         for kind, plural in _PLURALS.items()
@@ -90,7 +90,12 @@ def asked(url: str | None, data_dir: Path) -> Iterator[Gateway]:
 def aggregate_path(kind: str, aggregate: str) -> str:
     """`state/...` or `history/...` of an aggregate, whose name may have any characters."""
     first, slash, name = aggregate.partition("/")
-    return f"{kind}/{quote(first, safe='')}{slash}{quote(name, safe='')}"
+    return f"{kind}/{_quoted(first)}{slash}{_quoted(name)}"
+
+
+def _quoted(segment: str) -> str:
+    # `.` and `..` as they are would be steps in the path.
+    return quote(segment, safe="") if segment.strip(".") else "%2E" * len(segment)
 
 
 def _local(data_dir: Path) -> str:

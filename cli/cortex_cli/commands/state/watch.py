@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import uuid
 from typing import Annotated, Any, Final
 
 import typer
 
 from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, fail
 from cortex_cli.commands.state import words
-from cortex_cli.commands.state.asking import GatewayOption, NamespaceOption, ResourceArgument, Target, asked, target
+from cortex_cli.commands.state.asking import (
+    GatewayOption,
+    NamespaceOption,
+    ResourceArgument,
+    Target,
+    aggregate_path,
+    asked,
+    target,
+)
 from cortex_cli.gateway import Gateway, GatewayError, problem
 
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_KINDS: Final = ("resource", "revision", "thread", "run")
+_PLACE: Final = re.compile(r"[0-9]{1,18}(-[0-9a-f]{8})?")
 
 
 def watch(
@@ -23,7 +35,12 @@ def watch(
     ] = "",
     namespace: NamespaceOption = "default",
     after: Annotated[
-        int | None, typer.Option("--after", min=0, help="Changes behind this position. From now on without it.")
+        str | None,
+        typer.Option(
+            "--after",
+            metavar="POSITION[-MARK]",
+            help="Changes behind this position; with its mark: only in that history. From now on without it.",
+        ),
     ] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="text or json (a line each).")] = "text",
     gateway: GatewayOption = None,
@@ -32,12 +49,27 @@ def watch(
     """Follow every change until Ctrl-C. A lost connection is made again, and goes on after the last position."""
     if output not in ("text", "json"):
         fail(f"-o {output} is not known; use text or json")
+    if after is not None and not _PLACE.fullmatch(after):
+        fail(f"--after {after} is no position: write it like 12 or, with the mark that it came with, 12-0a1b2c3d")
     one = target(resource, namespace)
     try:
         with asked(gateway, data_dir) as asking:
-            _Following(asking, one, aggregate.strip("/"), output).run("" if after is None else str(after))
+            _Following(asking, one, _checked(asking, one, aggregate), output).run(after or "")
     except KeyboardInterrupt:
         return
+
+
+def _checked(gateway: Gateway, one: Target, aggregate: str) -> str:
+    """A kind, or the name of an aggregate as changes have it; it need not be there yet. Raises GatewayError."""
+    if (kind := aggregate.rstrip("/")) in ("", *_KINDS):
+        return kind
+    try:
+        gateway.get(one.path(aggregate_path("history", aggregate)), limit=1)
+    except GatewayError as error:
+        if error.reason != "AggregateNotFound":
+            raise
+    kind, _, name = aggregate.partition("/")
+    return f"run/{uuid.UUID(name)}" if kind == "run" else aggregate
 
 
 class _Following:
@@ -80,7 +112,7 @@ class _Following:
             typer.echo(json.dumps(data, ensure_ascii=False) if self._output == "json" else _line(data))
 
     def _wanted(self, aggregate: str) -> bool:
-        return self._aggregate in ("", aggregate) or aggregate.startswith(f"{self._aggregate}/")
+        return self._aggregate in ("", aggregate, aggregate.partition("/")[0])
 
 
 def _line(change: dict[str, Any]) -> str:

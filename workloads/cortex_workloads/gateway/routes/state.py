@@ -24,7 +24,10 @@ Level = Annotated[
 Bound = Annotated[
     int | None, Query(alias="boundMs", ge=1, le=3_600_000, description="Of Bounded, in ms. Default: a second.")
 ]
-After = Annotated[int | None, Query(ge=0, le=_POSITIONS, description="Changes behind it. Default: from now on.")]
+After = Annotated[
+    str | None,
+    Query(description="Changes behind this id (POSITION-MARK) or position. Default: from now on. Last-Event-ID wins."),
+]
 
 
 def router(backend: Backend) -> APIRouter:
@@ -89,11 +92,12 @@ def _add(routes: APIRouter, backend: Backend, plural: str, kind: str) -> None:
 
     @routes.get(
         f"{one}/changes",
-        summary="Follow every change of its state (SSE); an event's id is its position",
+        summary="Follow every change of its state (SSE); an event's id is its position and its mark",
         **told,
         **described(schemas.Change, 404, 409, 422, 503, text__event_stream=sse("position, change")),
     )
     async def changes(request: Request, namespace: str, name: str, after: After = None) -> Response:
         resource = backend.catalogue.get(kind, namespace, name)
-        last = state.position(request.headers.get("last-event-id", ""))
-        return await replies.stream(state.changes(backend, resource, after if last is None else last))
+        begin = state.place(after, "/query/after")
+        last = state.place(request.headers.get("last-event-id") or None, "/header/Last-Event-ID")
+        return await replies.stream(state.changes(backend, resource, begin if last is None else last))

@@ -37,6 +37,8 @@ def named(aggregate: str) -> str:
             return aggregate
         case "replica":
             raise _wrong("a replica is named by its pod")
+        case _ if _is_uuid(aggregate):
+            raise _wrong(f"there is no aggregate {aggregate!r}", f"did you mean run/{aggregate}?")
     raise _wrong(f"there is no aggregate {aggregate[:80]!r}")
 
 
@@ -48,10 +50,17 @@ def with_events(aggregate: str) -> str:
 
 
 def _uuid(text: str) -> str:
+    if not _is_uuid(text):
+        raise _wrong("a run's id is a UUID")
+    return str(uuid.UUID(text))
+
+
+def _is_uuid(text: str) -> bool:
     try:
-        return str(uuid.UUID(text))
+        uuid.UUID(text)
     except ValueError:
-        raise _wrong("a run's id is a UUID") from None
+        return False
+    return True
 
 
 def _wrong(message: str, remedy: str = _REMEDY) -> InvalidInput:

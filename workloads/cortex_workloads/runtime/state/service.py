@@ -15,6 +15,7 @@ from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state import wire
 from cortex_workloads.runtime.state.aggregates import Change, Consistency
 from cortex_workloads.runtime.state.manager import StateManager
+from cortex_workloads.runtime.state.marks import MARK, Marks, mark
 from cortex_workloads.runtime.state.names import named, with_events
 
 _CONSISTENCIES: Final = {
@@ -33,9 +34,10 @@ _PAGE_BYTES: Final = 1024 * 1024
 class StateService(state_pb2_grpc.StateServiceServicer):
     """Of one resource. `draining`: the server is to end, and with it every watch."""
 
-    def __init__(self, resource: Resource, state: StateManager, draining: asyncio.Event) -> None:
+    def __init__(self, resource: Resource, state: StateManager, marks: Marks, draining: asyncio.Event) -> None:
         self._resource = resource
         self._state = state
+        self._marks = marks
         self._draining = draining
         # Each reads all that there is: two at once would only be slower.
         self._examining = asyncio.Lock()
@@ -70,11 +72,14 @@ class StateService(state_pb2_grpc.StateServiceServicer):
         """Where it begins, then every change. Raises InvalidInput, FailedPrecondition, StateSyncFailed, Unavailable."""
         self._check(request.resource)
         after = _within("after", request.after, 0, 2**63 - 1) if request.HasField("after") else None
+        if request.mark and not (after and MARK.fullmatch(request.mark)):
+            raise _invalid("mark", f"is {request.mark[:80]!r}", "send it as it came, with its position")
         position = await self._state.begin(after)
-        yield state_pb2.WatchStateResponse(position=position)
+        yield state_pb2.WatchStateResponse(position=position, mark=await self._marks.at(position, request.mark))
         async with aclosing(_until(self._draining, self._state.watch(position))) as changes:
             async for change in changes:
-                yield state_pb2.WatchStateResponse(position=change.position, event=wire.event(change))
+                event = wire.event(change)
+                yield state_pb2.WatchStateResponse(position=change.position, event=event, mark=mark(change))
         raise Unavailable(
             "this pod is ending", remedy="go on in another one, after the last position", reason="Draining"
         )

@@ -18,7 +18,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake, cancelled
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import connect
-from cortex_workloads.runtime.state import feed
+from cortex_workloads.runtime.state import feed, marks
 from cortex_workloads.runtime.state.aggregates import Change, key
 
 _BLOCK_MS: Final = 1_000
@@ -52,20 +52,21 @@ class Watch:
     async def changes(self, after: int | None = None) -> AsyncIterator[Change]:
         """Every change behind a position (None: from now on), then each new one; ends by cancellation only, or by
         Unavailable when the Lake is needed and does not answer: go on from the last position. Raises StateSyncFailed
-        (`PositionUnknown`) for a position that the feed has not reached."""
+        (`PositionUnknown`) for a position that the feed has not reached, or where another event is than was told."""
         if after is None:
             after = await self.begin(None)
+        last = ""
         while not cancelled():
             found = await self._from_stream(after)
             if not found or found[0].position != after + 1:
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
-                gap, found = bool(found), await self._from_lake(after)
+                gap, found = bool(found), await self._from_lake(after, last)
                 if gap and not found:
                     # The stream is of a Lake that is no more, and nobody began it anew yet.
                     await asyncio.sleep(_BLOCK_MS / 1000)
             for change in found:
                 yield change
-                after = change.position
+                after, last = change.position, marks.mark(change)
 
     async def _from_stream(self, after: int) -> list[Change]:
         if self._client is None:
@@ -80,10 +81,13 @@ class Watch:
         # What an event changed may be too large for the stream: the Lake has it.
         return [_change(*entry) for entry in takewhile(lambda entry: entry[1][b"data"], found)]
 
-    async def _from_lake(self, after: int) -> list[Change]:
+    async def _from_lake(self, after: int, mark: str) -> list[Change]:
         async with self._lake.connection() as connection:
             row, _ = await self._reached(connection, after)
-            return [] if row is None else await feed.after(connection, row, after, _MOST)
+            if row is None:
+                return []
+            await marks.checked(connection, self._resource, row, after, mark)
+            return await feed.after(connection, row, after, _MOST)
 
     async def _reached(self, connection: Connection, position: int) -> tuple[int | None, int]:
         """The resource's row and the end of its feed, which is not before the position."""
