@@ -163,6 +163,7 @@ async def test_an_id_of_a_history_that_is_no_more_is_refused(world: Any, lake: L
 
         async with lake.transaction() as connection:
             # A restored Lake goes another way, and overtakes.
+            await connection.execute("SET LOCAL cortex.dropping = 'on'")
             await connection.execute(
                 "WITH gone AS (DELETE FROM events WHERE position = 2 RETURNING *)"
                 " INSERT INTO events (resource_id, aggregate, version, type, data, position)"

@@ -293,11 +293,13 @@ async def test_a_position_that_is_not_there_is_refused_at_once(desk: Desk, pod: 
 
 async def elsewhere(desk: Desk) -> None:
     """The Lake as one that was restored, and went another way since."""
-    await desk.rows(
-        "WITH gone AS (DELETE FROM events WHERE position = (SELECT max(position) FROM events) RETURNING *)"
-        " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
-        " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone RETURNING 1"
-    )
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.dropping = 'on'")
+        await connection.execute(
+            "WITH gone AS (DELETE FROM events WHERE position = (SELECT max(position) FROM events) RETURNING *)"
+            " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
+            " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone"
+        )
 
 
 async def first(pod: Pod, **fields: Any) -> state_pb2.WatchStateResponse:
