@@ -61,6 +61,8 @@ async def test_names_of_threads_come_through_as_they_are(helpdesk: Any) -> None:
     body = is_problem(await helpdesk.http.get(f"{ONE}/state/thread/a%2Fb%20%3F%C3%A9"), 404, "AggregateNotFound")
     assert helpdesk.states.requests[0].aggregate == "thread/a/b ?é"
     assert body["detail"] == "CortexWorkflow default/helpdesk has no thread/a/b ?é"
+    body = is_problem(await helpdesk.http.get(f"{ONE}/state/thread/%2E%2E"), 404, "AggregateNotFound")
+    assert "has no thread/.." in body["detail"]
 
 
 async def test_an_index_has_a_state_too(papers: Any) -> None:
