@@ -212,7 +212,7 @@ async def test_a_rebuild_wants_a_body_that_pages_of_the_web_cannot_send(helpdesk
     is_problem(await helpdesk.http.post(f"{ONE}/state/rebuild"), 415, "UnsupportedMediaType")
     reply = await helpdesk.http.post(f"{ONE}/state/rebuild", json={"force": True})
     (mistake,) = is_problem(reply, 422, "InvalidInput")["errors"]
-    assert mistake == {"field": "/force", "message": "there is no such field; it is {}, without any"}
+    assert mistake == {"field": "/force", "message": "there is no such field; write {}: it has none"}
     assert helpdesk.states.requests == []
     assert (await helpdesk.http.post(f"{ONE}/state/rebuild", json={})).json()["position"] == 7
 
