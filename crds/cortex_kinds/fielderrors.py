@@ -97,7 +97,7 @@ def _field_hint(name: str, model: type[BaseModel], parents: Path) -> str:
     if here is None:
         return ""
     known = field_names(here)
-    return did_you_mean(name, known) or (f"there are {', '.join(sorted(known))}" if known else "it is {}, without any")
+    return did_you_mean(name, known) or (f"there are {', '.join(sorted(known))}" if known else "write {}: it has none")
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

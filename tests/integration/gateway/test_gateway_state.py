@@ -61,6 +61,8 @@ async def test_names_of_threads_come_through_as_they_are(helpdesk: Any) -> None:
     body = is_problem(await helpdesk.http.get(f"{ONE}/state/thread/a%2Fb%20%3F%C3%A9"), 404, "AggregateNotFound")
     assert helpdesk.states.requests[0].aggregate == "thread/a/b ?é"
     assert body["detail"] == "CortexWorkflow default/helpdesk has no thread/a/b ?é"
+    body = is_problem(await helpdesk.http.get(f"{ONE}/state/thread/%2E%2E"), 404, "AggregateNotFound")
+    assert "has no thread/.." in body["detail"]
 
 
 async def test_an_index_has_a_state_too(papers: Any) -> None:
@@ -211,7 +213,7 @@ async def test_a_rebuild_wants_a_body_that_pages_of_the_web_cannot_send(helpdesk
     is_problem(await helpdesk.http.post(f"{ONE}/state/rebuild"), 415, "UnsupportedMediaType")
     reply = await helpdesk.http.post(f"{ONE}/state/rebuild", json={"force": True})
     (mistake,) = is_problem(reply, 422, "InvalidInput")["errors"]
-    assert mistake == {"field": "/force", "message": "there is no such field; it is {}, without any"}
+    assert mistake == {"field": "/force", "message": "there is no such field; write {}: it has none"}
     assert helpdesk.states.requests == []
     assert (await helpdesk.http.post(f"{ONE}/state/rebuild", json={})).json()["position"] == 7
 
