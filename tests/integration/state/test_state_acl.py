@@ -84,7 +84,6 @@ async def test_the_rights_are_enough(desk: Desk, user: Any) -> None:
     assert await shared.find("cortex:{index:default/x}:answer:1") == b"1"
     await tally.add({b"a": 2})
     assert await tally.top(1) == [b"a"]
-    await shared.forget("cortex:{index:default/x}")
     await asyncio.gather(shared.close(), tally.close())
     await forget(url, DESK)
     functions = Functions(url)

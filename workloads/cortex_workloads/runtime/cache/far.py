@@ -31,9 +31,9 @@ class Far:
         self._retry_at = 0.0
         self._lost = False
 
-    async def ask(self, question: Callable[[redis.Redis], Awaitable[T]], *, anyway: bool = False) -> T | None:
-        """The answer; None where nothing answers, or did not a moment ago (unless `anyway`)."""
-        if self._client is None or (time.monotonic() < self._retry_at and not anyway):
+    async def ask(self, question: Callable[[redis.Redis], Awaitable[T]]) -> T | None:
+        """The answer; None where nothing answers, or did not a moment ago."""
+        if self._client is None or time.monotonic() < self._retry_at:
             return None
         try:
             answer = await question(self._client)
@@ -59,9 +59,3 @@ class Far:
         if self._lost:
             _log.info("the shared state answers again")
         self._lost = False
-
-
-async def forget(client: redis.Redis, beginning: str, page: int = 1_000) -> None:
-    """Removes what has a key that begins so, by a scan of all keys."""
-    async for key in client.scan_iter(match=f"{beginning}*", count=page):
-        await client.unlink(key)

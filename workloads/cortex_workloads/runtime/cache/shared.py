@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import cast
 
 from redis import asyncio as redis
 
-from cortex_workloads.runtime.cache import far
 from cortex_workloads.runtime.cache.far import Far
 from cortex_workloads.runtime.cache.memory import jittered
 from cortex_workloads.runtime.cache.metrics import Requests
@@ -38,10 +36,6 @@ class Shared:
         if len(value) <= self._limit:
             life = max(round((jittered(self._seconds) if seconds is None else seconds) * 1000), 1)
             await self._far.ask(lambda client: client.set(key, value, px=life))
-
-    async def forget(self, beginning: str) -> None:
-        """Removes what has a key that begins so, by a scan of all keys; what nothing answers for expires."""
-        await self._far.ask(partial(far.forget, beginning=beginning), anyway=True)
 
     async def close(self) -> None:
         """Closes the connections."""
