@@ -54,6 +54,7 @@ class LakeDocumentStore:
         self._lake = lake
         self._loop: asyncio.AbstractEventLoop | None = None
         self._current: tuple[float, Revision] | None = None
+        self._forgotten = 0
         self._versions: Turns[int, int | None] = Turns()
 
     async def lake(self) -> Lake:
@@ -68,16 +69,19 @@ class LakeDocumentStore:
         """The revision that answers, at most half a second old. Raises Unavailable (`NoRevision`)."""
         if self._current is not None and time.monotonic() - self._current[0] < _FRESH_SECONDS:
             return self._current[1]
+        began, forgotten = time.monotonic(), self._forgotten
         async with (await self.lake()).connection() as connection:
             found = revisions.current(await revisions.describe(connection, self.resource))
         if found is None:
             raise writer.no_revision(self.resource)
-        self._current = (time.monotonic(), found)
+        if forgotten == self._forgotten:  # else it may have been read before the switch that was told meanwhile
+            self._current = (began, found)
         return found
 
     def forget(self) -> None:
         """Looks the current revision up again at its next use."""
         self._current = None
+        self._forgotten += 1
 
     async def revision(self, identity: str) -> Revision:
         """A revision by its id; the current one at most half a second old. Raises NotFound, FailedPrecondition (it
