@@ -10,11 +10,12 @@ from statistics import median
 from typing import Any, Final
 
 from cortex_workloads.runtime.catalogue import Endpoint, Snapshot
-from cortex_workloads.runtime.channels import Channels, _Channel, target
-from cortex_workloads.runtime.resilience.policies import LimitPolicy
+from cortex_workloads.runtime.channels import Channels, _Channel
+from cortex_workloads.runtime.resilience.policies import LimitPolicy, RetryPolicy
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
+from cortex_workloads.runtime.targets import target
 from datapunk.cortex import search_pb2, search_pb2_grpc
 
 RATIO: Final = "with / without, time of a call"
@@ -77,7 +78,7 @@ async def _stub(stack: AsyncExitStack, **gates: Any) -> Any:
     channels = await stack.enter_async_context(Channels(GatewaySettings(), catalogue))
     if gates:
         return search_pb2_grpc.HaystackServiceStub(channels.channel(_TARGET))
-    bare = _Bare(_TARGET, catalogue, True, channels._circuit(_TARGET))
+    bare = _Bare(_TARGET, catalogue, RetryPolicy(), channels._circuit(_TARGET))
     stack.push_async_callback(bare.close)
     return search_pb2_grpc.HaystackServiceStub(bare)  # type: ignore[call-overload]
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from cortex_workloads.runtime import telemetry
-from cortex_workloads.runtime.channels import Channels, target
+from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
+from cortex_workloads.runtime.targets import target
 from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, graph_pb2, graph_pb2_grpc, search_pb2, search_pb2_grpc
 

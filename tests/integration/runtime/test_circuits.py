@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from cortex_workloads.runtime.catalogue import Endpoint, Snapshot, valid
-from cortex_workloads.runtime.channels import Channels, target
+from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
 from cortex_workloads.runtime.resilience.breaker import State
 from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
+from cortex_workloads.runtime.targets import target
 from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, graph_pb2, graph_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc

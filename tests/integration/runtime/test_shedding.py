@@ -12,13 +12,14 @@ from typing import Any
 import grpc
 import pytest
 from cortex_workloads.runtime import errors
-from cortex_workloads.runtime.channels import Channels, target
+from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import Malformed, Overloaded
 from cortex_workloads.runtime.resilience.breaker import State
 from cortex_workloads.runtime.resilience.policies import BreakerPolicy, LimitPolicy
 from cortex_workloads.runtime.resilience.shedding import Gate
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
+from cortex_workloads.runtime.targets import target
 from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import common_pb2, graph_pb2, graph_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -135,8 +135,8 @@ async def test_callers_who_leave_a_stream_early_leave_no_errors(
 
 
 def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Of what a call goes through. Another test's threads and calls may end meanwhile: gRPC has one poller for every loop
-    of a process, and what it has for a loop that is closed it tells by the one that runs."""
+    """Of what a call goes through. Another test's threads and calls may end meanwhile: gRPC polls for all loops of a
+    process at once, and what it has for a loop that is closed it tells by the one that runs."""
     ours = [record for record in caplog.records if record.name.partition(".")[0] in _OF_A_CALL]
     return [
         record.getMessage()

@@ -21,8 +21,8 @@ TYPES = {kind.__name__: kind for kind in errors.TABLE}
 OF_TYPES = {row.reason for row in errors.TABLE.values()}
 COMPUTED = {
     ("runtime/catalogue.py", "f'{kind[6:]}NotFound'"): {"IndexNotFound", "WorkflowNotFound"},
-    ("runtime/channels.py", "reason"): {"NotReady"},
-    ("runtime/channels.py", "error.reason"): {"IndexNotFound", "WorkflowNotFound"},
+    ("runtime/targets.py", "reason"): {"NotReady"},
+    ("runtime/targets.py", "error.reason"): {"IndexNotFound", "WorkflowNotFound"},
     ("runtime/lake/pool.py", "REASON"): {pool.REASON},
     ("search/control.py", "error.reason"): {"ModelChanged", "ModelInvalid", "ModelMissing"},
 }

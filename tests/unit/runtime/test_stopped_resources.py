@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cortex_kinds.conditions import Reason
 from cortex_workloads.runtime.catalogue import FileCatalogue
-from cortex_workloads.runtime.channels import unavailable
+from cortex_workloads.runtime.targets import unavailable
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from datapunk.cortex.common_pb2 import ResourceRef
 
 from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, Resource
-from cortex_workloads.runtime.channels import Channels, target
+from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.runtime.resilience.circuits import Circuit
 from cortex_workloads.runtime.resilience.live import Live
 from cortex_workloads.runtime.resilience.policies import GatewayPolicies
+from cortex_workloads.runtime.targets import target
 
 if TYPE_CHECKING:
     # Exists in the stubs of the types only.

@@ -19,12 +19,12 @@ from cortex_workloads.graph.input import from_struct
 from cortex_workloads.graph.model import Model
 from cortex_workloads.graph.nodes.base import Tools
 from cortex_workloads.graph.searcher import IndexSearcher
-from cortex_workloads.graph.service import check_resource
 from cortex_workloads.graph.store import Store
 from cortex_workloads.runtime.errors import CortexError, InvalidInput, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
+from cortex_workloads.runtime.preconditions import check_resource
 from cortex_workloads.runtime.progress import ProgressStream
 
 _CHECK_SECONDS: Final = 1.0

@@ -16,13 +16,13 @@ from cortex_workloads.graph.library import Library
 from cortex_workloads.graph.runner import Live, Runner
 from cortex_workloads.graph.store import Run, Store
 from cortex_workloads.runtime.errors import (
-    FailedPrecondition,
     InvalidInput,
     NotFound,
     Unavailable,
     Unimplemented,
 )
 from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.preconditions import check_resource
 
 _THREAD_CHARACTERS: Final = 128
 
@@ -108,16 +108,6 @@ class GraphService(graph_pb2_grpc.GraphServiceServicer):
         async with aclosing(self._attachment.follow(run, after)) as stream:
             async for event in stream:
                 yield event
-
-
-def check_resource(mine: Resource, asked: common_pb2.ResourceRef) -> None:
-    """Raises FailedPrecondition when a call is about another resource."""
-    if (asked.namespace, asked.name) != (mine.namespace, mine.name):
-        raise FailedPrecondition(
-            f"this pod serves the workflow {mine.namespace}/{mine.name}, not {asked.namespace}/{asked.name}",
-            remedy="ask a pod of that workflow",
-            reason="WrongResource",
-        )
 
 
 def _run_id(request: graph_pb2.WorkflowRequest) -> str:

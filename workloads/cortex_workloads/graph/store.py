@@ -13,10 +13,11 @@ import psycopg
 
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.failures import RunFailure
-from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
+from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.preconditions import not_prepared
 
 LEASE_SECONDS: Final = 6.0
 _SELECT: Final = (
@@ -69,11 +70,7 @@ class Store:
     def check_prepared(self) -> None:
         """Raises Unavailable (`LakeUnreachable`, `Starting`) before the schema is there."""
         if not self.prepared:
-            raise (
-                Unavailable("this pod is starting: it prepares the Lake", remedy="try again", reason="Starting")
-                if self._lake.reachable
-                else self._lake.unavailable()
-            )
+            raise not_prepared(self._lake)
 
     async def find(self, run_id: str) -> Run | None:
         """The run of an id, if this workflow has it."""

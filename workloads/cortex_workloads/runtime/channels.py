@@ -14,58 +14,27 @@ method is awaited once; a streaming one is iterated (close it early with `contex
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import grpc
-from cortex_kinds.conditions import Reason
 
-from cortex_workloads.runtime import errors, tasks, telemetry
-from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Catalogue, FileCatalogue
+from cortex_workloads.runtime import errors, targets, tasks, telemetry
+from cortex_workloads.runtime.catalogue import Catalogue, FileCatalogue
+from cortex_workloads.runtime.lines import LOST, Line, address_of
 from cortex_workloads.runtime.resilience.circuits import Circuit
 from cortex_workloads.runtime.resilience.policies import BreakerPolicy, RetryPolicy
 from cortex_workloads.runtime.resilience.retries import What, again
-from cortex_workloads.runtime.server import MESSAGE_BYTES
 from cortex_workloads.runtime.settings import CallerSettings
 
-_TARGET: Final = re.compile(r"^dns://[^/]*/(?P<service>[^.:/]+)\.(?P<namespace>[^.:/]+)\.svc[^:]*:(?P<port>\d+)$")
 _PORT_NAMES: Final = {50052: "grpc", 50053: "grpc", 50059: "control"}
-_HEADLESS: Final = "-headless"
-_KINDS: Final = {f"-search{_HEADLESS}": INDEX, f"-graph{_HEADLESS}": WORKFLOW}
-_STOPPED: Final = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO)
-"""Reasons of a resource that is Ready, as it was asked to run nothing."""
 _FORGET_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 2.0
 """How long a call waits for a first ready pod, and for one in the place of a lost one."""
-_BALANCING: Final[dict[str, Any]] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _HEALTH: Final = "/grpc.health."
-_LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-# Safe for every method: what writes is repeatable by its ids. A server that stops drops calls that have just come in,
-# and their clients hear CANCELLED.
-_RETRIED: Final = [code.name for code in _LOST]
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Pods of one machine share addresses with pods that died: never reuse their connections.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
-
-def target(resource: str, kind: str, namespace: str) -> str:
-    """The target of a resource's service: `target("papers", INDEX, "default")`."""
-    role, port = ("search", 50052) if kind == INDEX else ("graph", 50053)
-    return f"dns:///{resource}-{role}-headless.{namespace}.svc:{port}"
 
 
 class Channels:
@@ -122,14 +91,14 @@ class Channels:
 
     def _circuit(self, target: str) -> Circuit:
         if target not in self._circuits:
-            self._circuits[target] = Circuit(target, _name(_parse(target)), self._breaker)
+            self._circuits[target] = Circuit(target, targets.name(targets.parse(target)), self._breaker)
         return self._circuits[target]
 
     async def _forget(self, catalogue: Catalogue) -> None:
         """Lets targets go whose resources are gone: channels, circuits, metrics."""
         while True:
             version = catalogue.version
-            for target in [target for target in self._circuits if _gone(catalogue, target)]:
+            for target in [target for target in self._circuits if targets.is_gone(catalogue, target)]:
                 self._circuits.pop(target).forget()
                 for retries in (True, False):
                     if (channel := self._channels.pop((target, retries), None)) is not None:
@@ -139,46 +108,16 @@ class Channels:
             await asyncio.sleep(_FORGET_SECONDS)
 
 
-class _Line:
-    """A gRPC channel that is closed once it is retired and nobody speaks on it any more."""
-
-    def __init__(self, address: str, retries: RetryPolicy | None) -> None:
-        config = {**_BALANCING, **(_service_config(retries) if retries else {})}
-        own = (("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", int(retries is not None)))
-        self.channel = grpc.aio.insecure_channel(address, options=(*own, *_OPTIONS))
-        self.address = address
-        self._speaking = 0
-        self._retired = False
-        self._closing: asyncio.Task[None] | None = None
-
-    @contextmanager
-    def speaking(self) -> Iterator[grpc.aio.Channel]:
-        self._speaking += 1
-        try:
-            yield self.channel
-        finally:
-            self._speaking -= 1
-            self._close_when_done()
-
-    def retire(self) -> None:
-        self._retired = True
-        self._close_when_done()
-
-    def _close_when_done(self) -> None:
-        if self._retired and not self._speaking and self._closing is None:
-            self._closing = asyncio.ensure_future(self.channel.close())
-
-
 class _Channel:
     """What a stub needs of a channel: makes its methods. The line below may change between two calls."""
 
     def __init__(self, target: str, catalogue: Catalogue | None, retries: RetryPolicy | None, circuit: Circuit) -> None:
-        match = _parse(target)
+        match = targets.parse(target)
         self._target, self._catalogue, self._retries, self._circuit = target, catalogue, retries, circuit
-        self._service, self._namespace, self._name = match["service"], match["namespace"], _name(match)
+        self._service, self._namespace, self._name = match["service"], match["namespace"], targets.name(match)
         self._port = _PORT_NAMES.get(int(match["port"]), "grpc")
-        self._line: _Line | None = None
-        self._detour: _Line | None = None
+        self._line: Line | None = None
+        self._detour: Line | None = None
         self._found = False
         self._version = -1
 
@@ -204,12 +143,12 @@ class _Channel:
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
     ) -> Callable[..., Any]:
-        async def once(line: _Line, request: Any, left: float | None, metadata: Any) -> Any:
+        async def once(line: Line, request: Any, left: float | None, metadata: Any) -> Any:
             with line.speaking() as channel:
                 stub = channel.unary_unary(method, request_serializer, response_deserializer)
                 return await stub(request, timeout=left, metadata=_metadata(metadata))
 
-        async def twice(line: _Line, request: Any, left: Callable[[], float | None], metadata: Any) -> Any:
+        async def twice(line: Line, request: Any, left: Callable[[], float | None], metadata: Any) -> Any:
             try:
                 return await once(line, request, left(), metadata)
             except grpc.aio.AioRpcError as error:
@@ -255,9 +194,9 @@ class _Channel:
         # Who asks for health wants to know how the target is now.
         return nullcontext(lambda: None) if method.startswith(_HEALTH) else self._circuit.call(stream=stream)
 
-    async def _ready(self, timeout: float | None) -> _Line:
+    async def _ready(self, timeout: float | None) -> Line:
         if self._catalogue is None:
-            self._line = self._line or _Line(self._target, self._retries)
+            self._line = self._line or Line(self._target, self._retries)
             return self._line
         try:
             async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
@@ -267,7 +206,7 @@ class _Channel:
         except TimeoutError:
             raise self._unavailable("has no ready pod") from None
 
-    def _follow(self, catalogue: Catalogue) -> _Line | None:
+    def _follow(self, catalogue: Catalogue) -> Line | None:
         if catalogue.version == self._version:
             return self._line
         self._version = catalogue.version
@@ -276,7 +215,7 @@ class _Channel:
             self._line.retire()
             self._line = None
         if self._line is None and address:
-            self._line = _Line(address, self._retries)
+            self._line = Line(address, self._retries)
             if self._found:
                 self._circuit.moved()
             self._found = True
@@ -284,11 +223,11 @@ class _Channel:
 
     def _address(self, catalogue: Catalogue) -> str:
         found = catalogue.endpoints(self._service, self._namespace)
-        return _address(
+        return address_of(
             (endpoint.address, endpoint.ports[self._port]) for endpoint in found if self._port in endpoint.ports
         )
 
-    async def _instead(self, lost: _Line, timeout: float | None) -> _Line | None:
+    async def _instead(self, lost: Line, timeout: float | None) -> Line | None:
         """Another line than the one on which nobody answers any more; None when there is none soon."""
         try:
             async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
@@ -296,13 +235,13 @@ class _Channel:
         except TimeoutError:
             return None
 
-    async def _moved(self, catalogue: Catalogue, lost: _Line) -> _Line:
+    async def _moved(self, catalogue: Catalogue, lost: Line) -> Line:
         """The pod died, and the catalogue shows others, or will."""
         while (line := self._follow(catalogue)) is None or line is lost:
             await catalogue.changed(self._version)
         return line
 
-    async def _past_dns(self, lost: _Line) -> _Line:
+    async def _past_dns(self, lost: Line) -> Line:
         """DNS may name pods that are gone for as long as its caches keep them; what is behind the address of the
         resource's other Service is always current. The first of both that can be reached."""
         ready = {asyncio.ensure_future(line.channel.channel_ready()): line for line in (lost, *self._detours())}
@@ -313,11 +252,11 @@ class _Channel:
                 waiting.cancel()
         return ready[done.pop()]
 
-    def _detours(self) -> tuple[_Line, ...]:
-        if self._port != "grpc" or not self._service.endswith(_HEADLESS):
+    def _detours(self) -> tuple[Line, ...]:
+        if self._port != "grpc" or not self._service.endswith(targets.HEADLESS):
             return ()
-        service = self._service.removesuffix(_HEADLESS)
-        self._detour = self._detour or _Line(self._target.replace(self._service, service, 1), self._retries)
+        service = self._service.removesuffix(targets.HEADLESS)
+        self._detour = self._detour or Line(self._target.replace(self._service, service, 1), self._retries)
         return (self._detour,)
 
     def _told(self, error: grpc.aio.AioRpcError) -> errors.CortexError:
@@ -331,74 +270,7 @@ class _Channel:
         return told
 
     def _unavailable(self, what: str) -> errors.Unavailable:
-        return unavailable(self._catalogue, self._name, what)
-
-
-def _service_config(policy: RetryPolicy) -> dict[str, Any]:
-    if policy.attempts == 1:
-        return {}
-    retry = {
-        "maxAttempts": policy.attempts,
-        "initialBackoff": f"{policy.first_pause_seconds:.3f}s",
-        "maxBackoff": f"{policy.longest_pause_seconds:.3f}s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": _RETRIED,
-    }
-    return {
-        "methodConfig": [{"name": [{}], "retryPolicy": retry}],
-        "retryThrottling": {"maxTokens": policy.tokens, "tokenRatio": policy.token_ratio},
-    }
-
-
-def _gone(catalogue: Catalogue, target: str) -> bool:
-    match = _parse(target)
-    kind, _, path = _name(match).partition(" ")
-    namespace, _, resource = path.partition("/")
-    if kind not in (INDEX, WORKFLOW) or catalogue.has(kind, namespace, resource):
-        return False
-    return not catalogue.endpoints(match["service"], namespace)
-
-
-def _parse(target: str) -> re.Match[str]:
-    match = _TARGET.match(target)
-    if match is None:
-        raise ValueError(f"{target!r} is not a target: write dns:///SERVICE.NAMESPACE.svc:PORT")
-    return match
-
-
-def _name(match: re.Match[str]) -> str:
-    """`KIND NAMESPACE/NAME` of the resource behind a target."""
-    service, namespace = match["service"], match["namespace"]
-    for suffix, kind in _KINDS.items():
-        if service.endswith(suffix):
-            return f"{kind} {namespace}/{service.removesuffix(suffix)}"
-    return f"{service}.{namespace}"
-
-
-def unavailable(catalogue: Catalogue | None, name: str, what: str) -> errors.Unavailable:
-    """The error for a resource (`KIND NAMESPACE/NAME`) that does not answer, with what its condition Ready says."""
-    kind, _, path = name.partition(" ")
-    namespace, _, resource = path.partition("/")
-    reason, said = "NotReady", ""
-    if catalogue is not None and kind in (INDEX, WORKFLOW):
-        try:
-            ready = catalogue.get(kind, namespace, resource).ready
-        except errors.NotFound as error:
-            return errors.Unavailable(error.message, remedy=error.remedy, reason=error.reason)
-        if ready is not None and (ready.status != "True" or ready.reason in _STOPPED):
-            reason, said = ready.reason, f": {ready.reason}: {ready.message}"
-    return errors.Unavailable(
-        f"{name} {what}{said}",
-        reason=reason,
-        remedy="try again; its conditions say why: `kubectl describe`, on one machine `cortex status`",
-    )
-
-
-def _address(found: Any) -> str:
-    pods = sorted(set(found))
-    v4 = [f"{host}:{port}" for host, port in pods if ":" not in host]
-    v6 = [f"[{host}]:{port}" for host, port in pods if ":" in host]
-    return f"ipv4:{','.join(v4)}" if v4 else f"ipv6:{','.join(v6)}" if v6 else ""
+        return targets.unavailable(self._catalogue, self._name, what)
 
 
 def _by_server(error: grpc.aio.AioRpcError) -> bool:
@@ -406,7 +278,7 @@ def _by_server(error: grpc.aio.AioRpcError) -> bool:
 
 
 def _lost(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() in _LOST and not _by_server(error)
+    return error.code() in LOST and not _by_server(error)
 
 
 def _left(timeout: float | None, started: float) -> float | None:

@@ -14,11 +14,11 @@ from cortex_workloads.runtime.health import Health
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
+from cortex_workloads.runtime.preconditions import check_resource
 from cortex_workloads.runtime.progress import ProgressStream
 from cortex_workloads.search import definition, queue, tables
 from cortex_workloads.search.documents import from_struct
 from cortex_workloads.search.encoders import Encoders
-from cortex_workloads.search.service import check_resource
 from cortex_workloads.search.tables import Counts
 
 _PHASES: Final = {phase: control_pb2.RevisionPhase.Value(f"REVISION_PHASE_{phase.name}") for phase in Phase}
@@ -54,7 +54,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
 
     async def Describe(self, request: control_pb2.DescribeRequest, context: Any) -> control_pb2.DescribeResponse:
         """Says what the Lake holds; while it does not answer, says that instead of failing."""
-        check_resource(self._resource, request.resource, "index")
+        check_resource(self._resource, request.resource)
         response = control_pb2.DescribeResponse(pod=self._pod)
         try:
             await self._read_again(response)
@@ -67,7 +67,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
 
     async def Command(self, request: control_pb2.CommandRequest, context: Any) -> control_pb2.CommandResponse:
         """Carries out one verb; each is a wish about a state, so that asking twice does it once."""
-        check_resource(self._resource, request.resource, "index")
+        check_resource(self._resource, request.resource)
         if request.WhichOneof("verb") != "ensure_revision":
             raise Unimplemented("this release knows the verb ensure_revision only", remedy="set ensure_revision")
         order = request.ensure_revision

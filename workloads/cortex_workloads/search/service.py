@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from datapunk.cortex import common_pb2, search_pb2, search_pb2_grpc
 
-from cortex_workloads.runtime.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Unavailable
+from cortex_workloads.runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
 from cortex_workloads.runtime.fallbacks import Fallback, used
-from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.preconditions import check_resource
 from cortex_workloads.search import documents
 from cortex_workloads.search.answers import Answers, Asked
 from cortex_workloads.search.documents import from_struct
@@ -64,7 +64,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         """Finds documents."""
         began = time.perf_counter()
-        check_resource(self._store.resource, request.index, "index")
+        check_resource(self._store.resource, request.index)
         _check_query(request)
         asked = self._decided(request)
         with self._quiet.query():
@@ -76,7 +76,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
 
     async def ahead(self, request: search_pb2.SearchRequest) -> None:
         """Answers a search that nobody waits for, so that who asks the same next finds the answer. Raises as Search."""
-        check_resource(self._store.resource, request.index, "index")
+        check_resource(self._store.resource, request.index)
         _check_query(request)
         await self._real(self._decided(request), None)
 
@@ -136,7 +136,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
 
     async def UpdateIndex(self, request: search_pb2.UpdateRequest, context: Any) -> search_pb2.UpdateResponse:
         """Writes and deletes documents."""
-        check_resource(self._store.resource, request.index, "index")
+        check_resource(self._store.resource, request.index)
         self._ready()
         new = [documents.from_message(document) for document in request.documents]
         done = await self._store.update(new, list(request.delete_ids))
@@ -144,17 +144,6 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
             self._written()
         return search_pb2.UpdateResponse(
             written=done.written, unchanged=done.unchanged, deleted=done.deleted, waiting=done.waiting
-        )
-
-
-def check_resource(served: Resource, asked: common_pb2.ResourceRef, field: str) -> None:
-    """Raises FailedPrecondition (`WrongResource`) when a request is for another resource than this pod's."""
-    if (asked.namespace, asked.name) != (served.namespace, served.name):
-        raise FailedPrecondition(
-            f"this pod serves the {field} {served.namespace}/{served.name},"
-            f" not {asked.namespace or '(no namespace)'}/{asked.name or '(no name)'}",
-            remedy=f"ask the Service of that {field}, or name the one that is served here",
-            reason="WrongResource",
         )
 
 

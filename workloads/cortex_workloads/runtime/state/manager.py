@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cortex_workloads.runtime import tasks
-from cortex_workloads.runtime.errors import CortexError, NotFound, Unavailable
+from cortex_workloads.runtime.errors import CortexError, NotFound
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.preconditions import not_prepared
 from cortex_workloads.runtime.state import feed, history
 from cortex_workloads.runtime.state.aggregates import Change, Consistency, Reply, Source, State
 from cortex_workloads.runtime.state.copies import Copies, Standing
@@ -67,11 +68,7 @@ class StateManager:
     def check_started(self) -> None:
         """Raises Unavailable (`LakeUnreachable`, `Starting`) before `start`."""
         if not self._tasks:
-            raise (
-                self._lake.unavailable()
-                if not self._lake.reachable
-                else Unavailable("this pod is starting: it prepares the Lake", remedy="try again", reason="Starting")
-            )
+            raise not_prepared(self._lake)
 
     async def close(self) -> None:
         """Ends the relay and closes the connections."""

@@ -10,8 +10,9 @@ from typing import Any, Final, cast
 from datapunk.cortex import common_pb2, state_pb2, state_pb2_grpc
 
 from cortex_workloads.runtime import tasks
-from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, TooLarge, Unavailable
+from cortex_workloads.runtime.errors import InvalidInput, TooLarge, Unavailable
 from cortex_workloads.runtime.lake.revisions import Resource
+from cortex_workloads.runtime.preconditions import check_resource
 from cortex_workloads.runtime.state import wire
 from cortex_workloads.runtime.state.aggregates import Change, Consistency
 from cortex_workloads.runtime.state.manager import StateManager
@@ -101,13 +102,7 @@ class StateService(state_pb2_grpc.StateServiceServicer):
             return state_pb2.RebuildStateResponse(report=wire.report(await self._state.rebuild()))
 
     def _check(self, asked: common_pb2.ResourceRef) -> None:
-        kind, mine = self._resource.kind, self._resource
-        if (asked.namespace, asked.name) != (mine.namespace, mine.name):
-            raise FailedPrecondition(
-                f"this pod serves the {kind} {mine.namespace}/{mine.name}, not {asked.namespace}/{asked.name}",
-                remedy=f"ask a pod of that {kind}",
-                reason="WrongResource",
-            )
+        check_resource(self._resource, asked)
         self._state.check_started()
 
     async def _page(self, aggregate: str, after: int, limit: int) -> state_pb2.StateHistoryResponse:
