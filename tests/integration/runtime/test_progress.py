@@ -97,3 +97,21 @@ async def test_a_state_that_hangs_does_not_hold_the_writer(
             assert time.monotonic() - begun < 2
         finally:
             os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("option", "value", "usual"), [("maxmemory", 1, 0), ("min-replicas-to-write", 1, 0)])
+async def test_a_state_that_takes_nothing_is_not_well(
+    own_valkey: Callable[..., Any], option: str, value: int, usual: int
+) -> None:
+    server = own_valkey(durable=False)
+    with redis.Redis.from_url(server.url) as client:
+        async with ProgressStream(server.url) as stream:
+            await stream.ping()
+            client.config_set(option, value)
+            with pytest.raises(Unavailable, match="refuses what is written") as raised:
+                await stream.ping()
+            assert raised.value.reason == "StateUnreachable"
+            client.config_set(option, usual)
+            await stream.ping()
+        assert client.dbsize() == 0
+    server.kill()

@@ -24,6 +24,7 @@ _TIMEOUT_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
 """After a failure: how long nothing is tried."""
 _BLOCK_MS: Final = 5_000
+_NO_STREAM: Final = "cortex:ping"
 Fields = dict[str, bytes]
 
 
@@ -100,11 +101,14 @@ class ProgressStream:
             self._failed("forget", error)
 
     async def ping(self) -> None:
-        """Raises Unavailable when the state does not answer."""
+        """Raises Unavailable when the state does not answer, or takes nothing (full, read-only, without its disk)."""
         try:
-            await self._reader(self._client).ping()
+            # Without a stream it adds nothing, and is refused as any write would be.
+            await self._reader(self._client).xadd(_NO_STREAM, {"ping": ""}, nomkstream=True)
+        except ResponseError as error:
+            raise _refuses(str(error)) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise _unreachable(str(error)) from error
+            raise _unreachable(str(error) or type(error).__name__) from error
 
     async def last(self, key: str) -> tuple[str, Fields] | None:
         """The newest entry; None when there is none. Raises Unavailable."""
@@ -188,6 +192,14 @@ def _unreachable(why: str) -> errors.Unavailable:
         f"live progress is not available: the shared state does not answer ({why})",
         reason="StateUnreachable",
         remedy="runs and ingestion go on; ask for the result, or try again",
+    )
+
+
+def _refuses(why: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"live progress is not available: the shared state refuses what is written ({why})",
+        reason="StateUnreachable",
+        remedy="see to what it says: memory (maxmemory), disk, rights; runs and ingestion go on",
     )
 
 
