@@ -1,8 +1,8 @@
 """The HTTP port of the operator: /livez, /readyz, /metrics.
 
 /livez fails when the event loop does not turn (no answer) and when only a new process helps: the engine, the watches or
-the election are stuck. /readyz fails until the resource definitions are there and the watches are open, and when they
-are stale. A follower is ready, as an update waits for it.
+the election are stuck. /readyz fails until the resource definitions are there, the watches are open and everything was
+looked at once, and when the watches are stale. A follower is ready, as an update waits for it.
 """
 
 from __future__ import annotations

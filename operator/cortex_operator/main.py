@@ -145,7 +145,8 @@ async def _work(
     watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)
-    health.stuck, health.unready = (election.stuck, engine.stuck, watches.stuck), watches.unready
+    health.stuck = (election.stuck, engine.stuck, watches.stuck)
+    health.unready = lambda: watches.unready() or engine.unready()
     where = ", ".join(settings.watch_namespaces) or "all namespaces"
     log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
     feed = KopfFeed(settings.watch_namespaces, watches, election.lease)

@@ -12,6 +12,7 @@ from cortex_operator.cluster import (
     Event,
     EventType,
     Invalid,
+    Lingering,
     NotFound,
     ObjectKey,
 )
@@ -123,7 +124,7 @@ async def test_what_the_namesake_left_is_waited_for(cluster: Cluster, place: Pla
     await cluster.delete(place.papers)
     await until_gone(cluster, place.papers)
     await cluster.apply(place.index())
-    with pytest.raises(Conflict, match="that was deleted"):
+    with pytest.raises(Lingering, match=r"that was deleted.*see metadata\.finalizers of ConfigMap settings"):
         await cluster.apply(owned_by(place.config_map(), await cluster.get(place.papers)))
     held["metadata"]["finalizers"] = []
     await cluster.apply(held)

@@ -16,7 +16,7 @@ from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
 from pydantic import BaseModel, ValidationError
 
 from cortex_operator.cluster.fields import copy_json
-from cortex_operator.cluster.port import Conflict, Invalid, Object, ObjectKey
+from cortex_operator.cluster.port import Conflict, Invalid, Lingering, Object, ObjectKey
 from cortex_operator.cluster.schema import CLUSTER_SCOPED, IMMUTABLE, WITH_STATUS
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -93,8 +93,8 @@ def check_preconditions(key: ObjectKey, meta: dict[str, Any], live: Object | Non
 
 def check_controller(key: ObjectKey, config: Object, live: Object | None) -> None:
     """Sees that a configuration with a controller does not take over what is not the controller's. What has lost its
-    controller but is labelled as managed by the same manager is taken back. Raises Invalid; Conflict while an object of
-    the namesake that was deleted before is still there."""
+    controller but is labelled as managed by the same manager is taken back. Raises Invalid; Lingering while an
+    object of the namesake that was deleted before is still there."""
     mine = _controller(config)
     if live is None or mine is None:
         return
@@ -104,7 +104,10 @@ def check_controller(key: ObjectKey, config: Object, live: Object | None) -> Non
     if theirs is not None and theirs["uid"] == mine["uid"]:
         return
     if theirs is not None and (theirs["kind"], theirs["name"]) == (mine["kind"], mine["name"]):
-        raise Conflict(f"{key} is still that of the {mine['kind']} {mine['name']} that was deleted; it goes soon")
+        raise Lingering(
+            f"{key} is still that of the {mine['kind']} {mine['name']} that was deleted; it goes soon, and if it does "
+            f"not: see metadata.finalizers of {key.kind} {key.name}"
+        )
     whose = f"belongs to {theirs['kind']} {theirs['name']}" if theirs else "was not made by Cortex"
     raise Invalid(
         f"{key} is there already and {whose}: it is left alone; delete or rename it, or give the {mine['kind']} "

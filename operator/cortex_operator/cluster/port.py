@@ -76,6 +76,11 @@ class Conflict(RuntimeError):
     field that the apply would change. To be retried from a fresh read."""
 
 
+class Lingering(Conflict):
+    """An object of the namesake that was deleted before is still there; the message names it, and where it says who
+    keeps it. To be retried until it is gone."""
+
+
 class Forbidden(PermissionError):
     """The cluster does not let this client do that; the message names the verb, the resource, the namespace and what
     grants it (RBAC). To be retried only after somebody changed that."""
@@ -100,7 +105,7 @@ class Cluster(Protocol):
         """Server-side apply: creates, or sets the fields given and takes away those that this manager set before and
         now leaves out; the fields of other managers stay. Nothing is written when nothing differs. `status` is ignored
         for kinds with a status subresource. A uid or resourceVersion in the metadata is a precondition.
-        Raises Invalid, Conflict, NamespaceTerminating, Forbidden, Unavailable."""
+        Raises Invalid, Conflict, Lingering, NamespaceTerminating, Forbidden, Unavailable."""
         ...
 
     async def get(self, key: ObjectKey, *, unwatched: bool = False) -> Object:

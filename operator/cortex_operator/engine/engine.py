@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hash
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from cortex_operator.cluster import Cache, Cluster, Event, Object, Selection
+from cortex_operator.cluster import Cache, Cluster, Event, EventType, Object, ObjectKey, Selection
 from cortex_operator.engine.backoff import DEFAULT, Backoffs
 from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
 from cortex_operator.engine.looks import Looks
@@ -90,6 +90,7 @@ class Engine(Generic[K]):
         self._failures: dict[K, int] = {}
         self._begun: dict[K, float] = {}
         self._ended = time.monotonic()
+        self._untold: set[ObjectKey] = set()
         self._rng = random.Random()  # noqa: S311 - jitter
 
     async def run(self, stop: asyncio.Event, feed: Feed[K]) -> None:
@@ -110,29 +111,49 @@ class Engine(Generic[K]):
             task.result()
 
     def tell(self, source: Source[K], event: Event) -> None:
-        """An event of a source's kind: what it concerns is due."""
-        if source.kept and self._cache.holds_back(event, lambda: self.tell(source, event)):
-            return
-        concerned = source.keys if not source.kept or self._cache.hear(event) else source.echo
-        for key in concerned(event):
-            self.queue.add(key)
+        """An event of a source's kind: what it concerns is due. An object of which that cannot be said is a defect,
+        logged once; it keeps nobody from hearing of the others."""
+        key = ObjectKey.of(event.object)
+        try:
+            self._tell(source, event)
+        except Exception:
+            if key not in self._untold:
+                log.exception("%s is passed over, all else goes on; this is a defect of the operator", key)
+            self._untold.add(key)
+        if event.type is EventType.DELETED:
+            self._untold.discard(key)
 
     def suspect(self, source: Source[K]) -> None:
         """Events of a source's kind may have been missed: it is looked at soon."""
         if source.kept:
             self._looks[source].suspect()
 
-    def stuck(self) -> str:
-        """Why the engine does not get on, as a sentence; empty when it does."""
-        if not self.filled.is_set():
+    def unready(self) -> str:
+        """Why no pass begins yet, as a sentence; empty when passes do."""
+        if self.filled.is_set():
             return ""
+        waiting = sorted(self._looks.values(), key=lambda looks: not looks.error)
+        return next(filter(None, (looks.outstanding() for looks in waiting)), "")
+
+    def stuck(self) -> str:
+        """Why the engine does not get on, as a sentence; empty when it does, and while the API server refuses it what
+        it has to look at: no new process would get that."""
         limit, now = 3 * self._pace.pass_limit, time.monotonic()
+        if not self.filled.is_set():
+            return next((looks.outstanding() for looks in self._looks.values() if looks.idle > limit), "")
         for key, begun in self._begun.items():
             if now - begun > limit:
                 return f"a pass over {key} has run for {now - begun:.0f} s and does not let itself be ended"
         if self.queue.oldest > limit and now - self._ended > limit:
             return f"no pass has ended for {now - self._ended:.0f} s; keys that wait: {self.queue.depth}"
         return ""
+
+    def _tell(self, source: Source[K], event: Event) -> None:
+        if source.kept and self._cache.holds_back(event, lambda: self.tell(source, event)):
+            return
+        concerned = source.keys if not source.kept or self._cache.hear(event) else source.echo
+        for key in concerned(event):
+            self.queue.add(key)
 
     def _look_of(self, source: Source[K], pace: Pace) -> Looks:
         def scan() -> AsyncGenerator[list[Object], None]:

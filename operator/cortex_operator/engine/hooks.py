@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cortex_operator.cluster import Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable
 
-_PLAIN: Final = (Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable)
+PLAIN: Final = (Conflict, Forbidden, Invalid, NamespaceTerminating, Unavailable)
 """Errors that say themselves what happened."""
 _QUIET: Final = (Conflict, NamespaceTerminating)
 """Errors that pass by themselves."""
@@ -51,7 +51,7 @@ def log_failures(done: Pass) -> None:
         due = "when something happens" if done.again_after is None else f"in {done.again_after:.1f} s"
         log.debug("%s: passed in %.3f s after %.3f s in the queue, again %s", done.key, done.took, done.waited, due)
         return
-    unexpected = done.attempt == 1 and not isinstance(done.error, _PLAIN)
+    unexpected = done.attempt == 1 and not isinstance(done.error, PLAIN)
     log.log(
         logging.INFO if isinstance(done.error, _QUIET) else logging.WARNING,
         "%s: pass %d failed, again in %.1f s: %s",

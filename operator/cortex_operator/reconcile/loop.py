@@ -15,7 +15,16 @@ from cortex_kinds.index import CortexIndex
 from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
 
-from cortex_operator.cluster import ApplyResult, Forbidden, Invalid, NotFound, Object, ObjectKey
+from cortex_operator.cluster import (
+    FIELD_MANAGER,
+    ApplyResult,
+    Forbidden,
+    Invalid,
+    Lingering,
+    NotFound,
+    Object,
+    ObjectKey,
+)
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
 from cortex_operator.reconcile.deletion import Deletion
@@ -97,12 +106,13 @@ class Reconciler:
             observed = await self._ensure(key, plan.ensure, observed)
             plan = steps.plan(self._world, observed)
         try:
-            changed = await self._apply(plan)
+            changed, lingers = await self._apply(plan)
         except (Invalid, Forbidden) as error:
             return steps.plan(self._world, replace(observed, refused=str(error)))
-        if changed:
-            return steps.plan(self._world, await self._look_again(observed, plan))
-        return plan
+        if not changed and not lingers:
+            return plan
+        after = await self._look_again(observed, plan) if changed else observed
+        return steps.plan(self._world, replace(after, lingers=lingers))
 
     async def _ensure(self, key: ResourceKey, order: EnsureRevision, observed: Observed) -> Observed:
         dataplane = self._world.dataplane
@@ -114,17 +124,24 @@ class Reconciler:
         except ValueError as error:
             return replace(observed, revision_refused=str(error))
 
-    async def _apply(self, plan: Plan) -> bool:
-        """Whether anything was written. What must go goes first: it may work against what comes."""
+    async def _apply(self, plan: Plan) -> tuple[bool, str]:
+        """Whether anything was written, and what of the namesake that was deleted is in the way of the rest. What must
+        go goes first: it may work against what comes."""
         for key, uid in plan.delete:
             try:
                 await self._world.cluster.delete(key, uid=uid)
             except NotFound:
                 continue  # somebody else was first
-        cluster = self._world.cluster
-        results = [await cluster.apply(obj, field_manager=AUTOSCALED) for obj in (plan.hand_over,) if obj is not None]
-        results += [await cluster.apply(obj) for obj in plan.apply]
-        return any(result is not ApplyResult.UNCHANGED for result in results)
+        orders = [(plan.hand_over, AUTOSCALED)] if plan.hand_over is not None else []
+        orders += [(obj, FIELD_MANAGER) for obj in plan.apply]
+        changed, lingering = False, []
+        for obj, manager in orders:
+            try:
+                result = await self._world.cluster.apply(obj, field_manager=manager)
+                changed |= result is not ApplyResult.UNCHANGED
+            except Lingering as error:
+                lingering.append(str(error))
+        return changed, "; ".join(lingering)
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.

@@ -136,8 +136,15 @@ class Observed:
     """Secrets and ConfigMaps that its pods read (`secret/NAME`), with a digest where changes are to reach them."""
     refused: str = ""
     """What the cluster refused to store, in this pass."""
+    lingers: str = ""
+    """What of the namesake that was deleted is still in the way, in this pass."""
     revision_refused: str = ""
     """Why a pod refused the desired revision, in this pass."""
+
+    @property
+    def waits(self) -> str:
+        """What must go before all can be applied, as a sentence; empty: nothing."""
+        return self.keda.waits or self.lingers
 
 
 @dataclass(frozen=True)

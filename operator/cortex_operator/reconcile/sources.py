@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 from cortex_kinds.base import API_VERSION
 
@@ -65,9 +65,14 @@ def of_slice(event: Event) -> Iterator[ResourceKey]:
 
 
 def of_owned(event: Event) -> Iterator[ResourceKey]:
-    """The resource that an object belongs to: by its labels, or by its owner when somebody took the labels away."""
+    """The resource that an object belongs to: by its labels, or by its owner when somebody took the labels away. An
+    owner is what anybody wrote: only one of our kinds counts."""
     meta = event.object["metadata"]
     names = {(kind, meta.get("labels", {}).get(label)) for label, kind in _KINDS.items()}
-    owners = {(o["kind"], o["name"]) for o in meta.get("ownerReferences", ()) if o["apiVersion"] == API_VERSION}
+    owners = {(o["kind"], o["name"]) for o in meta.get("ownerReferences", ()) if _is_ours(o)}
     for kind, name in sorted((kind, name) for kind, name in names | owners if name):
         yield ResourceKey(kind, meta["namespace"], name)
+
+
+def _is_ours(owner: dict[str, Any]) -> bool:
+    return owner["apiVersion"] == API_VERSION and owner["kind"] in _KINDS.values()

@@ -18,8 +18,8 @@ def suspension(observed: Observed, done: Rollout) -> Verdict:
     """Ready once no pod is left: that is what was asked for."""
     if observed.refused:
         return Verdict(False, Reason.APPLY_REFUSED, observed.refused, stalled=True)
-    if observed.keda.waits:
-        return Verdict(False, Reason.APPLYING, observed.keda.waits, reconciling=True)
+    if observed.waits:
+        return Verdict(False, Reason.APPLYING, observed.waits, reconciling=True)
     if observed.pods:
         names = ", ".join(sorted(pod["metadata"]["name"] for pod in observed.pods))
         return Verdict(False, Reason.PODS_STOPPING, f"it is being suspended: {names} must end yet", reconciling=True)

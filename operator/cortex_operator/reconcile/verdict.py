@@ -94,8 +94,8 @@ def pods_verdict(observed: Observed, done: Rollout, placed: Finding) -> Verdict 
     missing = references_finding(observed)
     if missing is not None and not (done.done and done.ready):
         return Verdict(False, missing.reason, missing.message, reconciling=True)
-    if observed.keda.waits:
-        return Verdict(False, Reason.APPLYING, observed.keda.waits, reconciling=True)
+    if observed.waits:
+        return Verdict(False, Reason.APPLYING, observed.waits, reconciling=True)
     if done.done:
         return _found(observed, done)
     if done.reason is Reason.UNSCHEDULABLE and placed.fails:

@@ -4,9 +4,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
-from cortex_operator.cluster import Cache, Event, EventType, MemoryCluster, Object, ObjectKey, Selection, Unavailable
+from cortex_operator.cluster import (
+    Cache,
+    Event,
+    EventType,
+    Forbidden,
+    MemoryCluster,
+    Object,
+    ObjectKey,
+    Selection,
+    Unavailable,
+)
 from cortex_operator.engine import (
     Backoff,
     Backoffs,
@@ -200,6 +211,111 @@ async def test_no_pass_begins_before_everything_was_looked_at_and_a_look_that_fa
         assert not engine.filled.is_set()
         assert await known.get()
         assert cluster.scans == 2
+
+
+async def test_an_object_of_which_nothing_can_be_told_is_logged_once_and_all_else_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster, done = MemoryCluster(), asyncio.Queue[str]()
+    for name in ("bad", "good"):
+        await cluster.apply(a_config_map(name))
+
+    def keys(event: Event) -> Iterator[str]:
+        if event.object["metadata"]["name"] == "bad":
+            raise KeyError("of a kind that nobody thought of")
+        return names(event)
+
+    async def reconcile(key: str) -> float | None:
+        done.put_nowait(key)
+        return None
+
+    engine = Engine(cluster, [Source("v1", "ConfigMap", keys)], reconcile, pace=Pace(resync=0.01))
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.exc_info]
+
+    async with running(engine), asyncio.timeout(10):
+        assert await done.get() == "good"
+        for name in ("bad", "later"):
+            await cluster.apply(a_config_map(name, a="1"))
+        assert await done.get() == "later"
+        await asyncio.sleep(0.1)  # several looks
+        assert len(told()) == 1
+        assert told()[0].startswith("ConfigMap default/bad is passed over")
+        await cluster.delete(ObjectKey("v1", "ConfigMap", "default", "bad"))
+        await cluster.apply(a_config_map("bad"))
+        while len(told()) == 1:  # noqa: ASYNC110 - nothing tells of what is logged
+            await asyncio.sleep(0.005)
+    assert engine.unready() == ""
+
+
+class Blind(MemoryCluster):
+    """A cluster of which nothing can be listed."""
+
+    error: Exception | None = None
+    scans = 0
+
+    async def scan(
+        self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[list[Object], None]:
+        self.scans += 1
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+        yield []
+
+
+async def never(key: str) -> None:
+    raise AssertionError(key)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "hangs"),
+    [
+        (None, " s", True),
+        (KeyError("kind"), " s; last error: KeyError: 'kind'", True),
+        (Unavailable("the API server is away"), " s; last error: the API server is away", False),
+        (Forbidden("may not list"), " s; last error: may not list", False),
+    ],
+)
+async def test_a_first_look_that_does_not_end_is_told_and_hangs_unless_the_api_server_says_why(
+    error: Exception | None, words: str, hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, clock = Blind(), SimpleNamespace(monotonic=lambda: seconds)
+    cluster.error, seconds = error, 0.0
+    monkeypatch.setattr("cortex_operator.engine.looks.time", clock)
+    engine = an_engine(cluster, never)
+    async with running(engine, deaf), asyncio.timeout(10):
+        await said(lambda: "begun" if cluster.scans else "")
+        assert (engine.unready(), engine.stuck()) == (f"the first look at ConfigMap is outstanding for 0{words}", "")
+        seconds = 200.0
+        await said(lambda: "again" if cluster.scans > 1 or error is None else "")
+        assert engine.unready() == f"the first look at ConfigMap is outstanding for 200{words}"
+        assert engine.stuck() == (engine.unready() if hangs else "")
+
+
+async def test_a_first_look_that_gets_on_does_not_hang_however_long_it_takes() -> None:
+    class Slow(MemoryCluster):
+        async def scan(
+            self, api_version: str, kind: str, *, labels: dict[str, str] | None = None
+        ) -> AsyncGenerator[list[Object], None]:
+            for name in "abcdefgh":
+                await asyncio.sleep(0.05)
+                yield [await self.get(ObjectKey("v1", "ConfigMap", "default", name))]
+
+    cluster = Slow()
+    for name in "abcdefgh":
+        await cluster.apply(a_config_map(name))
+
+    async def reconcile(key: str) -> None:
+        return None
+
+    engine = an_engine(cluster, reconcile, pace=Pace(pass_limit=0.05))
+    async with running(engine, deaf), asyncio.timeout(10):
+        while not engine.filled.is_set():
+            assert engine.stuck() == ""
+            await asyncio.sleep(0.01)
+    assert engine.unready() == ""
 
 
 async def test_an_object_that_comes_back_as_it_is_known_concerns_only_those_of_the_echo() -> None:

@@ -186,6 +186,12 @@ STATUS: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         15,
     ),
     (
+        "something of the namesake is still there",
+        {"lingers": "Service x is still that of another"},
+        {"Ready": ("False", "Applying"), "Reconciling": ("True", "Applying")},
+        2,
+    ),
+    (
         "the Job of a revision failed",
         {
             "description": described(a_revision(phase="Building"), a_revision(OTHER)),

@@ -110,6 +110,37 @@ async def test_a_resource_that_cannot_be_read_stalls_with_every_mistake() -> Non
     assert "colour" in found["Stalled"][2]
 
 
+HELD = ("ServiceAccount", "Service", "Deployment")
+
+
+@pytest.mark.parametrize("held", [*HELD, "all"])
+async def test_what_the_namesake_left_is_named_and_keeps_nothing_else_from_being_applied(held: str) -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    await reconcile(KEY)
+    versions = {"ServiceAccount": "v1", "Service": "v1", "Deployment": "apps/v1"}
+    children = {kind: ObjectKey(version, kind, "default", "papers-search") for kind, version in versions.items()}
+    kept = HELD if held == "all" else (held,)
+    for kind in kept:
+        await cluster.set_finalizers(await cluster.get(children[kind]), ["example.com/hold"])
+    await cluster.delete(INDEX)
+    await cluster.apply(a_cortex_index_manifest())
+    uid = (await cluster.get(INDEX))["metadata"]["uid"]
+
+    assert await reconcile(KEY) == 2
+    found = await conditions(cluster)
+    assert (found["Ready"][:2], found["Reconciling"][0]) == (("False", "Applying"), "True")
+    for kind, child in children.items():
+        assert (f"see metadata.finalizers of {kind} papers-search" in found["Ready"][2]) == (kind in kept)
+        owner = (await cluster.get(child))["metadata"]["ownerReferences"][0]["uid"]
+        assert (owner == uid) == (kind not in kept)
+
+    for kind in kept:
+        await cluster.set_finalizers(await cluster.get(children[kind]), [])
+    await reconcile(KEY)
+    assert (await conditions(cluster))["Ready"][1] == "PodsStarting"
+
+
 async def test_one_pass_writes_one_status_and_a_second_without_news_nothing() -> None:
     cluster = CountingCluster(MemoryCluster())
     reconcile = await reconciler(cluster)

@@ -92,9 +92,10 @@ def test_everything_but_pods_and_budget_is_kept(kind: str) -> None:
         ({"pods": 2}, ("False", "PodsStopping"), None),
         ({"deployment": None}, ("False", "Applying"), None),
         ({"refused": "Deployment x is not valid"}, ("False", "ApplyRefused"), 15),
+        ({"lingers": "Service x is still that of another"}, ("False", "Applying"), 2),
     ],
 )
-def test_it_is_not_ready_before_it_is_stopped_and_nobody_polls(
+def test_it_is_not_ready_before_it_is_stopped(
     kind: str, changes: dict[str, Any], ready: tuple[str, str], again: float | None
 ) -> None:
     plan = planned(kind, **changes)

@@ -152,6 +152,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]], float]] = [
         15,
     ),
     (
+        "something of the namesake is still there",
+        {"lingers": "Service x is still that of another"},
+        {"Ready": ("False", "Applying"), "Reconciling": ("True", "Applying")},
+        2,
+    ),
+    (
         "a pod refuses the revision",
         {"description": described(), "revision_refused": "pod pod-a refuses revision: no node x"},
         {"Ready": ("False", "RevisionFailed"), "Stalled": ("True", "RevisionFailed")},

@@ -57,7 +57,7 @@ def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | N
     timing, description = world.timing, lake_of(observed)
     if waits_for_others(observed, verdict):
         return timing.missing
-    if observed.keda.lingering:
+    if observed.waits:
         return timing.moving
     if observed.resource.spec.suspend:
         return None

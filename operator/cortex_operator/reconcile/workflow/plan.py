@@ -54,7 +54,7 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float 
         return timing.idle
     if waits_for_others(observed, verdict) or verdict.reason in OF_INDEXES:
         return timing.missing
-    if observed.keda.lingering:
+    if observed.waits:
         return timing.moving
     if suspended:
         return None
