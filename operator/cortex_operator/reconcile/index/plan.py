@@ -12,7 +12,7 @@ from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.network import policies
 from cortex_operator.reconcile.reload import reloaded
-from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.scaling import hand_over, scale, stopped
 from cortex_operator.reconcile.upgrade import serving_release, upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 
@@ -21,19 +21,22 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     """Objects, Jobs, the order to the data plane and the status.
 
     While a Secret is missing only the NetworkPolicy is made: pods could not start. Those that run already stay. Of a
-    suspended index all objects are made, without pods; Jobs that work go, others take their place when it resumes.
+    suspended index all objects are made, without pods, also where the GPUs that it asks for cannot be had; Jobs that
+    work go, others take their place when it resumes.
     """
     index, description = observed.resource, lake_of(observed)
     definition = index_definition(index.spec)
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
     again = _again(world, observed, verdict)
-    if observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools):
+    unmade = observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools)
+    if unmade and not index.spec.suspend:
         return Plan(after, again)
     wanted = scale(index.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = upgraded(observed, index_objects(index, world.release, wanted, observed.reach), verdict)
     objects = reloaded(observed.deployment, observed.reads, objects)
     if index.spec.suspend:
+        objects = stopped(objects, wanted) if unmade else objects
         return Plan(after, again, apply=objects, delete=(*observed.leftovers, *working_jobs(observed.jobs)))
     if observed.missing_references and observed.deployment is None:
         return Plan(after, again, apply=policies(objects), delete=observed.leftovers)
