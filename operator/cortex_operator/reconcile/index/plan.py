@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cortex_kinds.index import CortexIndexStatus
 from cortex_kinds.revision import index_definition, revision_id
 
 from cortex_operator.manifests import index_objects, ingest_job
@@ -11,6 +12,7 @@ from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.index.status import status
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.network import policies
+from cortex_operator.reconcile.patience import until_asked_again
 from cortex_operator.reconcile.reload import reloaded
 from cortex_operator.reconcile.scaling import hand_over, scale, stopped
 from cortex_operator.reconcile.upgrade import serving_release, upgraded
@@ -28,7 +30,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     definition = index_definition(index.spec)
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
-    again = _again(world, observed, verdict)
+    again = _again(world, observed, verdict, after)
     unmade = observed.unclaimable or unknown_pool(index.spec.gpu, world.release.gpu_pools)
     if unmade and not index.spec.suspend:
         return Plan(after, again)
@@ -56,7 +58,7 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
     )
 
 
-def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | None:
+def _again(world: World, observed: ObservedIndex, verdict: Verdict, after: CortexIndexStatus) -> float | None:
     timing, description = world.timing, lake_of(observed)
     if waits_for_others(observed, verdict):
         return timing.missing
@@ -64,8 +66,8 @@ def _again(world: World, observed: ObservedIndex, verdict: Verdict) -> float | N
         return timing.moving
     if observed.resource.spec.suspend:
         return None
-    if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
-        return timing.moving
     if description is None and observed.pods:
+        return until_asked_again(timing, observed, after)
+    if verdict.reconciling or (description is not None and any(r.waiting for r in description.revisions)):
         return timing.moving
     return timing.idle
