@@ -1,13 +1,15 @@
 """`GrpcDataPlane`: the port `DataPlane` over the ControlService of the pods.
 
 Shields the operator from where pods are and which of them answers. Pods are found by the EndpointSlices of the
-resource's headless Service; ready ones are asked first, then the others, each at most DEADLINE seconds.
+resource's headless Service. However many there are, a question takes DEADLINE seconds at most: a few are asked, ready
+ones first, and who did not answer well is behind the others the next time.
 """
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +23,21 @@ if TYPE_CHECKING:
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
+from cortex_operator.asking import ask_some
 from cortex_operator.cluster import Cluster, Object
 from cortex_operator.dataplane import DataPlaneUnreachable, Dependency, Description, ResourceKey
 from cortex_operator.manifests.names import graph_headless_name, search_headless_name
 
-DEADLINE: Final = 2.0
+DEADLINE: Final = 3.0
+"""Seconds that a question takes at most, to all pods that are asked."""
+ORDER_DEADLINE: Final = 2.0
+"""Seconds that an order to one pod takes at most."""
+HEAD_START: Final = 0.25
+"""Seconds after which another pod is asked beside one that has not answered yet."""
+ASKED: Final = 4
+"""Pods that are asked at most."""
+ORDERED: Final = 2
+"""Pods that an order is given to at most."""
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
@@ -51,28 +63,19 @@ class GrpcDataPlane:
         self._cluster = cluster
         self._fence = fence
         self._channels: dict[ResourceKey, dict[str, grpc.aio.Channel]] = {}
+        self._ranks: dict[ResourceKey, dict[str, int]] = {}
+        self._turns = itertools.count(1)
 
     async def describe(self, key: ResourceKey) -> Description:
-        """What the Lake holds about the resource, from a pod that reaches the Lake when there is one.
-
-        Raises DataPlaneUnreachable.
-        """
-        request = control_pb2.DescribeRequest(resource=_ref(key))
-        best: Description | None = None
-        failures: list[str] = []
-        for pod in await self._pods(key):
-            try:
-                response = await self._stub(key, pod).Describe(request, timeout=DEADLINE)
-            except grpc.aio.AioRpcError as error:
-                failures.append(_said(pod, error))
-                continue
-            found = _description(pod, response)
-            if found.lake_read:
-                return found
-            best = best or found
-        if best is None:
-            raise _unreachable(key, failures)
-        return best
+        """What the Lake holds about the resource, from the first pod that reaches the Lake; else from one that says
+        that it does not. Raises DataPlaneUnreachable."""
+        pods = await self._pods(key)
+        first = self._to_ask(key, pods)
+        said = await ask_some(first, lambda pod, seconds: self._describe(key, pod, seconds), DEADLINE, HEAD_START)
+        self._rank(key, good=said.good, bad=first[: said.asked])
+        if said.best is None:
+            raise _unreachable(key, said.failures, len(pods))
+        return said.best
 
     async def ensure_revision(
         self, key: ResourceKey, revision: str, definition: dict[str, Any], retain: int
@@ -82,18 +85,21 @@ class GrpcDataPlane:
         # One id for all pods that are tried: one of them may have carried the order out without being able to say so.
         request = control_pb2.CommandRequest(resource=_ref(key), operation_id=str(uuid.uuid4()), ensure_revision=ensure)
         failures: list[str] = []
-        for pod in await self._pods(key):
+        pods = await self._pods(key)
+        # Never two at once: another one only when the one before has failed or let its time pass.
+        for pod in sorted(pods, key=lambda pod: (self._rank_of(key, pod), pod))[:ORDERED]:
             stub = self._stub(key, pod)
             self._fence()
             try:
-                response = await stub.Command(request, timeout=DEADLINE)
+                response = await stub.Command(request, timeout=ORDER_DEADLINE)
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     raise ValueError(f"pod {pod.name} refuses revision {revision}: {error.details()}") from error
                 failures.append(_said(pod, error))
+                self._rank(key, bad=[pod])
                 continue
             return _revision(response.revision)
-        raise _unreachable(key, failures)
+        raise _unreachable(key, failures, len(pods))
 
     async def forget(self, key: ResourceKey) -> None:
         """Closes the channels to the resource's pods."""
@@ -115,6 +121,32 @@ class GrpcDataPlane:
         await self._close_others(key, {pod.address for pod in pods})
         return pods
 
+    def _to_ask(self, key: ResourceKey, pods: Iterable[_Pod]) -> list[_Pod]:
+        """A few, in the order in which they are asked: ready ones, and where there are others at least one of them."""
+        ordered = sorted(pods, key=lambda pod: (pod.not_ready, self._rank_of(key, pod), pod))
+        ready = [pod for pod in ordered if not pod.not_ready]
+        others = ordered[len(ready) :]
+        first = ready[: ASKED - bool(others)]
+        return [*first, *others[: ASKED - len(first)]]
+
+    async def _describe(self, key: ResourceKey, pod: _Pod, seconds: float) -> Description | str:
+        request = control_pb2.DescribeRequest(resource=_ref(key))
+        try:
+            return _description(pod, await self._stub(key, pod).Describe(request, timeout=seconds))
+        except grpc.aio.AioRpcError as error:
+            return _said(pod, error)
+
+    def _rank_of(self, key: ResourceKey, pod: _Pod) -> int:
+        return self._ranks.get(key, {}).get(pod.address, 0)
+
+    def _rank(self, key: ResourceKey, *, good: _Pod | None = None, bad: Iterable[_Pod] = ()) -> None:
+        """Who answered well goes before all others, who did not behind them; of those the ones of longest ago first."""
+        told = {pod.address: next(self._turns) for pod in bad}
+        if good is not None:
+            told[good.address] = -next(self._turns)
+        if told:
+            self._ranks.setdefault(key, {}).update(told)
+
     def _stub(self, key: ResourceKey, pod: _Pod) -> ControlServiceAsyncStub:
         channels = self._channels.setdefault(key, {})
         if pod.address not in channels:
@@ -122,6 +154,9 @@ class GrpcDataPlane:
         return ControlServiceStub(channels[pod.address])
 
     async def _close_others(self, key: ResourceKey, addresses: set[str]) -> None:
+        ranks = {address: rank for address, rank in self._ranks.pop(key, {}).items() if address in addresses}
+        if ranks:
+            self._ranks[key] = ranks
         channels = self._channels.get(key, {})
         gone = [channels.pop(address) for address in channels.keys() - addresses]
         if not channels:
@@ -160,10 +195,12 @@ def _said(pod: _Pod, error: grpc.aio.AioRpcError) -> str:
     return f"{pod.name} ({pod.address}) said {error.code().name}: {error.details()}"
 
 
-def _unreachable(key: ResourceKey, failures: list[str]) -> DataPlaneUnreachable:
-    if not failures:
+def _unreachable(key: ResourceKey, failures: Iterable[str], pods: int) -> DataPlaneUnreachable:
+    said = sorted(failures)
+    if not said:
         return DataPlaneUnreachable(f"{key.kind} {key.namespace}/{key.name} has no pod yet")
-    return DataPlaneUnreachable(f"no pod answers: {'; '.join(failures)}")
+    asked = f" ({len(said)} of {pods} were asked)" if len(said) < pods else ""
+    return DataPlaneUnreachable(f"no pod answers{asked}: {'; '.join(said)}")
 
 
 def _description(pod: _Pod, response: control_pb2.DescribeResponse) -> Description:

@@ -77,6 +77,8 @@ class _Heard:
     counts: bool = True
     """Of a Deployment: whether it has pods; of a resource: whether it stays."""
     stalled: bool = False
+    failed: bool = False
+    """Stalled and not Ready."""
 
 
 class Fleet:
@@ -97,7 +99,7 @@ class Fleet:
     @property
     def halted_by(self) -> str:
         """The resource for which all others wait in vain; empty: none."""
-        halted = (place for place in self._queues[Stage.MOVING] if self._made[place].move == Move.HALTED)
+        halted = (place for place in self._queues[Stage.MOVING] if self._is_halted(place))
         return next((str(_key(place)) for place in halted), "")
 
     def standing(self, key: ResourceKey, told: str = "") -> Standing:
@@ -108,9 +110,11 @@ class Fleet:
 
     def hear(self, event: Event) -> Iterator[ResourceKey]:
         """Takes in an event of a Deployment or a resource; those whose turn it is by that."""
-        before = turn(self._queues)
+        before, halted = turn(self._queues), self.halted_by
         for place in self._take(event):
             self._sort(place)
+        if (now := self.halted_by) not in ("", halted):
+            log.warning("%s did not become Ready with release %s: no other one moves", now, self._release)
         if self._updates is WorkloadUpdates.ONE_AT_A_TIME and (after := turn(self._queues)) != before:
             yield from map(_key, after)
 
@@ -150,14 +154,16 @@ class Fleet:
             return None
         return Stage.STALLED if resource.stalled else Stage.BEHIND
 
+    def _is_halted(self, place: _Place) -> bool:
+        """Of one that moves. Of a spec by which nothing can be made no Deployment is applied that could say it."""
+        return self._made[place].move == Move.HALTED or self._resources[place].failed
+
     def _tell(self, place: _Place, obj: Object) -> None:
         before, now = self._made.get(place), _made(obj)
         if now.release != self._release or (before is not None and before.move == now.move):
             return
         if now.move == Move.MOVING:
             log.info("%s moves to release %s, %d more wait", _key(place), self._release, self.behind)
-        if now.move == Move.HALTED:
-            log.warning("%s did not become Ready with release %s: no other one moves", _key(place), self._release)
 
 
 def _note(known: dict[_Place, _Heard], place: _Place, event: Event, heard: _Heard) -> None:
@@ -178,8 +184,9 @@ def _made(deployment: Object) -> _Heard:
 
 def _resource(resource: Object) -> _Heard:
     meta, status = resource["metadata"], resource.get("status") or {}
-    stalled = any((c.get("type"), c.get("status")) == ("Stalled", "True") for c in status.get("conditions") or ())
-    return _Heard(*_identity(meta), counts="deletionTimestamp" not in meta, stalled=stalled)
+    true = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
+    stalled, failed = "Stalled" in true, "Stalled" in true and "Ready" not in true
+    return _Heard(*_identity(meta), counts="deletionTimestamp" not in meta, stalled=stalled, failed=failed)
 
 
 def _identity(meta: dict[str, Any]) -> tuple[str, int]:

@@ -32,6 +32,7 @@ from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, Worl
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.report import StatusWriter, stored
 from cortex_operator.reconcile.scaling import AUTOSCALED
+from cortex_operator.reconcile.upgrade import halted_finding
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
 R = TypeVar("R", CortexIndex, CortexWorkflow)
@@ -156,5 +157,6 @@ def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonSta
     )
     verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
     generation, before = obj["metadata"].get("generation", 0), stored(obj)
-    found = conditions(before, verdict.findings(), generation, now)
+    findings = [*verdict.findings(), *filter(None, [halted_finding(before)])]
+    found = conditions(before, findings, generation, now)
     return before.model_copy(update={"observed_generation": generation, "conditions": found})

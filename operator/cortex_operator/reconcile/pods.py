@@ -98,6 +98,12 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready").get("status") == "True"
 
 
+def starts(pod: Object) -> Iterator[str]:
+    """When the pod was made and its containers were started last, as far as it is told."""
+    told = [((status.get("state") or {}).get("running") or {}).get("startedAt") for status in _containers(pod)]
+    yield from filter(None, [pod["metadata"].get("creationTimestamp"), *told])
+
+
 def _failing(pod: Object) -> Iterator[Culprit]:
     for status in _containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}

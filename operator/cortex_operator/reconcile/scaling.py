@@ -52,6 +52,12 @@ def hand_over(deployment: Object | None, objects: Iterable[Object], scale: Scale
     }
 
 
+def stopped(objects: tuple[Object, ...], scale: Scale) -> tuple[Object, ...]:
+    """What is applied of a suspended resource whose pods could not be placed as it asks: nothing of the Deployment
+    before it is told zero, as a template that lacks the pool's labels would replace the pods that run yet."""
+    return objects if scale.told else tuple(obj for obj in objects if obj["kind"] != "Deployment")
+
+
 def _is_ours(deployment: Object, objects: Iterable[Object]) -> bool:
     made = next(obj for obj in objects if obj["kind"] == "Deployment")
     try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from cortex_kinds.conditions import ConditionType, Reason
+from cortex_kinds.common import CommonStatus
+from cortex_kinds.conditions import ConditionType, Reason, get_condition
 
 from cortex_operator.cluster import Object
 from cortex_operator.cluster.owned import owned_part
@@ -47,14 +48,14 @@ def serving_release(release: ReleaseSettings, objects: Objects) -> ReleaseSettin
     return replace(release, search_image=_deployment(objects)["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def upgrade_finding(observed: Observed) -> Finding:
+def upgrade_finding(observed: Observed, verdict: Verdict) -> Finding:
     """UpdatePending."""
     standing, notes = observed.standing, _notes(observed.deployment)
     release = notes.get(RELEASE)
     if not release or not standing.release:
         return _arrived()
     if release == standing.release:
-        return _moving(notes, release)
+        return _moving(notes, release, verdict)
     if standing.granted or not _pods(observed.deployment):
         return _arrived()
     if standing.manual:
@@ -67,17 +68,27 @@ def upgrade_finding(observed: Observed) -> Finding:
     return true(_TYPE, Reason.WAITING_FOR_TURN, message)
 
 
-def _moving(notes: dict[str, str], release: str) -> Finding:
+def halted_finding(before: CommonStatus) -> Finding | None:
+    """UpdatePending of one that cannot be read any more; None: it did not move when it could."""
+    told = get_condition(before.conditions, _TYPE)
+    return _halted("the operator's release") if told is not None and told.reason == Reason.UPDATING else None
+
+
+def _moving(notes: dict[str, str], release: str, verdict: Verdict) -> Finding:
     match notes.get(MOVE):
-        case Move.MOVING:
+        case Move.MOVING if not verdict.stalled or verdict.ready:
             return true(_TYPE, Reason.UPDATING, f"its pods are being replaced by those of release {release}")
-        case Move.HALTED:
-            message = (
-                f"it did not become Ready with release {release}, and no other resource moves to it: mend it, suspend "
-                "it, or take the operator back to the release before"
-            )
-            return true(_TYPE, Reason.UPGRADE_HALTED, message)
+        case Move.MOVING | Move.HALTED:
+            return _halted(f"release {release}")
     return _arrived()
+
+
+def _halted(release: str) -> Finding:
+    message = (
+        f"it did not become Ready with {release}, and no other resource moves to it: mend it, suspend it, or take the "
+        "operator back to the release before"
+    )
+    return true(_TYPE, Reason.UPGRADE_HALTED, message)
 
 
 def _arrived() -> Finding:

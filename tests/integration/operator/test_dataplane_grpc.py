@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import asyncio
+import re
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 from cortex_operator.cluster import MemoryCluster, ObjectKey
@@ -36,7 +38,9 @@ async def dataplane(cluster: MemoryCluster) -> AsyncIterator[GrpcDataPlane]:
     await plane.close()
 
 
-async def endpoint(cluster: MemoryCluster, name: str, port: int, ready: bool = True) -> ObjectKey:
+async def endpoint(
+    cluster: MemoryCluster, name: str, port: int, ready: bool = True, host: str = "127.0.0.1"
+) -> ObjectKey:
     """An EndpointSlice with one pod of the index."""
     labels = {"kubernetes.io/service-name": "papers-search-headless"}
     obj = {
@@ -46,7 +50,7 @@ async def endpoint(cluster: MemoryCluster, name: str, port: int, ready: bool = T
         "addressType": "IPv4",
         "ports": [{"name": "grpc", "port": 1}, {"name": "control", "port": port}],
         "endpoints": [
-            {"addresses": ["127.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}}
+            {"addresses": [host], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}}
         ],
     }
     await cluster.apply(obj)
@@ -57,6 +61,13 @@ def a_port_that_nobody_listens_on() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port, of all addresses of this machine, where connections are taken by the kernel and never answered."""
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        yield int(server.getsockname()[1])
 
 
 async def test_without_a_pod_it_says_so(dataplane: GrpcDataPlane) -> None:
@@ -142,16 +153,65 @@ async def test_a_refusal_is_final(cluster: MemoryCluster, dataplane: GrpcDataPla
     assert pods[1].lake("papers").ensured == []
 
 
-async def test_a_pod_that_hangs_costs_no_more_than_the_deadline(
-    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble], monkeypatch: pytest.MonkeyPatch
+async def test_a_pod_that_hangs_costs_no_more_than_its_head_start_and_is_asked_last_from_then_on(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
 ) -> None:
-    monkeypatch.setattr("cortex_operator.dataplane_grpc.DEADLINE", 0.2)
+    with deaf() as port:
+        await endpoint(cluster, "pod-a", port)
+        await endpoint(cluster, "pod-b", pods[0].port)
+        begun = time.monotonic()
+        assert (await dataplane.describe(KEY)).lake_read
+        assert time.monotonic() - begun < 1.5
+        await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+        assert time.monotonic() - begun < 1.5
+        assert pods[0].lake("papers").ensured == [("0123456789", 2)]
 
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # connections are taken by the kernel, and never answered
-        await endpoint(cluster, "pod-a", deaf.getsockname()[1])
-        await endpoint(cluster, "pod-b", pods[0].port, ready=False)
-        async with asyncio.timeout(5):
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("DEADLINE", 0.6), ("ORDER_DEADLINE", 0.2), ("HEAD_START", 0.05)):
+        monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", seconds)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_many_pods_that_hang_cost_one_deadline_and_each_is_asked_in_its_turn(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    with deaf() as port:
+        for number in range(11):
+            await endpoint(cluster, f"pod-{number:02}", port, host=f"127.0.1.{number + 1}")
+        await endpoint(cluster, "pod-99", pods[0].port)
+        asked: list[str] = []
+        for _ in range(2):
+            begun = time.monotonic()
+            with pytest.raises(DataPlaneUnreachable, match="4 of 12 were asked") as failed:
+                await dataplane.describe(KEY)
+            assert time.monotonic() - begun < 2
+            asked += re.findall(r"pod-\d\d", str(failed.value))
+        assert asked == [f"pod-{number:02}" for number in range(8)]
+        assert (await dataplane.describe(KEY)).lake_read
+        for _ in range(2):
+            begun = time.monotonic()
             assert (await dataplane.describe(KEY)).lake_read
+            await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+            assert time.monotonic() - begun < 0.2
+        assert len(dataplane._channels[KEY]) == 12
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_order_is_given_to_two_pods_at_most_one_after_the_other(
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+) -> None:
+    with deaf() as port:
+        for number in range(3):
+            await endpoint(cluster, f"pod-{number}", port, host=f"127.0.1.{number + 1}")
+        await endpoint(cluster, "pod-9", pods[0].port, ready=False)
+        with pytest.raises(DataPlaneUnreachable, match=r"2 of 4 were asked\): pod-0 .*DEADLINE_EXCEEDED.*; pod-1 "):
+            await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+        assert pods[0].lake("papers").ensured == []
+        assert (await dataplane.describe(KEY)).lake_read
+        await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
+        assert pods[0].lake("papers").ensured == [("0123456789", 2)]
 
 
 async def test_the_channel_to_a_pod_that_is_gone_is_closed(

@@ -17,7 +17,8 @@ NEW, OLD = "2.0.0-b", "1.0.0-a"
 
 def a_resource(name: str, version: int = 1, **status: Any) -> Object:
     going = {"deletionTimestamp": "2026-06-01T12:00:00Z"} if status.pop("going", False) else {}
-    conditions = [{"type": "Stalled", "status": "True"}] if status.pop("stalled", False) else []
+    true = [type for type in ("Stalled", "Ready") if status.pop(type.lower(), False)]
+    conditions = [{"type": type, "status": "True"} for type in true]
     meta = {"name": name, "namespace": "team", "uid": f"r-{name}", "resourceVersion": str(version), **going}
     return {"apiVersion": API_VERSION, "kind": "CortexIndex", "metadata": meta, "status": {"conditions": conditions}}
 
@@ -45,6 +46,10 @@ TURNS: list[tuple[str, dict[str, tuple[dict[str, Any], dict[str, Any]]], list[st
     ("the first by name", {"c": ({}, {}), "b": ({}, {}), "a": ({"release": NEW}, {})}, ["b"], 2, ""),
     ("one moves: nobody else", {"a": ({}, {}), "b": ({"release": NEW, "move": "Moving"}, {})}, [], 1, ""),
     ("one failed: nobody else", {"a": ({}, {}), "b": ({"release": NEW, "move": "Halted"}, {})}, [], 1, "b"),
+    ("one that moves is stalled: nobody else, and it is named",
+     {"a": ({}, {}), "b": ({"release": NEW, "move": "Moving"}, {"stalled": True})}, [], 1, "b"),
+    ("one that moves is Ready: what stalls it holds nobody up",
+     {"a": ({}, {}), "b": ({"release": NEW, "move": "Moving"}, {"stalled": True, "ready": True})}, [], 1, ""),
     ("a move of a release before holds nobody", {"a": ({"release": "1.5", "move": "Halted"}, {})}, ["a"], 1, ""),
     ("what fails later holds nobody", {"a": ({"release": NEW}, {"stalled": True}), "b": ({}, {})}, ["b"], 1, ""),
     ("who stalls lets the others go first", {"a": ({}, {"stalled": True}), "b": ({}, {})}, ["b"], 2, ""),
@@ -93,6 +98,19 @@ def test_the_next_one_is_woken_when_the_one_that_moves_is_deleted(gone: Object) 
     fleet = three()
     tell(fleet, a_deployment("a", NEW, "Halted", version=2))
     assert tell(fleet, gone, type=EventType.DELETED) == ["b"]
+
+
+def test_who_halts_is_told_once_and_the_others_move_when_it_is_mended(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = three()
+    tell(fleet, a_deployment("a", NEW, "Moving", version=2))
+    assert tell(fleet, a_resource("a", 3, stalled=True), a_resource("a", 4, stalled=True)) == []
+    assert tell(fleet, a_deployment("a", NEW, "Halted", version=5)) == []
+    assert [r.getMessage().split(":")[0] for r in caplog.records if r.levelname == "WARNING"] == [
+        f"CortexIndex team/a did not become Ready with release {NEW}"
+    ]
+    tell(fleet, a_resource("a", 6), a_deployment("a", NEW, "Moving", version=7))
+    assert fleet.halted_by == ""
+    assert tell(fleet, a_deployment("a", NEW, version=8)) == ["b"]
 
 
 def test_an_older_state_and_a_deletion_of_another_object_change_nothing() -> None:

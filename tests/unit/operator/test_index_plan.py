@@ -317,6 +317,33 @@ def test_ingest_jobs(description: Description, jobs: tuple[Object, ...], made: l
     assert [uid for _, uid in planned.delete] == [f"job-{id}" for id in deleted]
 
 
+SILENT: dict[str, Any] = {"description": None, "unreachable": "no pod answers: pod-a said UNAVAILABLE"}
+
+
+@pytest.mark.parametrize("changes", [SILENT, {"description": UNREAD}], ids=["nobody answers", "the Lake is down"])
+def test_pods_that_do_not_answer_are_asked_the_more_seldom_the_longer_it_lasts(changes: dict[str, Any]) -> None:
+    def again(seconds: float, before: Any, **more: Any) -> float:
+        found = plan(
+            WORLD, replace(observed(resource=before, **{**changes, **more}), now=NOW + timedelta(seconds=seconds))
+        )
+        assert found.again is not None
+        return found.again
+
+    before = INDEX.model_copy(update={"status": plan(WORLD, settled(**changes)).status})
+    assert [again(seconds, before) for seconds in (0, 3, 20, 200, 20_000)] == [2, 2, 10, 100, 300]
+    started: Object = {
+        "metadata": {"name": "pod-b", "creationTimestamp": "2026-06-01T11:00:00Z"},
+        "status": {
+            "containerStatuses": [{"name": "search", "state": {"running": {"startedAt": "2026-06-01T12:03:00Z"}}}]
+        },
+    }
+    assert again(200, before, pods=(started,)) == 10
+    made: Object = {"metadata": {"name": "pod-b", "creationTimestamp": "2026-06-01T12:03:20Z"}}
+    assert again(200, before, pods=(started, made)) == 2
+    answers = described(a_revision(phase="Building"), a_revision(OTHER))
+    assert again(200, before, description=answers, unreachable="") == 2
+
+
 def test_without_the_lake_no_job_is_touched() -> None:
     planned = plan(WORLD, settled(description=UNREAD, jobs=(a_job("11111111ff"),)))
     assert planned.delete == ()

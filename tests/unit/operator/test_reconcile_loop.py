@@ -141,6 +141,17 @@ async def test_what_the_namesake_left_is_named_and_keeps_nothing_else_from_being
     assert (await conditions(cluster))["Ready"][1] == "PodsStarting"
 
 
+async def test_one_that_moves_to_a_release_and_cannot_be_read_halts_the_upgrade() -> None:
+    cluster = Older()
+    reconcile = await reconciler(cluster)
+    moves = {"type": "UpdatePending", "status": "True", "reason": "Updating", "message": "its pods are being replaced"}
+    moves |= {"observedGeneration": 1, "lastTransitionTime": "2026-06-01T12:00:00Z"}
+    await cluster.patch_status(INDEX, {"observedGeneration": 1, "conditions": [moves]})
+    for _ in range(2):
+        await reconcile(KEY)
+        assert (await conditions(cluster))["UpdatePending"][:2] == ("True", "UpgradeHalted")
+
+
 async def test_one_pass_writes_one_status_and_a_second_without_news_nothing() -> None:
     cluster = CountingCluster(MemoryCluster())
     reconcile = await reconciler(cluster)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from builders import a_cortex_index, a_cortex_workflow
 from cortex_kinds.conditions import ConditionType
-from cortex_operator.cluster import MemoryCluster, Object
+from cortex_operator.cluster import MemoryCluster, Object, ObjectKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, index_objects, ingest_job, workflow_objects
 from cortex_operator.manifests.deployment import BEFORE_SUSPENSION
 from cortex_operator.reconcile import Timing, World, index, workflow
 from cortex_operator.reconcile.index.observe import ObservedIndex
+from cortex_operator.reconcile.keda import Keda
 from cortex_operator.reconcile.model import Plan
+from cortex_operator.reconcile.placement import Nodes
 from cortex_operator.reconcile.serving import why_not_serving
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 from pydantic import ValidationError
@@ -35,11 +37,14 @@ def planned(kind: str, *, pods: int = 0, mistakes: tuple[str, ...] = (), **chang
         "description": None,
     }
     jobs = changes.pop("jobs", ())
+    spec = {"suspend": True, "replicas": 3, **changes.pop("spec", {})}
     if kind == "CortexIndex":
-        resource = a_cortex_index(**META, spec__suspend=True, spec__replicas=3)
+        resource = a_cortex_index(**META, spec=spec)
         return index.plan(WORLD, ObservedIndex(**{**common, "resource": resource, "jobs": jobs, **changes}))
-    flow = a_cortex_workflow(**META, spec__suspend=True, spec__replicas=3)
-    seen = ObservedWorkflow(**{**common, "resource": flow, "indexes": {}, "mistakes": mistakes, **changes})
+    flow = a_cortex_workflow(**META, **{f"spec__{name}": value for name, value in spec.items()})
+    seen = ObservedWorkflow(
+        **{**common, "resource": flow, "indexes": {"papers": None}, "mistakes": mistakes, **changes}
+    )
     return workflow.plan(WORLD, seen)
 
 
@@ -136,6 +141,47 @@ def test_a_graph_with_mistakes_is_stopped_too() -> None:
     assert told(plan)["GraphValid"] == ("False", "GraphInvalid")
     assert told(plan)["Ready"] == ("True", "Suspended")
     assert deployment_of(plan)["spec"]["replicas"] == 0
+
+
+UNMADE = pytest.mark.parametrize(
+    ("gpu", "changes", "reason"),
+    [
+        ({"pool": "gone"}, {"nodes": Nodes(pools=())}, "UnknownGPUPool"),
+        ({"allocation": "DRA"}, {"unclaimable": "the cluster does not serve it"}, "ResourceClaimsNotServed"),
+    ],
+)
+
+
+@KINDS
+@UNMADE
+@pytest.mark.parametrize("mistakes", [(), ("spec.nodes[0]: one",)])
+def test_one_whose_gpus_cannot_be_had_any_more_is_stopped_too_and_not_resumed(
+    kind: str, gpu: dict[str, Any], changes: dict[str, Any], reason: str, mistakes: tuple[str, ...]
+) -> None:
+    runs = stopped(kind, replicas=1, status={**STOPPED, "replicas": 1})
+    plan = planned(kind, pods=1, deployment=runs, spec={"gpu": gpu}, mistakes=mistakes, **changes)
+    assert deployment_of(plan)["spec"]["replicas"] == 0
+    assert told(plan)["Ready"] == ("False", "PodsStopping")
+    assert told(planned(kind, spec={"gpu": gpu}, mistakes=mistakes, **changes))["Ready"] == ("True", "Suspended")
+
+    resumed = planned(kind, spec={"gpu": gpu, "suspend": False}, mistakes=mistakes, **changes)
+    assert resumed.apply == ()
+    invalid = kind == "CortexWorkflow" and mistakes
+    assert told(resumed)["Stalled"] == ("True", "GraphInvalid" if invalid else reason)
+
+
+@KINDS
+@UNMADE
+def test_its_pods_stay_where_they_are_while_keda_may_still_say_how_many_there_are(
+    kind: str, gpu: dict[str, Any], changes: dict[str, Any], reason: str
+) -> None:
+    keda = Keda(lingering="ScaledObject papers-search")
+    left = ((ObjectKey("keda.sh/v1alpha1", "ScaledObject", "default", "papers-search"), "k"),)
+    runs = stopped(kind, replicas=1)
+    plan = planned(kind, pods=1, deployment=runs, spec={"gpu": gpu}, keda=keda, leftovers=left, **changes)
+    assert "Deployment" not in [obj["kind"] for obj in plan.apply]
+    assert plan.delete == left
+    assert plan.again == WORLD.timing.moving
 
 
 def test_the_condition_goes_when_it_resumes() -> None:

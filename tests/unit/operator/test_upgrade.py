@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 from builders import a_cortex_index, a_cortex_workflow
+from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import RevisionStatus
 from cortex_kinds.revision import index_definition, revision_id, workflow_definition
-from cortex_operator.cluster import MemoryCluster, Object
+from cortex_operator.cluster import Event, EventType, MemoryCluster, Object
 from cortex_operator.cluster.owned import owned_part
-from cortex_operator.dataplane import Description
+from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, index_objects, workflow_objects
 from cortex_operator.manifests.origin import MOVE, RELEASE, TEMPLATE_DIGEST
 from cortex_operator.manifests.policies import POLICIES_KEY
 from cortex_operator.reconcile import World, index, workflow
-from cortex_operator.reconcile.fleet import Standing
+from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.model import Plan
+from cortex_operator.reconcile.placement import Nodes
 from cortex_operator.reconcile.workflow.observe import ObservedWorkflow
 
 BEFORE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
@@ -151,10 +153,41 @@ def test_the_others_wait_until_it_is_ready(
     moved = {**live(kind, NOW, {MOVE: before}), "status": status}
     plan = planned(kind, TURN, moved, settings=None)
     assert notes(plan).get(MOVE, "") == move
-    shown = {"": "", "Moving": "Updating", "Halted": "UpgradeHalted"}[before]
+    shown = "UpgradeHalted" if "Halted" in (before, move) else "Updating"
     assert pending(plan)[0] == shown
     again = {**moved, "metadata": {**moved["metadata"], "annotations": notes(plan)}}
     assert pending(planned(kind, TURN, again, settings=None))[0] == reason
+
+
+UNMADE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("CortexIndex", {"spec__gpu": {"pool": "gone"}}, {"nodes": Nodes(pools=())}, "UnknownGPUPool"),
+    ("CortexIndex", {"spec__gpu": {"allocation": "DRA"}}, {"unclaimable": "not served"}, "ResourceClaimsNotServed"),
+    ("CortexWorkflow", {"spec__gpu": {"pool": "gone"}}, {"nodes": Nodes(pools=())}, "UnknownGPUPool"),
+    ("CortexWorkflow", {}, {"mistakes": ("spec.nodes[0]: one",)}, "GraphInvalid"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "changes", "reason"), UNMADE)
+def test_who_moves_and_gets_a_spec_by_which_nothing_is_made_halts_the_upgrade(
+    kind: str, spec: dict[str, Any], changes: dict[str, Any], reason: str
+) -> None:
+    moved = {**live(kind, NOW, {MOVE: "Moving"}), "status": {**SERVES, "readyReplicas": 0}}
+    plan = planned(kind, TURN, moved, settings=None, **spec, **changes)
+    assert plan.apply == ()
+    assert {c.type: c.reason for c in plan.status.conditions}["Stalled"] == reason
+    assert pending(plan)[0] == "UpgradeHalted"
+
+    fleet = Fleet(NOW.id)
+    meta = {"name": "papers", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    resource = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "status": plan.status.to_manifest()}
+    owner = {"apiVersion": API_VERSION, "kind": kind, "name": "papers", "uid": "u", "controller": True}
+    name = "papers-search" if kind == "CortexIndex" else "papers-graph"
+    own = {**moved, "metadata": {**moved["metadata"], "name": name, "ownerReferences": [owner], "labels": {}}}
+    for obj in (resource, own):
+        assert list(fleet.hear(Event(EventType.ADDED, obj))) == []
+    assert fleet.halted_by == f"{kind} default/papers"
+    other = ResourceKey("CortexIndex", "default", "zebra")
+    assert pending(planned("CortexIndex", fleet.standing(other)))[0] == "UpgradeHalted"
 
 
 @KINDS

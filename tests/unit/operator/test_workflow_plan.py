@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -227,3 +227,11 @@ def test_an_owned_object_concerns_its_resource_even_without_its_labels() -> None
     foreign = {"metadata": {"name": "p", "namespace": "default"}}
     events = [(EventType.MODIFIED, obj) for obj in (labelled, owned, foreign)]
     assert keys("Pod", *events) == [[WORKFLOW_KEY], [INDEX_KEY], []]
+
+
+@pytest.mark.parametrize("description", [None, Description("pod-a", False)], ids=["nobody answers", "the Lake is down"])
+def test_pods_that_do_not_answer_are_asked_the_more_seldom_the_longer_it_lasts(description: Description | None) -> None:
+    silent = observed(description=description, unreachable="no pod answers")
+    before = WORKFLOW.model_copy(update={"status": plan(WORLD, silent).status})
+    later = [replace(silent, resource=before, now=silent.now + timedelta(seconds=s)) for s in (0, 3, 20, 200, 20_000)]
+    assert [plan(WORLD, seen).again for seen in later] == [2, 2, 10, 100, 300]

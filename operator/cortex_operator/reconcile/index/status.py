@@ -42,7 +42,7 @@ def status(observed: ObservedIndex, desired: str) -> tuple[CortexIndexStatus, Ve
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if index.spec.suspend else _awake(observed, done, desired)
     findings = [*decided.findings(), *found, *autoscaling_findings(index.spec, observed.autoscaler, observed.keda)]
-    findings.append(upgrade_finding(observed))
+    findings.append(upgrade_finding(observed, decided))
     part = Part(index, "search")
     endpoint = search_target(index.metadata.name, index.metadata.namespace)
     return CortexIndexStatus(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from cortex_kinds.revision import revision_id, workflow_definition
+from cortex_kinds.workflow import CortexWorkflowStatus
 
 from cortex_operator.manifests import workflow_objects
 from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.model import EnsureRevision, Plan, World
 from cortex_operator.reconcile.network import policies
+from cortex_operator.reconcile.patience import until_asked_again
 from cortex_operator.reconcile.reload import reloaded
-from cortex_operator.reconcile.scaling import hand_over, scale
+from cortex_operator.reconcile.scaling import hand_over, scale, stopped
 from cortex_operator.reconcile.upgrade import upgraded
 from cortex_operator.reconcile.verdict import Verdict, is_ensured, lake_of, waits_for_others
 from cortex_operator.reconcile.workflow.indexes import OF_INDEXES
@@ -22,19 +24,21 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
 
     Nothing is made or changed for a graph with mistakes: what ran before goes on. While a Secret is missing no
     Deployment is made: its pods could not start. Indexes may come later, pods need not wait for them. Of a suspended
-    workflow all objects are made, without pods.
+    workflow all objects are made, without pods, also where the GPUs that it asks for cannot be had.
     """
     workflow, description = observed.resource, lake_of(observed)
     definition = workflow_definition(workflow.spec)
     desired = revision_id(definition)
     after, verdict = status(observed, desired)
-    again = _again(world, observed, verdict)
-    if observed.unclaimable or unknown_pool(workflow.spec.gpu, world.release.gpu_pools):
+    again = _again(world, observed, verdict, after)
+    unmade = observed.unclaimable or unknown_pool(workflow.spec.gpu, world.release.gpu_pools)
+    if unmade and not workflow.spec.suspend:
         return Plan(after, again)
     wanted = scale(workflow.spec, observed.deployment, lingering=bool(observed.keda.lingering))
     objects = workflow_objects(workflow, world.release, wanted, observed.granted, observed.reach)
     objects = reloaded(observed.deployment, observed.reads, upgraded(observed, objects, verdict))
     if workflow.spec.suspend:
+        objects = stopped(objects, wanted) if unmade else objects
         return Plan(after, again, apply=objects, delete=observed.leftovers)
     if observed.mistakes:
         return Plan(after, again)
@@ -47,7 +51,7 @@ def plan(world: World, observed: ObservedWorkflow) -> Plan:
     return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed, ensure=ensure)
 
 
-def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float | None:
+def _again(world: World, observed: ObservedWorkflow, verdict: Verdict, after: CortexWorkflowStatus) -> float | None:
     timing = world.timing
     suspended = observed.resource.spec.suspend
     if observed.mistakes and not suspended:
@@ -58,6 +62,8 @@ def _again(world: World, observed: ObservedWorkflow, verdict: Verdict) -> float 
         return timing.moving
     if suspended:
         return None
-    if verdict.reconciling or (lake_of(observed) is None and observed.pods):
+    if lake_of(observed) is None and observed.pods:
+        return until_asked_again(timing, observed, after)
+    if verdict.reconciling:
         return timing.moving
     return timing.idle

@@ -37,7 +37,7 @@ def status(observed: ObservedWorkflow, desired: str) -> tuple[CortexWorkflowStat
     done = rollout(observed.deployment, observed.pods, observed.now)
     decided, found = _suspended(observed, done) if workflow.spec.suspend else _awake(observed, done, desired)
     findings = [*decided.findings(), *found, *autoscaling_findings(workflow.spec, observed.autoscaler, observed.keda)]
-    findings.append(upgrade_finding(observed))
+    findings.append(upgrade_finding(observed, decided))
     endpoint = graph_target(workflow.metadata.name, workflow.metadata.namespace)
     return CortexWorkflowStatus(
         **common_fields(before, Part(workflow, "graph"), endpoint, done, lake_of(observed)),
