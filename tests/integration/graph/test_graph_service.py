@@ -17,6 +17,7 @@ from cortex_workloads.runtime.errors import (
     Unimplemented,
     from_rpc_error,
 )
+from cortex_workloads.runtime.state.aggregates import Consistency, Source
 from datapunk.cortex import common_pb2, graph_pb2
 from google.protobuf.json_format import MessageToDict
 from grpc.aio import AioRpcError
@@ -116,6 +117,26 @@ async def test_a_thread_keeps_its_state_and_its_revision(client: Any, define: De
     other = await client.run({})
     assert output(other)["n"] == 1
     assert other[0].started.revision != first.id
+
+
+async def test_a_number_beyond_64_bits_is_kept_and_copied(
+    client: Any, define: Define, index: Any, harness: Any
+) -> None:
+    """PostgreSQL has 1e20 as an integer of 21 digits, which nobody could write as JSON again."""
+    node = {"name": "grow", "type": "Transform", "transform": {"set": {"n": "has(state.n) ? state.n * 2.0 : 1e20"}}}
+    edges = [{"from": "START", "to": "grow"}, {"from": "grow", "to": "END"}]
+    await client.ensure(define({**COUNTS, "nodes": [node], "edges": edges}))
+    state = harness.pods[0].state
+    for n in (1e20, 2e20):
+        events = await client.run({}, thread_id="t")
+        assert output(events)["n"] == n
+    async with asyncio.timeout(10):
+        reply = await state.read("thread/t", Consistency.DURABLE)
+        while (report := await state.examine()).standing.position < report.position:  # noqa: ASYNC110 - polled
+            await asyncio.sleep(0.05)
+    assert reply.state.fields["state"]["n"] == 2e20
+    assert (report.problem, report.rows, report.copies) == ("", [], [])
+    assert (await state.read("thread/t", Consistency.BOUNDED, 60.0)).source is Source.COPY
 
 
 async def test_a_thread_runs_one_run_at_a_time(client: Any, define: Define, index: Any) -> None:

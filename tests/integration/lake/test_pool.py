@@ -81,6 +81,29 @@ async def test_closes_although_a_wait_swallows_the_cancellation(lake_dsn: str, m
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1e20", 1e20),
+        (str(2**64 - 1), 2**64 - 1),
+        (str(-(2**63)), -(2**63)),
+        (str(-(2**63) - 1), float(-(2**63))),
+        ("1e400", 10**400),
+        ("0.1", 0.1),
+    ],
+)
+async def test_numbers_are_read_as_what_can_be_written(lake_dsn: str, text: str, number: float) -> None:
+    lake = Lake(lake_dsn, 2)
+    await lake.open()
+    async with lake.connection() as connection:
+        found = await connection.execute("SELECT %s::jsonb, '[\"é\"]'::json", (text,))
+        row = await found.fetchone()
+    await lake.close()
+    assert row is not None
+    assert (row[0], type(row[0])) == (number, type(number))
+    assert row[1] == ["é"]
+
+
+@pytest.mark.parametrize(
     "dsn",
     [
         "",

@@ -46,6 +46,24 @@ async def test_an_id_that_is_none_is_refused(state_url: str) -> None:
             await anext(stream.read("key", "yesterday"))
 
 
+async def test_a_state_that_refuses_to_be_read_is_not_the_fault_of_the_id(
+    state_url: str, own_valkey: Callable[..., Any]
+) -> None:
+    with redis.Redis.from_url(state_url) as client:
+        client.set("key", "no stream")
+        async with ProgressStream(state_url) as stream:
+            with pytest.raises(Unavailable, match=r"refuses to be read \(WRONGTYPE") as raised:
+                await anext(stream.read("key", "1-0"))
+    assert raised.value.reason == "StateUnreachable"
+    server = own_valkey(durable=False)
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "default", "-xread")
+        async with ProgressStream(server.url) as stream:
+            with pytest.raises(Unavailable, match="no permissions"):
+                await anext(stream.read("key", "1-0"))
+    server.kill()
+
+
 async def test_without_a_url_nothing_is_told() -> None:
     async with ProgressStream("") as stream:
         assert await stream.append("key", {"a": 1}) == ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 
 import psycopg
 import pytest
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.state import feed, history
-from state_desk import DESK, B, C, Desk
+from state_desk import DESK, A, B, C, Desk
 
 
 async def same(desk: Desk) -> list[history.Difference]:
@@ -45,6 +46,29 @@ async def test_rows_are_mended_while_others_write_them(desk: Desk) -> None:
     assert await same(desk) == []
     ((attempts, steps),) = await desk.rows("SELECT attempts, steps FROM runs")
     assert (attempts, steps) == (2, 0)
+
+
+@pytest.mark.parametrize("ids", [(A, B), (B, A)])
+async def test_there_is_one_at_a_time_while_rows_are_mended(desk: Desk, ids: tuple[str, str]) -> None:
+    """The rows have the former ones as current and as running, in whichever order their names are."""
+    former, now = ids
+    for revision in (B, *ids):
+        async with desk.lake.transaction() as connection:
+            await revisions.promote(connection, await revisions.ensure(connection, DESK, revision, {"of": revision}, 2))
+    first, second = (str(uuid.UUID(revision.ljust(32, "0"))) for revision in ids)
+    run, _ = await desk.store.begin(first, "t", A, {})
+    await desk.store.succeed(run, {}, 1)
+    await desk.store.begin(second, "t", A, {})
+    assert await same(desk) == []
+    async with desk.lake.transaction() as connection:
+        await connection.execute("SET LOCAL cortex.restoring = 'on'")
+        for revision, phase in ((now, "Retained"), (former, "Current")):
+            await connection.execute("UPDATE revisions SET phase = %s WHERE revision = %s", (phase, revision))
+        for run_id, status in ((second, "Failed"), (first, "Running")):
+            await connection.execute("UPDATE runs SET status = %s WHERE run_id = %s", (status, run_id))
+    async with desk.lake.transaction() as connection:
+        assert len(await history.restore_rows(connection, await desk.row())) == 5
+    assert await same(desk) == []
 
 
 async def test_a_copy_that_is_behind_is_no_difference_until_the_feed_has_passed_it(desk: Desk) -> None:

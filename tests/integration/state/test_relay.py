@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
+from typing import Any, cast
+
 import pytest
 import redis.asyncio as aioredis
 from cortex_workloads.runtime.lake.pool import Lake
@@ -96,3 +100,50 @@ async def test_long_outputs_are_brought_in_parts(lake: Lake, state_url: str) -> 
     (last,) = (await desk.rows("SELECT position FROM feeds"))[0]
     assert (await desk.copies.standing()).position == last
     await desk.close()
+
+
+async def test_what_cannot_be_written_as_json_is_read_in_the_lake(desk: Desk) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    await desk.relayed()
+    run = await desk.run("deep")
+    await desk.store.succeed(run, {"deep": deep}, 1)
+    other = await desk.run("other")
+    await desk.relayed()
+    (last,) = (await desk.rows("SELECT position FROM feeds"))[0]
+    assert (await desk.copies.standing()).position == last
+    reply = await desk.reader.read("thread/deep", Consistency.BOUNDED, 60.0)
+    assert reply.state is not None
+    assert (reply.source, reply.state.fields["state"]) == (Source.LAKE, {"deep": deep})
+    assert (await desk.reader.read(f"run/{other.id}", Consistency.BOUNDED, 60.0)).source is Source.COPY
+    async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(0))) as stream:
+        assert [(await anext(stream)).position for _ in range(last)] == [*range(1, last + 1)]
+
+
+async def test_a_defect_does_not_end_the_relay(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once in a row, with its traceback."""
+    failed, apply = 0, desk.copies.apply
+
+    async def failing(*given: Any) -> int:
+        nonlocal failed
+        failed += 1
+        if failed in (1, 2, 4):
+            raise ValueError("a defect")
+        return await apply(*given)
+
+    monkeypatch.setattr(desk.copies, "apply", failing)
+    monkeypatch.setattr(state_relay, "LOOK_SECONDS", 0.05)
+    await desk.relayed()
+    relaying = asyncio.create_task(desk.relay.run())
+    for count in (3, 5):
+        await desk.run(f"t{count}")
+        async with asyncio.timeout(10):
+            (last,) = (await desk.rows("SELECT max(position) FROM events"))[0]
+            while failed < count or (await desk.copies.standing()).position < (last or 0):  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0.02)
+    relaying.cancel()
+    told = [record for record in caplog.records if record.name == "cortex.state" and record.exc_info]
+    assert [record.exc_info[0] for record in told if record.exc_info] == [ValueError, ValueError]

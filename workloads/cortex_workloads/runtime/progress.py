@@ -121,12 +121,15 @@ class ProgressStream:
 
     async def read(self, key: str, after_id: str = "") -> AsyncIterator[tuple[str, Fields]]:
         """The entries after an id (from the first when empty), then each new one as it comes; never ends by itself and
-        goes on after a lost connection. Raises InvalidInput for an id that is none, Unavailable without a URL."""
+        goes on after a lost connection. Raises InvalidInput for an id that is none, Unavailable without a URL or when
+        the state refuses to be read."""
         position, client = after_id or "0-0", self._reader(self._readers)
         while True:
             try:
                 reply: Any = await client.xread({key: position}, block=_BLOCK_MS, count=500)
             except ResponseError as error:
+                if "Invalid stream ID" not in str(error):
+                    raise _refuses(str(error), "to be read") from error
                 raise errors.InvalidInput(
                     f"{position!r} is not the id of an event", remedy="send an id as it came, or none"
                 ) from error
@@ -195,9 +198,9 @@ def _unreachable(why: str) -> errors.Unavailable:
     )
 
 
-def _refuses(why: str) -> errors.Unavailable:
+def _refuses(why: str, what: str = "what is written") -> errors.Unavailable:
     return errors.Unavailable(
-        f"live progress is not available: the shared state refuses what is written ({why})",
+        f"live progress is not available: the shared state refuses {what} ({why})",
         reason="StateUnreachable",
         remedy="see to what it says: memory (maxmemory), disk, rights; runs and ingestion go on",
     )

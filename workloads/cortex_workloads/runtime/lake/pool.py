@@ -7,13 +7,16 @@ A service starts without the Lake; `Lake.reachable` says how it stands, and ever
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import orjson
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cortex_workloads.runtime import tasks
@@ -137,6 +140,7 @@ class Lake:
                 raise self.unavailable() from error
 
     async def _configure(self, connection: Connection) -> None:
+        set_json_loads(_loads, connection)
         names, values = list(self._session), list(self._session.values())
         await connection.execute(
             "SELECT set_config(s.name, s.value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)"
@@ -179,6 +183,16 @@ def cancelled() -> bool:
     connection (asyncio.wait_for) can swallow a cancellation that comes together with the connection."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _loads(data: str | bytes) -> Any:
+    # PostgreSQL writes 1e20 as 100000000000000000000. That is read as the float that it was: an integer beyond 64 bits
+    # could not be written as JSON again.
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Of more than 308 digits, or nested deeper than orjson reads.
+        return json.loads(data)
 
 
 def _address(dsn: str) -> str:

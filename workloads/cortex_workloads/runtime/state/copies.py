@@ -139,7 +139,7 @@ class Copies:
                 "version": change.version,
             }
         )
-        data = orjson.dumps(change.data)
+        data = _written(change.data)
         return (
             change.position,
             message,
@@ -147,7 +147,7 @@ class Copies:
             change.aggregate,
             change.version,
             change.type,
-            data if len(data) <= EVENT_BYTES else b"",
+            data if data is not None and len(data) <= EVENT_BYTES else b"",
             change.at.isoformat(),
             change.by,
         )
@@ -157,10 +157,25 @@ def _copied(state: State | None, version: int) -> list[Any]:
     # What is not copied leaves a mark, so that nobody who is late brings an older state back.
     if state is None:
         return [version, _HOUR_MS, _REMOVED, 0]
-    fields = feed.packed(state.fields)
-    if sum(map(len, fields)) > COPY_BYTES:
+    fields = _packed(state.fields)
+    if fields is None or sum(map(len, fields)) > COPY_BYTES:
         return [state.version, _lifetime(state), _TOO_LARGE, 0]
     return [state.version, _lifetime(state), _THERE, len(fields), *fields]
+
+
+def _packed(fields: Mapping[str, Any]) -> list[bytes] | None:
+    try:
+        return feed.packed(fields)
+    except TypeError:
+        return None
+
+
+def _written(value: Any) -> bytes | None:
+    """As JSON; None for what cannot be written (nested too deeply): the Lake has it, as what is too large."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return None
 
 
 def _lifetime(state: State) -> int:

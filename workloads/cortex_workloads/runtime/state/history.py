@@ -131,11 +131,17 @@ async def restore_rows(connection: Connection, resource: int) -> list[Difference
         " AND first = 1 AND events = version",
         (resource, [one.aggregate for one in wrong]),
     )
-    replayed = sorted(await found.fetchall(), key=lambda row: _KINDS.index(row[0].partition("/")[0]))
-    for aggregate, version, state, removed in replayed:
+    for aggregate, version, state, removed in sorted(await found.fetchall(), key=_turn):
         await _restore(connection, resource, aggregate, version, state, removed)
     await connection.execute("SET LOCAL cortex.restoring = 'off'")
     return wrong
+
+
+def _turn(row: tuple[str, int, Mapping[str, Any], bool]) -> tuple[int, bool]:
+    """By kinds, and of each those last of which there is one at a time: the former one has to be another by then."""
+    aggregate, _, state, removed = row
+    alone = not removed and (state.get("phase") == "Current" or state.get("status") == "Running")
+    return _KINDS.index(aggregate.partition("/")[0]), alone
 
 
 async def _restore(

@@ -77,8 +77,9 @@ class Reader:
 
     async def _asked(self, ask: Callable[[Connection, int], Awaitable[T | None]]) -> T | None:
         async with self._lake.connection() as connection:
-            if self._row is not None and (found := await ask(connection, self._row)) is not None:
+            before = self._row
+            if before is not None and (found := await ask(connection, before)) is not None:
                 return found
-            # Dropped and made again it has another row.
-            before, self._row = self._row, await revisions.resource_row(connection, self._resource)
-            return await ask(connection, self._row) if self._row not in (None, before) else None
+            # Dropped and made again it has another row; another read may know it by now.
+            row = self._row = await revisions.resource_row(connection, self._resource)
+            return await ask(connection, row) if row is not None and row != before else None

@@ -57,16 +57,19 @@ class Relay:
         self._woken.set()
 
     async def run(self) -> None:
-        """Ends by cancellation only."""
+        """Ends by cancellation only. What a round raises is logged once, until one succeeds."""
+        failing = False
         while not cancelled():
             self._woken.clear()
             try:
-                more = await self.round()
+                more, failing = await self.round(), False
             except Unavailable:
                 more = False
-            except (psycopg.Error, CortexError):
-                _log.exception("the relay goes on after an error")
-                more = False
+            except Exception:
+                # Nobody waits for this task: without it the copies would stand still, and nobody would be told.
+                if not failing:
+                    _log.exception("a round of the relay failed; it goes on, and says so again after one that succeeds")
+                more, failing = False, True
             if not more and not cancelled():
                 await self._rest()
 
