@@ -16,7 +16,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from cortex_workloads.runtime.errors import Unavailable
+from cortex_workloads.graph import runner
+from cortex_workloads.runtime.errors import Overloaded, Unavailable
 from google.protobuf.json_format import MessageToDict
 
 Define = Callable[..., dict[str, Any]]
@@ -140,6 +141,69 @@ async def test_a_pod_that_ends_lets_its_runs_end_while_it_has_time_and_takes_no_
     assert set(MessageToDict(last(await running).output)) == {"a", "b"}
     await asyncio.wait_for(ending, 20)
     assert queries(index) == ["first", "second"]
+
+
+@pytest.mark.usefixtures("short_leases")
+async def test_a_run_that_is_being_made_when_its_pod_begins_to_end_goes_on_in_another(
+    harness: Any, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await harness.start(drain_seconds=0.2)
+    second = await harness.start()
+    for pod in harness.pods:
+        await harness.ready(pod)
+    await first.ensure(define(TWO_SEARCHES))
+    ending, begin = harness.pods[0], harness.pods[0].store.begin
+    made, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        begun = await begin(*arguments)
+        made.set()
+        await go.wait()
+        return begun
+
+    monkeypatch.setattr(ending.store, "begin", slowly)
+    run_id = str(uuid.uuid4())
+    running = asyncio.create_task(first.run({}, run_id=run_id))
+    await asyncio.wait_for(made.wait(), 20)
+    leaving = asyncio.create_task(ending.__aexit__(None, None, None))
+    while not ending.runner.draining:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    go.set()
+    with pytest.raises(Unavailable) as told:
+        await running
+    assert (told.value.reason, run_id in str(told.value)) == ("Draining", True)
+    await asyncio.wait_for(leaving, 20)
+    events = await second.run(run_id=run_id, attach_only=True)
+    assert set(MessageToDict(last(events).output)) == {"a", "b"}
+    with psycopg.connect(harness.settings["lake_dsn"]) as lake:
+        assert lake.execute("SELECT crashes FROM runs").fetchall() == [(0,)]
+
+
+@pytest.mark.usefixtures("short_leases")
+async def test_a_pod_that_is_full_refuses_runs_that_come_together_and_takes_none_over(
+    harness: Any, define: Define, index: Any, wait_until: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "MOST", 3)
+    client = await harness.start()
+    await harness.ready(harness.pods[0])
+    await client.ensure(define(TWO_SEARCHES))
+    index.gate.clear()
+    starts = [asyncio.create_task(client.run({})) for _ in range(12)]
+    done: set[Any] = set()
+    while len(done) < 9:
+        ended, _ = await asyncio.wait(set(starts) - done, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert ended, "more runs than places were begun"
+        done |= ended
+    assert {type(start.exception()) for start in done} == {Overloaded}
+    await wait_until(lambda: harness.pods[0].runner.load()["runs"] == 3)
+    # It looks for runs to take over meanwhile.
+    await asyncio.sleep(0.5)
+    assert not [record for record in caplog.records if record.name == "cortex.runs" and record.levelname == "ERROR"]
+    index.gate.set()
+    for start in starts:
+        if start not in done:
+            assert last(await start).output
+    assert last(await client.run({})).output
 
 
 @pytest.mark.usefixtures("short_leases")

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -66,6 +66,7 @@ class Runner:
         self._library = library
         self._progress = progress
         self._live: dict[str, Live] = {}
+        self._beginning = 0
         self._sweeper: asyncio.Task[None] | None = None
         self._renewed_at = time.monotonic()
         self.draining = False
@@ -82,15 +83,29 @@ class Runner:
         """What this pod is busy with, for others to see."""
         return {"runs": len(self._live), "most": MOST, "draining": self.draining}
 
-    def check_room(self) -> None:
-        """Raises Overloaded, or Unavailable while draining."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds the place of a run while it is made. Raises Overloaded, or Unavailable while draining."""
         if self.draining:
             raise Unavailable("this pod is ending", remedy="try again: another pod answers", reason="Draining")
-        if len(self._live) >= MOST:
+        if self._room() < 1:
             raise Overloaded(f"this pod runs {MOST} runs already", remedy="try again, or add replicas: spec.replicas")
+        # Making a run asks the Lake: what is free must not be given twice meanwhile.
+        self._beginning += 1
+        try:
+            yield
+        finally:
+            self._beginning -= 1
 
-    def run(self, run: Run) -> Live:
-        """Runs a run that this pod has made or taken, as a task of its own."""
+    async def begin(self, run: Run) -> Live | None:
+        """Runs a run that this pod has made; None when the pod began to end meanwhile: another one goes on with it."""
+        if self.draining:
+            await self._give_back(run.id)
+            return None
+        return self._run(run)
+
+    def _run(self, run: Run) -> Live:
+        """As a task of its own."""
         journal = Journal(self._progress, run.id)
         live = self._live[run.id] = Live(run, journal)
         _RUNNING.set(len(self._live))
@@ -121,7 +136,7 @@ class Runner:
         try:
             await self._attempt(live)
         except GraphDrained:
-            await self._give_back(live)
+            await self._give_back(live.run.id)
         except Exception as error:
             if not _lake_lost(error):
                 raise
@@ -163,9 +178,9 @@ class Runner:
         _ENDED.labels(code).observe(ended.seconds)
         await live.journal.write(events.ended(ended))
 
-    async def _give_back(self, live: Live) -> None:
+    async def _give_back(self, run_id: str) -> None:
         with suppress(*_LAKE_LOST):
-            await self._store.release([live.run.id])
+            await self._store.release([run_id])
 
     def _abandon(self, live: Live) -> None:
         if live.task is not None:
@@ -200,10 +215,21 @@ class Runner:
         return run is None or not run.finished
 
     async def _take_over(self) -> None:
-        for run in await self._store.take_over(min(_TAKEN_AT_ONCE, MOST - len(self._live))):
-            if run.id not in self._live:
-                _log.info("going on with run %s, attempt %s", run.id, run.attempts)
-                self.run(run)
+        room = min(_TAKEN_AT_ONCE, self._room())
+        if room < 1:
+            return
+        for run in await self._store.take_over(room):
+            if run.id in self._live:
+                continue
+            if self._room() < 1:
+                # Runs were begun meanwhile.
+                await self._give_back(run.id)
+                continue
+            _log.info("going on with run %s, attempt %s", run.id, run.attempts)
+            self._run(run)
+
+    def _room(self) -> int:
+        return MOST - len(self._live) - self._beginning
 
     def _let_go_in_time(self) -> None:
         # Others may hold these leases by now; nothing of them must be written from here.

@@ -82,12 +82,17 @@ class GraphService(graph_pb2_grpc.GraphServiceServicer):
                 )
 
     async def _begin(self, run_id: str, thread: str, given: dict[str, Any]) -> tuple[Run, Live | None]:
-        self._runner.check_room()
-        revision = await self._store.revision_for(thread)
-        workflow = await self._library.get(revision)
-        workflow.input.check(given)
-        run, mine = await self._store.begin(run_id, thread or str(uuid.uuid4()), revision, given)
-        return run, self._runner.run(run) if mine else None
+        with self._runner.place():
+            revision = await self._store.revision_for(thread)
+            workflow = await self._library.get(revision)
+            workflow.input.check(given)
+            run, mine = await self._store.begin(run_id, thread or str(uuid.uuid4()), revision, given)
+            if not mine:
+                return run, None
+            live = await self._runner.begin(run)
+        if live is None:
+            raise _goes_on_elsewhere(run)
+        return run, live
 
     async def _events(self, run: Run, live: Live | None, after: str) -> AsyncGenerator[common_pb2.RunEvent, None]:
         if live is not None:
@@ -99,15 +104,19 @@ class GraphService(graph_pb2_grpc.GraphServiceServicer):
                         return
             # The journal ended before the run: the run was interrupted, and goes on somewhere.
             if self._runner.draining:
-                raise Unavailable(
-                    "this pod is ending; the run goes on in another",
-                    remedy=f"ask again with the run id {run.id} and the last event id",
-                    reason="Draining",
-                )
+                raise _goes_on_elsewhere(run)
             run = await self._store.get(run.id)
         async with aclosing(self._attachment.follow(run, after)) as stream:
             async for event in stream:
                 yield event
+
+
+def _goes_on_elsewhere(run: Run) -> Unavailable:
+    return Unavailable(
+        "this pod is ending; the run goes on in another",
+        remedy=f"ask again with the run id {run.id} and the last event id",
+        reason="Draining",
+    )
 
 
 def _run_id(request: graph_pb2.WorkflowRequest) -> str:
