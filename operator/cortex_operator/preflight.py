@@ -47,7 +47,7 @@ RIGHTS: Final = (
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 OWN_RIGHTS: Final = (
     ("coordination.k8s.io", "leases", ("create",)),
-    ("batch", "jobs", ("get", "create", "patch", "delete")),
+    ("batch", "jobs", ("get", "list", "create", "patch", "delete")),
     ("", "secrets", ("get", "create", "patch", "delete")),
     ("", "configmaps", ("get", "create", "patch")),
 )
