@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index
 from cortex_kinds.revision import index_definition
-from cortex_operator.cluster import Forbidden, MemoryCluster, Object, ObjectKey
+from cortex_operator.cluster import Conflict, Forbidden, MemoryCluster, Object, ObjectKey, Unavailable
 from cortex_operator.manifests import index_objects
 from deletions import RELEASE, Deletions
 from objects import a_config_map
@@ -162,6 +162,54 @@ async def test_after_its_time_it_goes_whatever_the_job_does(of: Deletions) -> No
     assert await of.find() is None
     assert await of.orphans() == [(PAPERS, "CleanupTimedOut")]
     assert await of.job() is None
+
+
+def once(monkeypatch: pytest.MonkeyPatch, cluster: Any, name: str, error: Exception) -> None:
+    """The first call of the method raises the error."""
+    method, errors = getattr(cluster, name), [error]
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await method(*arguments, **options)
+
+    monkeypatch.setattr(cluster, name, failing)
+
+
+async def test_data_that_is_dropped_stays_so_when_somebody_writes_the_resource(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends("Complete")
+    once(monkeypatch, of.cluster, "set_finalizers", Conflict("it has been modified"))
+    with pytest.raises(Conflict):
+        await of.pass_(599)
+    assert await of.pass_(10) is None
+    assert await of.find() is None
+    assert await of.job() is None
+    await of.pass_()
+    assert await of.orphans() == []
+
+
+@pytest.mark.parametrize(("end", "left"), [("Complete", []), ("Failed", [(PAPERS, "CleanupFailed")])])
+async def test_a_job_that_could_not_be_removed_at_the_end_is_removed_later(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch, end: str, left: list[tuple[str, str]]
+) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends(end)
+    once(monkeypatch, of.cluster, "delete", Unavailable("no answer"))
+    with pytest.raises(Unavailable):
+        await of.pass_()
+    assert await of.find() is None
+    assert await of.secret() is not None
+    await of.pass_()
+    assert await of.secret() is None
+    assert (await of.job() is None) is (end == "Complete")
+    assert await of.orphans() == left
 
 
 async def test_an_operator_that_was_away_for_long_still_tries(of: Deletions) -> None:

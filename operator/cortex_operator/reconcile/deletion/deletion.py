@@ -177,15 +177,16 @@ class Deletion:
         await self._status.write(ObjectKey.of(obj), obj, after)
 
     async def _end(self, key: ResourceKey, obj: Object, resource: Resource, end: End, now: datetime) -> None:
-        """First what is to be known afterwards, then nobody holds the resource."""
+        """First what is to be known afterwards, then nobody holds the resource. The Job goes last: until then it tells
+        how the data ended."""
         if end.reason:
             await self._record(key, resource.metadata.uid, end.reason, end.message, now)
             self._world.record(obj, (Notice(EventReason.DATA_LEFT, f"{end.reason}: {end.message}"),))
         else:
             await self._orphans.remove(key)
-        await self._jobs.end(key, now)
         await self._release(obj)
         self._forget(key)
+        await self._jobs.end(key, now)
 
     async def _record(self, key: ResourceKey, uid: str, reason: str, message: str, now: datetime) -> None:
         remedy = (
