@@ -21,6 +21,8 @@ _GROUP, _, _VERSION = API_VERSION.partition("/")
 _KINDS: Final = frozenset({"CortexIndex", "CortexWorkflow"})
 _AGAIN: Final = 2.0
 _MADE: Final = ("get", "list", "watch", "create", "patch", "delete")
+_KEPT: Final = ("get", "list", "watch", "create", "patch")
+"""Of what goes with the resource alone."""
 _SEEN: Final = ("get", "list", "watch")
 RIGHTS: Final = (
     (_GROUP, "cortexindexes", (*_SEEN, "patch")),
@@ -35,9 +37,9 @@ RIGHTS: Final = (
     ("monitoring.coreos.com", "podmonitors", _MADE),
     ("keda.sh", "scaledobjects", _MADE),
     ("resource.k8s.io", "resourceclaimtemplates", _MADE),
-    ("", "services", _MADE),
+    ("", "services", _KEPT),
     ("", "serviceaccounts", _MADE),
-    ("", "configmaps", _MADE),
+    ("", "configmaps", _KEPT),
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
