@@ -22,7 +22,7 @@ from cortex_operator.reconcile.deletion.credentials import Values
 from cortex_operator.reconcile.deletion.jobs import Jobs
 from cortex_operator.reconcile.index.ingest import JobPhase, phase
 from cortex_operator.reconcile.model import World
-from cortex_operator.reconcile.observe import find, find_deployment, find_pods
+from cortex_operator.reconcile.observe import belongs_to, find, find_deployment, find_pods
 from cortex_operator.reconcile.words import counted
 
 Resource = CortexIndex | CortexWorkflow
@@ -142,7 +142,7 @@ class Steps:
         if resource.kind == "CortexIndex":
             makers += await cluster.list("batch/v1", "Job", namespace=meta.namespace, labels={INDEX_LABEL: meta.name})
         for obj in makers:
-            if "deletionTimestamp" not in obj["metadata"] and _is_of(obj, resource):
+            if "deletionTimestamp" not in obj["metadata"] and belongs_to(obj, resource):
                 with suppress(NotFound):
                     await cluster.delete(ObjectKey.of(obj), uid=obj["metadata"]["uid"])
 
@@ -175,10 +175,6 @@ def had_data(resource: Resource) -> bool:
 def moment(text: str) -> datetime:
     """A time as Kubernetes writes it."""
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _is_of(obj: Object, resource: Resource) -> bool:
-    return any(owner["uid"] == resource.metadata.uid for owner in obj["metadata"].get("ownerReferences", ()))
 
 
 def _said(job: Object) -> str:
