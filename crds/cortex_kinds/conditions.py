@@ -99,6 +99,9 @@ class Reason(StrEnum):
     """The resource is being deleted: it goes when its data is dropped, or when the time for that is over."""
     CLEANUP_RUNNING = "CleanupRunning"
     """The Job that drops the data runs; the message names it."""
+    CLEANUP_STOPPING = "CleanupStopping"
+    """The Job that drops the data is being stopped, as the data is kept now, or as the resource was created again;
+    the message names the Job, and says by when it has ended."""
     CLEANUP_REFUSED = "CleanupRefused"
     """The cluster refuses the Job that drops the data, or its Secret; the message has its words."""
     SCALING_ACTIVE = "ScalingActive"

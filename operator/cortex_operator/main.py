@@ -33,7 +33,7 @@ from cortex_operator.operator import make_cache, make_engine
 from cortex_operator.reconcile import Timing
 from cortex_operator.reload_key import ReloadKey
 from cortex_operator.settings import OperatorSettings, mistakes
-from cortex_operator.watched import warn_of_absent
+from cortex_operator.watched import Watched
 from cortex_operator.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -78,20 +78,19 @@ async def _operate(settings: OperatorSettings) -> None:
         port = await health.serve(settings.listen_host, settings.port_metrics)
         log.info("listening on port %d", port, extra={"port": port})
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
-        prepared = _prepare(api, settings, health)
-        if await _ends_before(stop, prepared):
-            await _lead(api, settings, health, registry, stop)
+        watched = Watched(api, settings.watch_namespaces, settings.reload, settings.discovery_seconds)
+        if await _ends_before(stop, watched.begin((settings.namespace, settings.lease), health.wait_for)):
+            await _lead(api, settings, watched, health, registry, stop)
         log.info("stopped")
 
 
-async def _prepare(api: Api, settings: OperatorSettings, health: Health) -> None:
-    lease = (settings.namespace, settings.lease)
-    await preflight.prepare(api, settings.watch_namespaces, lease, health.wait_for, settings.reload)
-    await warn_of_absent(api, settings.watch_namespaces)
-
-
 async def _lead(
-    api: Api, settings: OperatorSettings, health: Health, registry: CollectorRegistry, stop: asyncio.Event
+    api: Api,
+    settings: OperatorSettings,
+    watched: Watched,
+    health: Health,
+    registry: CollectorRegistry,
+    stop: asyncio.Event,
 ) -> None:
     terms = Terms(settings.lease_seconds)
     store = LeaseStore(api, settings.namespace, settings.lease, timeout=2 * terms.renewal)
@@ -107,7 +106,7 @@ async def _lead(
     if not await _ends_before(stop, election.win()):
         return
     if await _ends_before(stop, discovery.begin()):
-        await _work(api, settings, health, registry, stop, election, discovery, key.value)
+        await _work(api, settings, watched, health, registry, stop, election, discovery, key.value)
     else:
         await election.resign()
 
@@ -115,6 +114,7 @@ async def _lead(
 async def _work(
     api: Api,
     settings: OperatorSettings,
+    watched: Watched,
     health: Health,
     registry: CollectorRegistry,
     stop: asyncio.Event,
@@ -125,7 +125,7 @@ async def _work(
     release = replace(settings.release, served=discovery.served)
     cache = make_cache(release)
     watch_cache(registry, cache)
-    cluster = KubernetesCluster(api, settings.watch_namespaces, cache, election.fence)
+    cluster = KubernetesCluster(api, watched.served, cache, election.fence)
     dataplane = GrpcDataPlane(cluster, election.fence)
     events = EventRecorder(api, settings.pod, election.fence, registry)
     pace = Pace(workers=settings.workers)
@@ -142,24 +142,25 @@ async def _work(
         updates=settings.workload_updates,
         reload_key=key,
     )
-    watches = Watches(len(engine.sources) * max(1, len(settings.watch_namespaces)) + 1, 2.0 * settings.lease_seconds)
+    watches = Watches(len(engine.sources) * max(1, len(watched.served)) + 1, 2.0 * settings.lease_seconds)
     echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
     echo.set_function(lambda: watches.echo_age)
     health.stuck = (election.stuck, engine.stuck, watches.stuck)
     health.unready = lambda: watches.unready() or engine.unready()
-    where = ", ".join(settings.watch_namespaces) or "all namespaces"
+    where = ", ".join(watched.served) or "all namespaces"
     log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
-    feed = KopfFeed(settings.watch_namespaces, watches, election.lease)
+    feed = KopfFeed(watched.served, watches, election.lease)
     events.start()
-    following = asyncio.create_task(discovery.follow(stop))
+    following = [asyncio.create_task(each.follow(stop)) for each in (discovery, watched)]
     try:
         await engine.run(stop, feed)
     except WatchLost:
-        # Of a kind that went its watch ends for good, and sooner than anybody asks.
-        if not await discovery.explains():
+        # Of a kind that went, or where rights went, a watch ends for good, and sooner than anybody asks.
+        if not await discovery.explains() and not await watched.explains():
             raise
     finally:
-        following.cancel()
+        for each in following:
+            each.cancel()
         # While it still leads: Events are writes.
         await events.close()
         # Before the watches, which take their time to end: others wait for it.

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from cortex_kinds.base import API_VERSION
@@ -20,6 +21,8 @@ _GROUP, _, _VERSION = API_VERSION.partition("/")
 _KINDS: Final = frozenset({"CortexIndex", "CortexWorkflow"})
 _AGAIN: Final = 2.0
 _MADE: Final = ("get", "list", "watch", "create", "patch", "delete")
+_KEPT: Final = ("get", "list", "watch", "create", "patch")
+"""Of what goes with the resource alone."""
 _SEEN: Final = ("get", "list", "watch")
 RIGHTS: Final = (
     (_GROUP, "cortexindexes", (*_SEEN, "patch")),
@@ -34,9 +37,9 @@ RIGHTS: Final = (
     ("monitoring.coreos.com", "podmonitors", _MADE),
     ("keda.sh", "scaledobjects", _MADE),
     ("resource.k8s.io", "resourceclaimtemplates", _MADE),
-    ("", "services", _MADE),
+    ("", "services", _KEPT),
     ("", "serviceaccounts", _MADE),
-    ("", "configmaps", _MADE),
+    ("", "configmaps", _KEPT),
     ("", "pods", ("list", "watch")),
     ("", "secrets", ("get",)),
     ("", "namespaces", ("get",)),
@@ -47,7 +50,7 @@ RIGHTS: Final = (
 """API group, resource, verbs: what the operator needs in each namespace that it looks at."""
 OWN_RIGHTS: Final = (
     ("coordination.k8s.io", "leases", ("create",)),
-    ("batch", "jobs", ("get", "create", "patch", "delete")),
+    ("batch", "jobs", ("get", "list", "create", "patch", "delete")),
     ("", "secrets", ("get", "create", "patch", "delete")),
     ("", "configmaps", ("get", "create", "patch")),
 )
@@ -71,40 +74,74 @@ class _Right:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What is waited for, empty: nothing; then the namespaces that are served."""
+
+    missing: str
+    served: tuple[str, ...] = ()
+
+
 async def prepare(
     api: Api, namespaces: Sequence[str], lease: tuple[str, str], waiting: Callable[[str], None], reload: bool = False
-) -> None:
-    """Returns when the API server serves both kinds and lets the operator do its work in `namespaces` (none: in all)
-    and in its own, which is that of its `lease` (namespace and name). Tells `waiting` and the log for what it waits,
-    once per reason. `reload`: whether pods are to be reloaded. Raises MissingRights."""
-    own, name = lease
-    wanted = [
-        *_rights(RIGHTS, namespaces or ("",)),
-        *_rights(OWN_RIGHTS, (own,)),
-        *_rights(LEASE_RIGHTS, (own,), name),
-    ]
-    if reload:
-        wanted += _rights(RELOAD_RIGHTS, namespaces or ("",))
+) -> tuple[str, ...]:
+    """Returns when the API server serves both kinds and lets the operator do its work in its own namespace, which is
+    that of its `lease` (namespace and name): those of `namespaces` (none: all there are) in which it may, too. Tells
+    `waiting` and the log for what it waits, once per reason, and the log which it may not work in. `reload`: whether
+    pods are to be reloaded. Raises MissingRights, also when it may work in none."""
     told = ""
-    while missing := await _what_is_missing(api, wanted):
-        if missing != told:
-            told = missing
-            waiting(missing)
-            log.warning("waiting for %s", missing)
+    while (found := await _look(api, namespaces, lease, reload)).missing:
+        if found.missing != told:
+            told = found.missing
+            waiting(told)
+            log.warning("waiting for %s", told)
         await asyncio.sleep(_AGAIN)
     if told:
         log.info("%s is ready: it serves %s", api.server, API_VERSION)
+    return found.served
 
 
-def _rights(
-    table: Iterable[tuple[str, str, Iterable[str]]], namespaces: Iterable[str], name: str = ""
-) -> Iterator[_Right]:
-    for namespace in namespaces:
-        for group, resource, verbs in table:
-            yield from (_Right(group, resource, verb, namespace, name) for verb in verbs)
+async def may_work(api: Api, namespace: str, reload: bool) -> bool:
+    """Whether the operator has all its rights there. Raises ApiError."""
+    for right in _wanted(namespace, reload):
+        if not await _is_allowed(api, right):
+            return False
+    return True
 
 
-async def _check_rights(api: Api, wanted: Sequence[_Right]) -> None:
+def _wanted(namespace: str, reload: bool) -> Iterator[_Right]:
+    yield from _rights((*RIGHTS, *RELOAD_RIGHTS) if reload else RIGHTS, namespace)
+
+
+def _rights(table: Iterable[tuple[str, str, Iterable[str]]], namespace: str, name: str = "") -> Iterator[_Right]:
+    for group, resource, verbs in table:
+        yield from (_Right(group, resource, verb, namespace, name) for verb in verbs)
+
+
+async def _served(api: Api, namespaces: Sequence[str], lease: tuple[str, str], reload: bool) -> tuple[str, ...]:
+    own, name = lease
+    missing = await _refused(api, [*_rights(OWN_RIGHTS, own), *_rights(LEASE_RIGHTS, own, name)])
+    places = {each: await _refused(api, [*_wanted(each, reload)]) for each in namespaces or ("",)}
+    served = tuple(each for each, refused in places.items() if not refused)
+    if missing or not served:
+        everywhere = [*missing, *chain.from_iterable(places.values())]
+        raise MissingRights(
+            f"the operator's rights (RBAC) lack: {'; '.join(_told(everywhere))}; install the chart's roles, or with "
+            "rights in some namespaces alone set CORTEX_WATCH_NAMESPACES (value watchNamespaces of the chart) to those"
+        )
+    for each, refused in places.items():
+        if refused:
+            log.warning(
+                "nothing is served in namespace %s, as the operator's rights (RBAC) lack: %s; install the chart's "
+                "roles there (where it was deleted create it, then helm upgrade), or take it out of "
+                "CORTEX_WATCH_NAMESPACES (value watchNamespaces of the chart)",
+                each,
+                "; ".join(_told(refused)),
+            )
+    return tuple(filter(None, served))
+
+
+async def _refused(api: Api, wanted: Sequence[_Right]) -> list[_Right]:
     gate = asyncio.Semaphore(8)
 
     async def allowed(right: _Right) -> bool:
@@ -112,24 +149,18 @@ async def _check_rights(api: Api, wanted: Sequence[_Right]) -> None:
             return await _is_allowed(api, right)
 
     answers = await asyncio.gather(*map(allowed, wanted))
-    missing = [right for right, answer in zip(wanted, answers, strict=True) if not answer]
-    if missing:
-        raise MissingRights(
-            f"the operator's rights (RBAC) lack: {'; '.join(_told(missing))}; install the chart's roles, or with "
-            "rights in some namespaces alone set CORTEX_WATCH_NAMESPACES (value watchNamespaces of the chart) to those"
-        )
+    return [right for right, answer in zip(wanted, answers, strict=True) if not answer]
 
 
-async def _what_is_missing(api: Api, wanted: Sequence[_Right]) -> str:
+async def _look(api: Api, namespaces: Sequence[str], lease: tuple[str, str], reload: bool) -> _Found:
     try:
-        missing = await _missing_kinds(api)
-        if not missing:
-            await _check_rights(api, wanted)
+        if missing := await _missing_kinds(api):
+            return _Found(missing)
+        return _Found("", await _served(api, namespaces, lease, reload))
     except Forbidden as error:
         raise MissingRights(f"{api.server} does not let the operator ask: {error.message}") from error
     except ApiError as error:
-        return f"the API server: {error.message}"
-    return missing
+        return _Found(f"the API server: {error.message}")
 
 
 async def _missing_kinds(api: Api) -> str:

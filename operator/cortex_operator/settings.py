@@ -72,7 +72,8 @@ class OperatorSettings(BaseSettings):
     prometheus_address: Annotated[str, Field(pattern=f"^$|{HTTP_URL}", max_length=512)] = ""
     """URL of the Prometheus that `spec.autoscaling` asks where it names none."""
     discovery_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves."""
+    """Between two looks at which of the optional kinds (PodMonitor and such) the cluster serves, and at whether rights
+    have come in those of `watch_namespaces` where the operator lacked some."""
     image_pull_secrets: tuple[str, ...] = ()
     """JSON list of Secrets of the operator's namespace, for the images of Jobs that run there."""
     orphans: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = (

@@ -123,6 +123,22 @@ async def test_a_job_that_fails_and_a_restart_in_the_middle(of: Deletions) -> No
 
 
 @pytest.mark.usefixtures("no_pods")
+async def test_a_policy_that_changes_meanwhile_ends_the_job_before_the_resource_goes(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await cleaning(of)
+    await of.apply("Retain")
+    async with asyncio.timeout(60):
+        while await of.find() is not None:
+            await eventually(of)
+            await asyncio.sleep(0.1)
+    assert await of.job() is None
+    await eventually(of)
+    assert await of.orphans() == [(f"CortexIndex/{of.key.namespace}/papers", "Retained")]
+    assert "a part of it may be gone" in await of.record()
+
+
+@pytest.mark.usefixtures("no_pods")
 async def test_its_time_ends_whatever_the_job_does(of: Deletions) -> None:
     await of.set_up()
     await of.delete()

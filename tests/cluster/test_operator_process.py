@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cortex_kube.client import Api
@@ -16,6 +17,7 @@ from cortex_testbed.kubectl import Kubectl
 from fault_proxy import FaultProxy
 from objects import Place, until, until_gone
 from operators import OperatorProcess
+from relay import relay_to
 
 COLLECTED = 60.0
 Starts = Callable[..., OperatorProcess]
@@ -230,6 +232,42 @@ async def test_rights_that_are_missing_are_named_in_one_line(
     assert f"get/list/watch/create/patch/delete deployments.apps in namespace {namespace}" in errors[0]
     assert "RBAC" in errors[0]
     assert "watchNamespaces" in errors[0]
+
+
+async def test_a_namespace_that_takes_its_rights_along_leaves_the_others_served(
+    api_server: Path, kubectl: Kubectl, namespace: str, other_namespace: str, start: Starts, tmp_path: Path
+) -> None:
+    here, there = Place(namespace), Place(other_namespace)
+    kubectl.apply(rights(namespace))
+    roles = [{**each, "metadata": {**each["metadata"], "namespace": other_namespace}} for each in rights(namespace)[1:]]
+    kubectl.apply(roles)
+    both = {"CORTEX_WATCH_NAMESPACES": json.dumps([namespace, other_namespace]), "CORTEX_DISCOVERY_SECONDS": "1"}
+    kubeconfig = as_operator(kubectl, namespace, tmp_path)
+    server = urlsplit(json.loads(kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+    async with (
+        relay_to(str(server.hostname), server.port or 443) as relay,
+        await Api.connect(kubeconfig=api_server) as api,
+    ):
+        cluster = KubernetesCluster(api)
+        kubeconfig.write_text(kubeconfig.read_text().replace(server.netloc, f"127.0.0.1:{relay.port}"))
+        operator = start(namespace, kubeconfig=kubeconfig, **both)
+        await asyncio.to_thread(operator.until_ready)
+        await secrets_and_index(cluster, there)
+        kubectl("delete", "rolebinding", "operator", f"--namespace={other_namespace}")
+        # A watch that is open stays so until it is opened anew.
+        relay.cut()
+        assert await asyncio.to_thread(operator.ends) == 0
+        assert operator.messages(f"the operator's rights in {other_namespace} have gone")
+
+        operator = start(namespace, kubeconfig=kubeconfig, **both)
+        await asyncio.to_thread(operator.until_ready)
+        (said,) = operator.messages("nothing is served in namespace")
+        assert other_namespace in said
+        await secrets_and_index(cluster, here)
+
+        kubectl.apply(roles)
+        assert await asyncio.to_thread(operator.ends) == 0
+        assert operator.messages(f"the operator may work in {other_namespace} now")
 
 
 async def passes(operator: OperatorProcess, count: int) -> None:

@@ -16,7 +16,7 @@ from cortex_operator.cluster import (
     NotFound,
     ObjectKey,
 )
-from objects import Place, owned_by, until_gone
+from objects import Place, owned_by, until, until_gone
 
 COLLECTED = 60.0
 """Seconds: a garbage collector learns only every 30 s of a kind that is new."""
@@ -128,6 +128,21 @@ async def test_what_the_namesake_left_is_waited_for(cluster: Cluster, place: Pla
         await cluster.apply(owned_by(place.config_map(), await cluster.get(place.papers)))
     held["metadata"]["finalizers"] = []
     await cluster.apply(held)
+    await until_gone(cluster, place.settings, COLLECTED)
+
+
+async def test_in_the_foreground_an_owner_goes_last(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index())
+    held = owned_by(place.config_map(), await cluster.get(place.papers))
+    held["metadata"]["finalizers"] = ["tests.datapunk.io/hold"]
+    await cluster.apply(held)
+    await cluster.delete(place.papers, foreground=True)
+    assert "deletionTimestamp" in (await cluster.get(place.papers))["metadata"]
+    await until(cluster, place.settings, lambda found: "deletionTimestamp" in found["metadata"], COLLECTED)
+    assert await cluster.get(place.papers)
+    held["metadata"]["finalizers"] = []
+    await cluster.apply(held)
+    await until_gone(cluster, place.papers, COLLECTED)
     await until_gone(cluster, place.settings, COLLECTED)
 
 

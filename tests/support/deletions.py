@@ -120,6 +120,32 @@ class Deletions:
         status |= {"succeeded": 1, "completionTime": at} if type == "Complete" else {"failed": 1}
         await self.cluster.patch_status(ObjectKey.of(job), status)
 
+    async def job_pod(self) -> ObjectKey:
+        """A pod of the Job that ends when its finalizers are taken away."""
+        job = await self.job()
+        assert job is not None
+        meta = job["metadata"]
+        about = {"name": meta["name"], "uid": meta["uid"], "controller": True, "blockOwnerDeletion": True}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", **about}
+        found = {"name": f"{meta['name']}-x", "namespace": self.own, "ownerReferences": [owner]}
+        spec = {"containers": [{"name": "cleanup", "image": "registry.invalid/search:1"}]}
+        pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": found, "spec": spec}
+        await self.cluster.apply(pod, field_manager="kubelet")
+        key = ObjectKey.of(pod)
+        await self.cluster.set_finalizers(await self.cluster.get(key), ["example.com/process"])
+        return key
+
+    async def pod_ends(self, pod: ObjectKey) -> None:
+        """As the kubelet says it of one that is being deleted."""
+        found = await self.cluster.get(pod)
+        assert "deletionTimestamp" in found["metadata"]
+        await self.cluster.set_finalizers(found, [])
+
+    async def record(self) -> str:
+        """What the record of the index says."""
+        found = await self.cluster.get(ObjectKey("v1", "ConfigMap", self.own, self._release.orphans))
+        return str(json.loads(found["data"][f"CortexIndex.{self.key.namespace}.papers"])["message"])
+
     async def orphans(self) -> list[tuple[str, str]]:
         """Name and reason."""
         try:

@@ -22,8 +22,12 @@
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [services, serviceaccounts, configmaps]
+  resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+# They go with their resource alone: the operator deletes none.
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]

@@ -32,6 +32,8 @@ def plan(job: Object, pods: list[Object]) -> Plan:
     if finished(job):
         return _after(job)
     live = [pod for pod in pods if not is_terminating(pod)]
+    if is_terminating(job):
+        return Plan(False, tuple(live), _status(job, 0, 0, _failures(live)))
     active = [pod for pod in live if phase(pod) not in ("Succeeded", "Failed")]
     succeeded = [pod for pod in live if phase(pod) == "Succeeded"]
     failures = _failures(live)

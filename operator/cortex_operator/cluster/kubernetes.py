@@ -125,9 +125,10 @@ class KubernetesCluster:
         """Those of the kinds that the API server serves. Raises Forbidden, Unavailable."""
         return await served_of(self._api, kinds)
 
-    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
-        """Deletes an object, what it owns in the background. Raises NotFound, Forbidden, Unavailable."""
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    async def delete(self, key: ObjectKey, *, uid: str | None = None, foreground: bool = False) -> None:
+        """Deletes an object, what it owns in the background or before it. Raises NotFound, Forbidden, Unavailable."""
+        policy = "Foreground" if foreground else "Background"
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         key = normal_key(key)

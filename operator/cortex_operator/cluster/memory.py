@@ -47,6 +47,10 @@ _SERVERS_OWN: Final = (
 )
 
 
+_FOREGROUND: Final = "foregroundDeletion"
+"""The finalizer of what waits for what it owns."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A stored object, never changed in place, and which fields each manager set."""
@@ -104,13 +108,19 @@ class MemoryCluster:
         """None: nobody here would act upon them."""
         return frozenset()
 
-    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
+    async def delete(self, key: ObjectKey, *, uid: str | None = None, foreground: bool = False) -> None:
         """Deletes an object and what it owns; with finalizers it is only marked. Raises NotFound."""
         key = normal_key(key)
         obj = self._record(key).object
         if uid is not None and obj["metadata"]["uid"] != uid:
             raise NotFound(f"{key} with uid {uid} is not there")
+        dependents = sorted(self._dependents.get(obj["metadata"]["uid"], set())) if foreground else []
+        if dependents and _FOREGROUND not in obj["metadata"].get("finalizers", ()):
+            self._hold(key, [*obj["metadata"].get("finalizers", ()), _FOREGROUND])
         self._delete(key)
+        for dependent in dependents:
+            if self._find(dependent) is not None:
+                self._delete(dependent)
 
     async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status; one manager's status is the whole of it. Raises NotFound, Invalid."""
@@ -126,11 +136,8 @@ class MemoryCluster:
     async def set_finalizers(self, obj: Object, finalizers: Sequence[str]) -> None:
         """Replaces the finalizers of an object as it was read. Raises Conflict, NotFound."""
         key = normal_key(ObjectKey.of(obj))
-        record = self._record(key)
-        check_preconditions(key, obj["metadata"], record.object)
-        meta = {name: value for name, value in record.object["metadata"].items() if name != "finalizers"}
-        meta |= {"finalizers": list(finalizers)} if finalizers else {}
-        self._store(key, Record({**record.object, "metadata": meta}, record.owners))
+        check_preconditions(key, obj["metadata"], self._record(key).object)
+        self._hold(key, finalizers)
         self._delete_if_released(key)
 
     async def watch(self, api_version: str, kind: str, *, namespace: str | None = None) -> AsyncGenerator[Event, None]:
@@ -239,13 +246,31 @@ class MemoryCluster:
             self._delete(key)
 
     def _remove(self, key: ObjectKey) -> None:
-        uid = self._record(key).object["metadata"]["uid"]
+        uid, owners = self._record(key).object["metadata"]["uid"], _owner_uids(self._record(key).object)
         self._forget_owners(key)
         del self._records[_kind(key)][key]
         del self._uids[uid]
         self._tell(key)
         for dependent in sorted(self._dependents.get(uid, set())):
             self._collect_if_orphaned(dependent)
+        for owner in owners:
+            self._release_if_alone(owner)
+
+    def _release_if_alone(self, uid: str) -> None:
+        """What was deleted in the foreground goes when nothing of it is left."""
+        owner = self._uids.get(uid)
+        if owner is None or self._dependents.get(uid):
+            return
+        finalizers = self._record(owner).object["metadata"].get("finalizers", ())
+        if _FOREGROUND in finalizers:
+            self._hold(owner, [name for name in finalizers if name != _FOREGROUND])
+            self._delete_if_released(owner)
+
+    def _hold(self, key: ObjectKey, finalizers: Sequence[str]) -> None:
+        record = self._record(key)
+        meta = {name: value for name, value in record.object["metadata"].items() if name != "finalizers"}
+        meta |= {"finalizers": list(finalizers)} if finalizers else {}
+        self._store(key, Record({**record.object, "metadata": meta}, record.owners))
 
     def _collect_if_orphaned(self, key: ObjectKey) -> None:
         """Garbage collection: an object goes when it has owners and none of them is there any more."""

@@ -132,9 +132,9 @@ class Cluster(Protocol):
         Raises Forbidden, Unavailable."""
         ...
 
-    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
-        """Deletes an object, and in the background what it owns (ownerReferences). With `uid` only that very object.
-        Raises NotFound, Forbidden, Unavailable."""
+    async def delete(self, key: ObjectKey, *, uid: str | None = None, foreground: bool = False) -> None:
+        """Deletes an object, and in the background what it owns (ownerReferences); with `foreground` it stays, marked,
+        until that is gone. With `uid` only that very object. Raises NotFound, Forbidden, Unavailable."""
         ...
 
     async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:

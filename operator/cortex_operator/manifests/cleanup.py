@@ -31,7 +31,7 @@ CLEANUP_OF: Final = "cortex.datapunk.io/cleanup-of"
 _RESOURCES: Final = Resources(
     requests={"cpu": "50m", "memory": "128Mi"}, limits={"cpu": "1", "memory": "512Mi"}
 )  # fmt: skip
-_LABELS: Final = {
+LABELS: Final = {
     "app.kubernetes.io/name": "datapunk-cortex-cleanup",
     "app.kubernetes.io/component": "cleanup",
     "app.kubernetes.io/part-of": "datapunk-cortex",
@@ -80,7 +80,7 @@ def cleanup_job(
             "parallelism": 1,
             "ttlSecondsAfterFinished": _KEPT_SECONDS,
             "template": {
-                "metadata": {"labels": _LABELS, "annotations": described},
+                "metadata": {"labels": LABELS, "annotations": described},
                 "spec": {
                     **pod_spec(container.build(spec, release), container.settings.ending_seconds, bundle, pulls),
                     "restartPolicy": "Never",
@@ -105,7 +105,7 @@ def cleanup_secret(
 
 
 def _metadata(target: Target, release: ReleaseSettings) -> dict[str, Any]:
-    described = {"labels": _LABELS, "annotations": {CLEANUP_OF: str(target)}}
+    described = {"labels": LABELS, "annotations": {CLEANUP_OF: str(target)}}
     return {"name": target.job, "namespace": release.namespace, **described}
 
 

@@ -87,10 +87,10 @@ class Sandbox(MemoryCluster):
             self._take_once(ObjectKey.of(obj), obj)
         return await super().list(api_version, kind, namespace=namespace, labels=labels)
 
-    async def delete(self, key: ObjectKey, *, uid: str | None = None) -> None:
+    async def delete(self, key: ObjectKey, *, uid: str | None = None, foreground: bool = False) -> None:
         """Deletes an object, in the sandbox alone. Raises NotFound, Unavailable."""
         await self._load(normal_key(key))
-        await super().delete(key, uid=uid)
+        await super().delete(key, uid=uid, foreground=foreground)
 
     async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
         """Replaces the status, in the sandbox alone. Raises NotFound, Invalid, Unavailable."""

@@ -85,7 +85,8 @@ class Reconciler:
         if ending:
             obj, resource = await self._leave(target, obj, steps, resource)
             return await self._deletion.carry_on(key, obj, resource, self._now())
-        await self._deletion.prepare(key, obj, resource)
+        if (again := await self._deletion.prepare(key, obj, resource, self._now())) is not None:
+            return again
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)

@@ -26,6 +26,11 @@ async def find(cluster: Cluster, key: ObjectKey, *, unwatched: bool = False) -> 
         return None
 
 
+def belongs_to(obj: Object, resource: Resource) -> bool:
+    """Whether it is that resource's, by its uid; labels anybody may set."""
+    return any(owner["uid"] == resource.metadata.uid for owner in obj["metadata"].get("ownerReferences") or ())
+
+
 async def find_deployment(cluster: Cluster, namespace: str, name: str) -> Object | None:
     """The Deployment of that name."""
     return await find(cluster, ObjectKey("apps/v1", "Deployment", namespace, name))
@@ -102,9 +107,10 @@ async def find_leftovers(
 
 async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
     """Of an object that belongs to the part's resource; empty when there is none, or it is going already."""
-    meta = ((await find(cluster, key)) or {}).get("metadata", {})
-    ours = any(owner["uid"] == part.resource.metadata.uid for owner in meta.get("ownerReferences", ()))
-    return str(meta["uid"]) if ours and "deletionTimestamp" not in meta else ""
+    found = await find(cluster, key)
+    if found is None or "deletionTimestamp" in found["metadata"] or not belongs_to(found, part.resource):
+        return ""
+    return str(found["metadata"]["uid"])
 
 
 async def find_autoscaler(cluster: Cluster, namespace: str, name: str, scale: Scale) -> Object | None:

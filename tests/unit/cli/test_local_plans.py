@@ -100,6 +100,14 @@ def test_a_job_starts_one_pod_and_waits_longer_after_each_failure() -> None:
     assert not jobs.plan(a_job(suspend=True), []).create
 
 
+def test_a_job_that_is_deleted_ends_its_pod_and_makes_no_other() -> None:
+    job = a_job()
+    job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    running = a_pod("a")
+    assert jobs.plan(job, [running]).delete == (running,)
+    assert not jobs.plan(job, []).create
+
+
 def test_a_job_that_ended_stays_as_it_is() -> None:
     ended = jobs.plan(a_job(), [a_pod("a", phase="Succeeded")]).status
     assert [c["type"] for c in ended["conditions"]] == ["Complete"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index
 from cortex_kinds.revision import index_definition
-from cortex_operator.cluster import Forbidden, MemoryCluster, Object, ObjectKey
+from cortex_operator.cluster import Conflict, Forbidden, MemoryCluster, Object, ObjectKey, Unavailable
 from cortex_operator.manifests import index_objects
 from deletions import RELEASE, Deletions
 from objects import a_config_map
@@ -23,6 +23,18 @@ def of() -> Deletions:
 async def without_secrets(of: Deletions) -> None:
     for name in ("cortex-lake", "cortex-state"):
         await of.cluster.delete(ObjectKey("v1", "Secret", of.key.namespace, name))
+
+
+async def let_go_by_hand(of: Deletions, *others: str) -> None:
+    found = await of.find()
+    assert found is not None
+    await of.cluster.set_finalizers(found, others)
+
+
+async def deployment(of: Deletions) -> Object | None:
+    """That of the index that is there now; those of the one before were collected."""
+    found = await of.cluster.list("apps/v1", "Deployment", namespace=of.key.namespace)
+    return found[0] if found else None
 
 
 async def test_the_policy_sets_and_removes_the_finalizer_and_leaves_that_of_others(of: Deletions) -> None:
@@ -152,6 +164,54 @@ async def test_after_its_time_it_goes_whatever_the_job_does(of: Deletions) -> No
     assert await of.job() is None
 
 
+def once(monkeypatch: pytest.MonkeyPatch, cluster: Any, name: str, error: Exception) -> None:
+    """The first call of the method raises the error."""
+    method, errors = getattr(cluster, name), [error]
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await method(*arguments, **options)
+
+    monkeypatch.setattr(cluster, name, failing)
+
+
+async def test_data_that_is_dropped_stays_so_when_somebody_writes_the_resource(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends("Complete")
+    once(monkeypatch, of.cluster, "set_finalizers", Conflict("it has been modified"))
+    with pytest.raises(Conflict):
+        await of.pass_(599)
+    assert await of.pass_(10) is None
+    assert await of.find() is None
+    assert await of.job() is None
+    await of.pass_()
+    assert await of.orphans() == []
+
+
+@pytest.mark.parametrize(("end", "left"), [("Complete", []), ("Failed", [(PAPERS, "CleanupFailed")])])
+async def test_a_job_that_could_not_be_removed_at_the_end_is_removed_later(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch, end: str, left: list[tuple[str, str]]
+) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends(end)
+    once(monkeypatch, of.cluster, "delete", Unavailable("no answer"))
+    with pytest.raises(Unavailable):
+        await of.pass_()
+    assert await of.find() is None
+    assert await of.secret() is not None
+    await of.pass_()
+    assert await of.secret() is None
+    assert (await of.job() is None) is (end == "Complete")
+    assert await of.orphans() == left
+
+
 async def test_an_operator_that_was_away_for_long_still_tries(of: Deletions) -> None:
     await of.set_up()
     await of.delete()
@@ -256,28 +316,141 @@ async def test_data_is_dropped_later_by_a_resource_of_the_same_name(of: Deletion
     assert await of.orphans() == []
 
 
-async def test_a_policy_that_changes_meanwhile_keeps_the_data(of: Deletions) -> None:
+async def test_a_policy_that_changes_before_the_job_keeps_the_data(of: Deletions) -> None:
     await of.set_up()
     await of.delete()
-    await of.pass_()
     await of.apply("Retain")
     await of.pass_()
     assert await of.find() is None
     await of.pass_()
     assert await of.orphans() == [(PAPERS, "Retained")]
+    assert "its data stays in the Lake" in await of.record()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_policy_that_changes_meanwhile_ends_the_job_before_the_resource_goes(
+    of: Deletions, restarts: bool
+) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    pod = await of.job_pod()
+    if restarts:
+        of.restart()
+    await of.apply("Retain")
+    assert await of.pass_() == 2.0
+    assert (await of.condition("DataCleanup"))[:2] == ("True", "CleanupStopping")
+    assert "is being stopped" in (await of.condition("Ready"))[2]
+    if restarts:
+        of.restart()
+    await of.pod_ends(pod)
+    assert await of.pass_() is None
+    assert await of.find() is None
+    assert await of.job() is None
+    assert await of.cluster.list("v1", "Secret", namespace=of.own) == []
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "Retained")]
+    assert "a part of it may be gone" in await of.record()
+
+
+async def test_a_job_that_is_ended_is_not_waited_for_longer_than_it_could_drop(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_pod()
+    await of.apply("Retain")
+    await of.pass_(590)
+    assert await of.find() is not None
+    await of.pass_(20)
+    assert await of.find() is None
 
 
 async def test_a_finalizer_removed_by_hand_is_recorded(of: Deletions) -> None:
     await of.set_up()
     await of.delete()
-    found = await of.find()
-    assert found is not None
-    await of.cluster.set_finalizers(found, [])
+    await let_go_by_hand(of)
     await of.pass_()
     assert await of.orphans() == [(PAPERS, "FinalizerRemoved")]
+    assert "its data stays in the Lake" in await of.record()
 
 
-async def test_a_spec_that_cannot_be_read_holds_nobody(of: Deletions, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("others", [[], ["example.com/theirs"]])
+async def test_a_finalizer_removed_by_hand_ends_the_job(of: Deletions, others: list[str]) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await let_go_by_hand(of, *others)
+    await of.pass_()
+    assert await of.job() is None
+    assert await of.cluster.list("v1", "Secret", namespace=of.own) == []
+    if others:
+        await let_go_by_hand(of)
+        await of.pass_()
+    assert await of.orphans() == [(PAPERS, "FinalizerRemoved")]
+    assert "a part of it may be gone" in await of.record()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_nothing_is_made_of_a_namesake_while_a_job_drops_its_data(of: Deletions, restarts: bool) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    pod = await of.job_pod()
+    await let_go_by_hand(of)
+    if restarts:
+        of.restart()
+    await of.apply("Retain")
+    before = await deployment(of)
+    assert await of.pass_() == 2.0
+    ready = await of.condition("Ready")
+    assert ready[:2] == ("False", "CleanupStopping")
+    assert "nothing of it is made yet" in ready[2]
+    assert await deployment(of) == before
+    await of.pod_ends(pod)
+    await of.pass_()
+    assert await of.job() is None
+    assert (await deployment(of)) is not None
+    assert (await of.condition("Ready"))[1] != "CleanupStopping"
+
+
+async def test_the_log_of_a_job_that_failed_outlives_a_namesake(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    await of.job_ends("Failed", "the Lake does not answer")
+    of.restart()
+    await let_go_by_hand(of)
+    await of.apply("Retain")
+    await of.pass_()
+    assert await deployment(of) is not None
+    assert await of.job() is not None
+    assert await of.secret() is None
+
+
+async def test_a_job_that_is_being_deleted_is_replaced_when_the_data_is_to_go_after_all(of: Deletions) -> None:
+    await of.set_up()
+    await of.delete()
+    await of.pass_()
+    pod = await of.job_pod()
+    before = await of.job()
+    await of.apply("Retain")
+    await of.pass_()
+    await of.apply("Delete")
+    await of.pass_()
+    assert (await of.condition("DataCleanup"))[1] == "CleanupStopping"
+    await of.pod_ends(pod)
+    await of.pass_()
+    after = await of.job()
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert (await of.condition("DataCleanup"))[1] == "CleanupRunning"
+
+
+@pytest.mark.parametrize("with_job", [False, True])
+async def test_a_spec_that_cannot_be_read_holds_nobody(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch, with_job: bool
+) -> None:
     await of.set_up()
     await of.delete()
     get = of.cluster.get
@@ -286,11 +459,19 @@ async def test_a_spec_that_cannot_be_read_holds_nobody(of: Deletions, monkeypatc
         found = await get(key, **options)
         return {**found, "spec": {"colour": "red"}} if key == of.index else found
 
+    if with_job:
+        await of.pass_()
+        pod = await of.job_pod()
     monkeypatch.setattr(of.cluster, "get", older)
+    if with_job:
+        assert await of.pass_() == 2.0
+        await of.pod_ends(pod)
     await of.pass_()
     monkeypatch.undo()
     assert await of.find() is None
+    assert await of.job() is None
     assert await of.orphans() == [(PAPERS, "InvalidSpec")]
+    assert ("a part of it may be gone" in await of.record()) is with_job
 
 
 def test_retained_resources_are_made_as_before() -> None:

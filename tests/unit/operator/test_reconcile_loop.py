@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
 from cortex_kinds.base import API_VERSION
+from cortex_kinds.index import CortexIndex
 from cortex_operator.cluster import (
     EVERYWHERE,
     ApplyResult,
@@ -20,13 +21,15 @@ from cortex_operator.cluster import (
 )
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
-from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.manifests import ReleaseSettings, ingest_job
 from cortex_operator.reconcile import Reconciler, World
 from doubles import CountingCluster
 from objects import a_secret
 
 KEY = ResourceKey("CortexIndex", "default", "papers")
 INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
+LAKE = ObjectKey("v1", "Secret", "default", "cortex-lake")
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
 
 
 class Refusing(MemoryCluster):
@@ -61,8 +64,11 @@ async def reconciler(cluster: Any, record: Recorder = log_notices) -> Reconciler
     for secret in (a_secret("cortex-lake", dsn="postgresql://h/d"), a_secret("cortex-state", url="redis://h")):
         await cluster.apply(secret)
     await cluster.apply(a_cortex_index_manifest())
-    release = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
-    return Reconciler(World(cluster, GrpcDataPlane(cluster), release, record=record))
+    return Reconciler(World(cluster, GrpcDataPlane(cluster), RELEASE, record=record))
+
+
+async def an_index(cluster: Any) -> CortexIndex:
+    return CortexIndex.model_validate(await cluster.get(INDEX))
 
 
 async def conditions(cluster: Any) -> dict[str, tuple[str, str, str]]:
@@ -92,6 +98,22 @@ async def test_a_right_that_is_missing_is_said_in_the_resource_and_soon_looked_f
     cluster.error = None
     await reconcile(KEY)
     assert (await conditions(cluster))["Ready"][1] == "PodsStarting"
+
+
+async def test_a_job_of_somebody_else_is_let_alone_whatever_its_labels_say() -> None:
+    cluster = MemoryCluster()
+    reconcile = await reconciler(cluster)
+    await cluster.apply(a_cortex_index_manifest(spec__suspend=True))
+    jobs = {name: ingest_job(await an_index(cluster), "00000000aa", RELEASE) for name in ("ours", "theirs", "nobodys")}
+    for name, job in jobs.items():
+        job["metadata"]["name"] = name
+    jobs["theirs"]["metadata"]["ownerReferences"][0]["uid"] = (await cluster.get(LAKE))["metadata"]["uid"]
+    del jobs["nobodys"]["metadata"]["ownerReferences"]
+    for job in jobs.values():
+        await cluster.apply(job)
+    await reconcile(KEY)
+    left = await cluster.list("batch/v1", "Job", namespace="default")
+    assert [job["metadata"]["name"] for job in left] == ["nobodys", "theirs"]
 
 
 async def test_a_cluster_that_does_not_answer_is_the_engines_business() -> None:

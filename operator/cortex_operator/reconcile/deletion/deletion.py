@@ -18,17 +18,19 @@ from cortex_kinds.events import EventReason, Notice
 from cortex_operator.cluster import Conflict, Forbidden, Invalid, NamespaceTerminating, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.reconcile.deletion.credentials import Credentials
+from cortex_operator.reconcile.deletion.jobs import Jobs
 from cortex_operator.reconcile.deletion.orphans import Orphan, Orphans
-from cortex_operator.reconcile.deletion.steps import End, Resource, Steps, Times, Wait, had_data, moment, target_of
-from cortex_operator.reconcile.finding import true
+from cortex_operator.reconcile.deletion.steps import End, Resource, Steps, Times, Wait, had_data, moment
+from cortex_operator.reconcile.finding import Finding, true
 from cortex_operator.reconcile.model import World
-from cortex_operator.reconcile.report import StatusWriter
+from cortex_operator.reconcile.report import StatusWriter, stored
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
 FINALIZER: Final = "cortex.datapunk.io/data-cleanup"
-_RETAINED: Final = "deletionPolicy is Retain: its data stays in the Lake"
 _REFUSED: Final = (Conflict, Forbidden, Invalid, NamespaceTerminating)
-_UNSEEN: Final = "its finalizer was removed by hand: its data stays in the Lake"
+_RETAINED: Final = ("Retained", "deletionPolicy is Retain")
+_UNSEEN: Final = ("FinalizerRemoved", "its finalizer was removed by hand")
+_WITH_A_JOB: Final = frozenset({Reason.CLEANUP_RUNNING, Reason.CLEANUP_STOPPING})
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +48,18 @@ class Deletion:
 
     def __init__(self, world: World, status: StatusWriter) -> None:
         self._world, self._status = world, status
-        self._steps = Steps(world)
+        self._jobs = Jobs(world.cluster, world.release.namespace)
+        self._steps = Steps(world, self._jobs)
         self._credentials = Credentials(world.cluster)
         self._orphans = Orphans(world.cluster, world.release.namespace, world.release.orphans)
         self._seen: dict[ResourceKey, _Seen] = {}
         self._began: dict[ResourceKey, datetime] = {}
+        self._partly: set[ResourceKey] = set()
+        """Of whose data a Job may have dropped a part."""
 
-    async def prepare(self, key: ResourceKey, obj: Object, resource: Resource) -> None:
-        """What a resource needs before anything of it is made. Raises Conflict, Forbidden, Unavailable."""
+    async def prepare(self, key: ResourceKey, obj: Object, resource: Resource, now: datetime) -> float | None:
+        """What a resource needs before anything of it is made. Returns after how many seconds to look again where
+        nothing may be made yet; None: it may. Raises Conflict, Forbidden, Invalid, Unavailable."""
         drops = resource.spec.deletion_policy is DeletionPolicy.DELETE
         held = obj["metadata"].get("finalizers") or []
         if drops and FINALIZER not in held:
@@ -65,37 +71,68 @@ class Deletion:
         else:
             self._credentials.forget(key)
         self._note(key, resource)
+        self._began.pop(key, None)
+        self._partly.discard(key)
+        if working := await self._jobs.end(key, now):
+            message = f"nothing of it is made yet, as another one of its name was deleted: {working}"
+            await self._say(obj, resource.status, Reason.CLEANUP_STOPPING, message, now)
+            return self._world.timing.moving
         await self._orphans.remove(key)
+        return None
 
     async def carry_on(self, key: ResourceKey, obj: Object, resource: Resource | None, now: datetime) -> float | None:
         """One pass over a resource that is being deleted; None for `resource`: its spec cannot be read. Returns after
         how many seconds to look again. Raises Conflict, Unavailable."""
         if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
-            return None
-        if resource is None:
-            await self._record(key, obj["metadata"]["uid"], "InvalidSpec", "its spec could not be read", now)
-            await self._release(obj)
-            return None
-        self._note(key, resource)
-        if resource.spec.deletion_policy is not DeletionPolicy.DELETE:
-            await self._release(obj)
-            return None
+            return self._world.timing.moving if await self._stop(key, now) else None
+        if resource is not None:
+            self._note(key, resource)
+        if resource is None or resource.spec.deletion_policy is not DeletionPolicy.DELETE:
+            return await self._let_go(key, obj, resource, now)
         times = Times(self._beginning(key, resource.status, now), self._world.timing.cleanup)
         found = await self._step(key, resource, times, now)
         if isinstance(found, Wait) and now >= times.end:
             found = End(_overdue(found), f"its time of {times.limit:.0f} s is over: {found.message}")
         if isinstance(found, Wait):
-            await self._tell(obj, resource, found, times, now)
+            message = f"{found.message}; it goes at {timestamp(times.end)} at the latest"
+            await self._tell(obj, resource.status, Wait(found.reason, message), now)
             return self._world.timing.moving
         await self._end(key, obj, resource, found, now)
         return None
 
     async def gone(self, key: ResourceKey, now: datetime) -> None:
         """There is no such resource (any more). Raises Conflict, Unavailable."""
+        await self._stop(key, now)
         if (seen := self._seen.get(key)) is not None:
-            reason, message = ("Retained", _RETAINED) if seen.retains else ("FinalizerRemoved", _UNSEEN)
-            await self._record(key, seen.uid, reason, message, now)
+            reason, why = _RETAINED if seen.retains else _UNSEEN
+            await self._record(key, seen.uid, reason, self._kept(key, why), now)
         self._forget(key)
+
+    async def _let_go(self, key: ResourceKey, obj: Object, resource: Resource | None, now: datetime) -> float | None:
+        """Its data is kept: once nobody drops it any more, nobody holds the resource."""
+        before = stored(obj) if resource is None else resource.status
+        told = get_condition(before.conditions, ConditionType.DATA_CLEANUP)
+        if told is not None and told.reason in _WITH_A_JOB:
+            self._partly.add(key)
+        if working := await self._stop(key, now):
+            await self._tell(obj, before, Wait(Reason.CLEANUP_STOPPING, working), now)
+            return self._world.timing.moving
+        if resource is None:
+            why = self._kept(key, "its spec could not be read")
+            await self._record(key, obj["metadata"]["uid"], "InvalidSpec", why, now)
+        await self._release(obj)
+        return None
+
+    async def _stop(self, key: ResourceKey, now: datetime) -> str:
+        """Ends the Job, if there is one; what may be at work nevertheless, as a sentence. Raises Unavailable."""
+        if await self._jobs.has(key):
+            self._partly.add(key)
+        return await self._jobs.end(key, now)
+
+    def _kept(self, key: ResourceKey, why: str) -> str:
+        if key in self._partly:
+            return f"{why}, but a Job had begun to drop its data: a part of it may be gone, the rest stays in the Lake"
+        return f"{why}: its data stays in the Lake"
 
     def _note(self, key: ResourceKey, resource: Resource) -> None:
         if had_data(resource):
@@ -107,6 +144,7 @@ class Deletion:
         self._credentials.forget(key)
         self._seen.pop(key, None)
         self._began.pop(key, None)
+        self._partly.discard(key)
 
     def _beginning(self, key: ResourceKey, status: CommonStatus, now: datetime) -> datetime:
         told = get_condition(status.conditions, ConditionType.DATA_CLEANUP)
@@ -122,28 +160,33 @@ class Deletion:
         except _REFUSED as error:
             return Wait(Reason.CLEANUP_REFUSED, str(error))
 
-    async def _tell(self, obj: Object, resource: Resource, wait: Wait, times: Times, now: datetime) -> None:
-        message = f"{wait.message}; it goes at {timestamp(times.end)} at the latest"
-        verdict = Verdict(False, Reason.DATA_CLEANUP, f"it is being deleted: {message}", reconciling=True)
-        findings = [*verdict.findings(), true(ConditionType.DATA_CLEANUP, wait.reason, message)]
-        before, generation = resource.status, resource.metadata.generation
-        found = conditions(before, findings, generation, now)
-        after = before.model_copy(update={"observed_generation": generation, "conditions": found})
+    async def _tell(self, obj: Object, before: CommonStatus, wait: Wait, now: datetime) -> None:
+        cleanup = true(ConditionType.DATA_CLEANUP, wait.reason, wait.message)
         try:
-            await self._status.write(ObjectKey.of(obj), obj, after)
+            await self._say(obj, before, Reason.DATA_CLEANUP, f"it is being deleted: {wait.message}", now, cleanup)
         except _REFUSED as error:
             log.warning("%s waits, and its status does not say so: %s", ObjectKey.of(obj), error)
 
+    async def _say(
+        self, obj: Object, before: CommonStatus, reason: Reason, message: str, now: datetime, *more: Finding
+    ) -> None:
+        verdict = Verdict(False, reason, message, reconciling=True)
+        generation = obj["metadata"].get("generation", 0)
+        found = conditions(before, [*verdict.findings(), *more], generation, now)
+        after = before.model_copy(update={"observed_generation": generation, "conditions": found})
+        await self._status.write(ObjectKey.of(obj), obj, after)
+
     async def _end(self, key: ResourceKey, obj: Object, resource: Resource, end: End, now: datetime) -> None:
-        """First what is to be known afterwards, then nobody holds the resource."""
+        """First what is to be known afterwards, then nobody holds the resource. The Job goes last: until then it tells
+        how the data ended."""
         if end.reason:
             await self._record(key, resource.metadata.uid, end.reason, end.message, now)
             self._world.record(obj, (Notice(EventReason.DATA_LEFT, f"{end.reason}: {end.message}"),))
         else:
             await self._orphans.remove(key)
-        await self._steps.clear(target_of(resource), keep_failed=bool(end.reason))
         await self._release(obj)
         self._forget(key)
+        await self._jobs.end(key, now)
 
     async def _record(self, key: ResourceKey, uid: str, reason: str, message: str, now: datetime) -> None:
         remedy = (

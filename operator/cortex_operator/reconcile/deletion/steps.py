@@ -5,7 +5,6 @@ Shields the deletion from what can go wrong on the way: each step says what it w
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,16 +19,15 @@ from cortex_operator.manifests.cleanup import CERTIFICATES, DSN, URL, Target, cl
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import graph_name, search_name
 from cortex_operator.reconcile.deletion.credentials import Values
+from cortex_operator.reconcile.deletion.jobs import Jobs
 from cortex_operator.reconcile.index.ingest import JobPhase, phase
 from cortex_operator.reconcile.model import World
-from cortex_operator.reconcile.observe import find, find_deployment, find_pods
+from cortex_operator.reconcile.observe import belongs_to, find, find_deployment, find_pods
 from cortex_operator.reconcile.words import counted
 
 Resource = CortexIndex | CortexWorkflow
 _COMPONENTS: Final = {"CortexIndex": ("search", "ingest"), "CortexWorkflow": ("graph",)}
 _MOST_MARGIN: Final = 60.0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,8 @@ class Times:
 class Steps:
     """Of any deleted resource."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def job_key(self, target: Target) -> ObjectKey:
-        """Its Job."""
-        return ObjectKey("batch/v1", "Job", self._world.release.namespace, target.job)
+    def __init__(self, world: World, jobs: Jobs) -> None:
+        self._world, self._jobs = world, jobs
 
     async def step(self, resource: Resource, values: Values, times: Times, now: datetime) -> Wait | End:
         """One step. Raises Conflict, Invalid, Forbidden, NamespaceTerminating, Unavailable."""
@@ -88,9 +82,12 @@ class Steps:
         if pods and now < times.pods_end:
             return Wait(Reason.PODS_STOPPING, f"{', '.join(sorted(pods)[:5])} must end before its data is dropped")
         target = target_of(resource)
-        job = await find(self._world.cluster, self.job_key(target), unwatched=True)
+        job = await find(self._world.cluster, self._jobs.key(target.job), unwatched=True)
         if job is None:
             return await self._begin(resource, target, values, times, now)
+        await self._jobs.note(target)
+        if phase(job) is JobPhase.ACTIVE and "deletionTimestamp" in job["metadata"]:
+            return Wait(Reason.CLEANUP_STOPPING, f"Job {self._place(target)} was deleted, and another one takes over")
         match phase(job):
             case JobPhase.COMPLETE:
                 return End()
@@ -98,19 +95,6 @@ class Steps:
                 return End("CleanupFailed", f"Job {self._place(target)} failed: {_said(job)}; {self._log(target)}")
             case JobPhase.ACTIVE:
                 return await self._go_on(target, job, values)
-
-    async def clear(self, target: Target, *, keep_failed: bool) -> None:
-        """Removes the Job and its Secret; `keep_failed`: a Job that failed stays a while for its log. Raises
-        Unavailable."""
-        cluster, key = self._world.cluster, self.job_key(target)
-        try:
-            job = await find(cluster, key, unwatched=True)
-            if job is not None and keep_failed and phase(job) is JobPhase.FAILED:
-                await cluster.delete(ObjectKey("v1", "Secret", key.namespace, key.name))
-            elif job is not None:
-                await cluster.delete(key, uid=job["metadata"]["uid"])
-        except (NotFound, Forbidden) as error:
-            log.warning("%s is left to end by itself: %s", key, error)
 
     async def _begin(
         self, resource: Resource, target: Target, values: Values, times: Times, now: datetime
@@ -120,8 +104,10 @@ class Steps:
         before = times.job_end.timestamp()
         seconds = max(1, int(before - now.timestamp()))
         job = cleanup_job(target, self._world.release, before=before, seconds=seconds, trusts=CERTIFICATES in values)
+        # An answer may be lost, and the Job be there all the same.
+        await self._jobs.note(target)
         await self._world.cluster.apply(job)
-        stored = await self._world.cluster.get(self.job_key(target), unwatched=True)
+        stored = await self._world.cluster.get(self._jobs.key(target.job), unwatched=True)
         return await self._go_on(target, stored, values)
 
     async def _go_on(self, target: Target, job: Object, values: Values) -> Wait:
@@ -156,7 +142,7 @@ class Steps:
         if resource.kind == "CortexIndex":
             makers += await cluster.list("batch/v1", "Job", namespace=meta.namespace, labels={INDEX_LABEL: meta.name})
         for obj in makers:
-            if "deletionTimestamp" not in obj["metadata"] and _is_of(obj, resource):
+            if "deletionTimestamp" not in obj["metadata"] and belongs_to(obj, resource):
                 with suppress(NotFound):
                     await cluster.delete(ObjectKey.of(obj), uid=obj["metadata"]["uid"])
 
@@ -189,10 +175,6 @@ def had_data(resource: Resource) -> bool:
 def moment(text: str) -> datetime:
     """A time as Kubernetes writes it."""
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _is_of(obj: Object, resource: Resource) -> bool:
-    return any(owner["uid"] == resource.metadata.uid for owner in obj["metadata"].get("ownerReferences", ()))
 
 
 def _said(job: Object) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cortex_kinds.index import CortexIndex, IndexUser
 
-from cortex_operator.cluster import Object
+from cortex_operator.cluster import Cluster, Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
@@ -20,6 +20,7 @@ from cortex_operator.reconcile.network import find_reach
 from cortex_operator.reconcile.nodes import find_nodes
 from cortex_operator.reconcile.observe import (
     ask,
+    belongs_to,
     find_autoscaler,
     find_deployment,
     find_leftovers,
@@ -76,5 +77,11 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),
-        jobs=tuple(await cluster.list("batch/v1", "Job", namespace=namespace, labels={INDEX_LABEL: name})),
+        jobs=await _find_jobs(cluster, index),
     )
+
+
+async def _find_jobs(cluster: Cluster, index: CortexIndex) -> tuple[Object, ...]:
+    namespace, labels = index.metadata.namespace, {INDEX_LABEL: index.metadata.name}
+    found = await cluster.list("batch/v1", "Job", namespace=namespace, labels=labels)
+    return tuple(job for job in found if belongs_to(job, index))
