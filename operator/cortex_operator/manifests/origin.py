@@ -20,6 +20,8 @@ SPEC_DIGEST: Final = "cortex.datapunk.io/spec-digest"
 """Annotation: of the resource's spec, as far as a change of it moves the resource to the operator's release."""
 TEMPLATE_DIGEST: Final = "cortex.datapunk.io/template-digest"
 """Annotation: of the pod template as it was made."""
+JOB_DIGEST: Final = "cortex.datapunk.io/job-digest"
+"""Annotation of an ingest Job: of what of it follows from the spec and the release."""
 MOVE: Final = "cortex.datapunk.io/move"
 """Annotation, only while the resource moves to another release and others wait for it: a `Move`."""
 ORIGIN: Final = frozenset({RELEASE, SPEC_DIGEST, TEMPLATE_DIGEST, MOVE})
@@ -40,13 +42,14 @@ class Move(StrEnum):
 
 def origin(spec: CommonSpec, template: dict[str, Any], release: ReleaseSettings) -> dict[str, str]:
     """The annotations of a Deployment with this template."""
-    return {RELEASE: release.id, SPEC_DIGEST: _spec_digest(spec), TEMPLATE_DIGEST: _digest(template)}
+    return {RELEASE: release.id, SPEC_DIGEST: _spec_digest(spec), TEMPLATE_DIGEST: digest(template)}
 
 
 def _spec_digest(spec: CommonSpec) -> str:
     # Without defaults: a field that comes with a later release must not look like a change.
-    return _digest(spec.model_dump(by_alias=True, exclude_defaults=True, exclude=set(_KEPT), mode="json"))
+    return digest(spec.model_dump(by_alias=True, exclude_defaults=True, exclude=set(_KEPT), mode="json"))
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """10 hex digits that tell values apart."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]

@@ -16,7 +16,7 @@ async def find_old_templates(
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """Those of the resource but for the one that it asks for now, with their uid; none while a pod or the Deployment
     names it, or while the Deployment may make pods of the template before: they could not start."""
-    if CLAIM_TEMPLATE not in release.served or not _is_rolled_out(deployment):
+    if CLAIM_TEMPLATE not in release.served or not is_rolled_out(deployment):
         return ()
     meta, gpu = part.resource.metadata, part.resource.spec.gpu
     made = [deployment["spec"]["template"]] if deployment is not None else []
@@ -28,7 +28,8 @@ async def find_old_templates(
     return tuple((ObjectKey.of(o), o["metadata"]["uid"]) for o in mine if o["metadata"]["name"] not in kept)
 
 
-def _is_rolled_out(deployment: Object | None) -> bool:
+def is_rolled_out(deployment: Object | None) -> bool:
+    """Whether the Deployment makes no pods of a template before; also when there is none."""
     if deployment is None:
         return True
     status = deployment.get("status") or {}

@@ -13,7 +13,6 @@ from cortex_operator.manifests.origin import RELEASE, UPDATE
 from cortex_operator.manifests.podmonitor import wants_pod_monitor
 from cortex_operator.manifests.release import ReleaseSettings
 from cortex_operator.manifests.scale import Scale
-from cortex_operator.manifests.serviceaccount import needs_service_account
 from cortex_operator.reconcile.fleet import Fleet, Standing
 from cortex_operator.reconcile.pods import is_ready
 
@@ -91,21 +90,19 @@ async def find_leftovers(
 ) -> tuple[tuple[ObjectKey, str], ...]:
     """What there must not be, with its uid; not what is somebody else's: a PodDisruptionBudget of more pods than there
     are to be now, an autoscaler where the Deployment is told the number or one of the other kind says it, a
-    ServiceAccount of its own where the resource names another, a PodMonitor or a NetworkPolicy where the release
-    wants none."""
+    PodMonitor or a NetworkPolicy where the release wants none."""
     autoscaled = autoscaler_kind(part.resource.spec, release)
     kinds = [] if needs_budget(scale.running) else [("policy/v1", "PodDisruptionBudget")]
     kinds += [HPA] if scale.told or autoscaled != HPA else []
     kinds += [SCALED_OBJECT] if SCALED_OBJECT in release.served and autoscaled != SCALED_OBJECT else []
-    kinds += [] if needs_service_account(part.resource.spec, name) else [("v1", "ServiceAccount")]
     kinds += [POD_MONITOR] if POD_MONITOR in release.served and not wants_pod_monitor(release) else []
     kinds += [] if release.isolation.enabled else [NETWORK_POLICY]
     namespace = part.resource.metadata.namespace
-    found = [(key, await _uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
+    found = [(key, await find_uid(cluster, part, key)) for key in (ObjectKey(*kind, namespace, name) for kind in kinds)]
     return tuple((key, uid) for key, uid in found if uid)
 
 
-async def _uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
+async def find_uid(cluster: Cluster, part: Part, key: ObjectKey) -> str:
     """Of an object that belongs to the part's resource; empty when there is none, or it is going already."""
     found = await find(cluster, key)
     if found is None or "deletionTimestamp" in found["metadata"] or not belongs_to(found, part.resource):

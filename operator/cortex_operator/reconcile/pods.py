@@ -98,6 +98,17 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready").get("status") == "True"
 
 
+def is_working(pod: Object) -> bool:
+    """Whether the pod runs, is not going, and nothing is known against it."""
+    runs = (pod.get("status") or {}).get("phase") == "Running"
+    return runs and not is_terminating(pod) and (is_ready(pod) or culprit([pod]) is None)
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether none of its containers runs or will run again."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def starts(pod: Object) -> Iterator[str]:
     """When the pod was made and its containers were started last, as far as it is told."""
     told = [((status.get("state") or {}).get("running") or {}).get("startedAt") for status in _containers(pod)]

@@ -16,7 +16,7 @@ from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.operator import run_operator
 from cortex_operator.reconcile import Timing
 from doubles import ControllersDouble, CountingCluster, LakeDouble, PodDouble, cancelled
-from objects import a_config_map, a_secret, until, until_gone
+from objects import a_config_map, a_secret, owned_by, until, until_gone
 
 INDEX = ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
 WORKFLOW = ObjectKey(API_VERSION, "CortexWorkflow", "default", "helpdesk")
@@ -213,6 +213,45 @@ async def test_the_own_service_account_goes_when_another_is_named_and_comes_back
     await until(running.cluster, own, lambda _: True)
     await running.cluster.apply(a_cortex_index_manifest(spec__serviceAccountName="team"))
     await until_gone(running.cluster, own)
+
+
+async def test_an_ingest_job_that_cannot_start_is_told_of_and_replaced_when_the_spec_is_corrected(
+    running: Running,
+) -> None:
+    await running.secrets()
+    await running.cluster.apply(a_cortex_index_manifest())
+    await until(running.cluster, INDEX, is_ready)
+    first = running.lake().current
+
+    def changed(**spec: Any) -> Object:
+        return a_cortex_index_manifest(spec__chunking__splitLength=4, **spec)
+
+    def image(job: Object) -> str:
+        return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    await running.cluster.apply(changed(spec__image="registry.invalid/serach:1"))
+    await until(running.cluster, INDEX, lambda o: condition(o, "Reconciling") == ("True", "RevisionBuilding"))
+    second = next(id for id in running.lake().revisions if id != first)
+    key = ObjectKey("batch/v1", "Job", "default", f"papers-ingest-{second}")
+    job = await until(running.cluster, key, lambda job: image(job) == "registry.invalid/serach:1")
+    template = job["spec"]["template"]
+    meta = {**template["metadata"], "name": "papers-ingest-pod", "namespace": "default"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
+    await running.cluster.apply(owned_by(pod, job), field_manager="kubelet")
+    waits = {"name": "ingest", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
+    await running.cluster.patch_status(ObjectKey.of(pod), {"phase": "Pending", "containerStatuses": [waits]})
+    await until(
+        running.cluster,
+        INDEX,
+        lambda o: any("papers-ingest-pod, container ingest" in c["message"] for c in o["status"]["conditions"]),
+    )
+
+    await running.cluster.apply(changed())
+    again = await until(running.cluster, key, lambda job: image(job) == RELEASE.search_image)
+    assert again["metadata"]["uid"] != job["metadata"]["uid"]
+    assert "Pod papers-ingest-pod" not in await running.children()
+    running.lake().promote(second)
+    await until(running.cluster, INDEX, is_ready)
 
 
 async def test_nothing_is_written_once_everything_is_as_it_should_be(running: Running) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from builders import a_cortex_index
 from cortex_kinds.common import RevisionStatus
+from cortex_kinds.index import CortexIndex
 from cortex_kinds.revision import index_definition, revision_id
 from cortex_operator.cluster import MemoryCluster, Object
 from cortex_operator.dataplane import Dependency, Description
@@ -61,8 +62,10 @@ def settled(**changes: Any) -> ObservedIndex:
     return observed(resource=INDEX.model_copy(update={"status": before}), **changes)
 
 
-def a_job(revision: str = DESIRED, finished: str = "", since: timedelta = timedelta(0)) -> Object:
-    job = ingest_job(INDEX, revision, RELEASE)
+def a_job(
+    revision: str = DESIRED, finished: str = "", since: timedelta = timedelta(0), of: CortexIndex = INDEX
+) -> Object:
+    job = ingest_job(of, revision, RELEASE)
     meta = {**job["metadata"], "uid": f"job-{revision}", "creationTimestamp": "2026-06-01T11:00:00Z"}
     condition = {"type": finished, "status": "True", "lastTransitionTime": (NOW - since).isoformat(), "message": "boom"}
     return {**job, "metadata": meta, "status": {"conditions": [condition] if finished else []}}
@@ -342,6 +345,74 @@ def test_pods_that_do_not_answer_are_asked_the_more_seldom_the_longer_it_lasts(c
     assert again(200, before, pods=(started, made)) == 2
     answers = described(a_revision(phase="Building"), a_revision(OTHER))
     assert again(200, before, description=answers, unreachable="") == 2
+
+
+WRONG = a_cortex_index(metadata__uid="u", metadata__generation=1, spec__image="registry.invalid/serach:1")
+ELSEWHERE = a_cortex_index(metadata__uid="u", metadata__generation=1, spec__placement={"queueName": "no-such"})
+PULLS = {"name": "ingest", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
+ENDED = {"name": "ingest", "state": {"terminated": {"reason": "Error", "exitCode": 3}}}
+BUILDS = described(a_revision(phase="Building"), a_revision(OTHER))
+
+
+def an_ingest_pod(phase: str, *containers: Object, revision: str = DESIRED, **meta: Any) -> Object:
+    owner = {"kind": "Job", "name": f"papers-ingest-{revision}", "uid": f"job-{revision}"}
+    status = {"phase": phase, "containerStatuses": list(containers)}
+    return {"metadata": {"name": f"ingest-{phase.lower()}", "ownerReferences": [owner], **meta}, "status": status}
+
+
+def unsigned(job: Object) -> Object:
+    return {**job, "metadata": {name: value for name, value in job["metadata"].items() if name != "annotations"}}
+
+
+STUCK: list[tuple[str, Object, tuple[Object, ...], bool]] = [
+    ("its image cannot be pulled, and is corrected", a_job(of=WRONG), (an_ingest_pod("Pending", PULLS),), True),
+    ("no pod of it is made, and the queue is corrected", a_job(of=ELSEWHERE), (), True),
+    ("its tries fail", a_job(of=WRONG), (an_ingest_pod("Failed", ENDED),), True),
+    ("it ran beside something that runs on", a_job(of=WRONG), (an_ingest_pod("Running", ENDED),), True),
+    ("its pod is going", a_job(of=WRONG), (an_ingest_pod("Running", deletionTimestamp="2026-06-01T11:00:00Z"),), True),
+    ("the pod of another Job runs", a_job(of=WRONG), (an_ingest_pod("Running", revision=OTHER),), True),
+    ("it works with what was before", a_job(of=WRONG), (an_ingest_pod("Running"),), False),
+    ("a try failed and the next works", a_job(of=WRONG),
+     (an_ingest_pod("Failed", ENDED), an_ingest_pod("Running")), False),
+    ("it would be made the same", a_job(), (an_ingest_pod("Pending", PULLS),), False),
+    ("nobody knows of what it was made", unsigned(a_job(of=WRONG)), (an_ingest_pod("Pending", PULLS),), False),
+    ("it failed a moment ago", a_job(of=WRONG, finished="Failed"), (an_ingest_pod("Failed", ENDED),), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "pods", "goes"), [case[1:] for case in STUCK], ids=[case[0] for case in STUCK])
+def test_a_job_that_cannot_start_gives_way_to_one_by_the_corrected_spec(
+    job: Object, pods: tuple[Object, ...], goes: bool
+) -> None:
+    planned = plan(WORLD, settled(description=BUILDS, jobs=(job,), ingest_pods=pods))
+    assert [key.name for key, _ in planned.delete] == ([f"papers-ingest-{DESIRED}"] if goes else [])
+    assert "Job" not in kinds(planned)
+    (made,) = [obj for obj in plan(WORLD, settled(description=BUILDS)).apply if obj["kind"] == "Job"]
+    assert made["metadata"]["annotations"] == a_job()["metadata"]["annotations"]
+
+
+def test_a_job_that_cannot_start_goes_too_when_it_is_not_needed_any_more() -> None:
+    pods = (an_ingest_pod("Pending", PULLS),)
+    planned = plan(WORLD, settled(description=described(a_revision()), jobs=(a_job(of=WRONG),), ingest_pods=pods))
+    assert len(planned.delete) == 1
+
+
+@pytest.mark.parametrize(
+    ("description", "ready"), [(BUILDS, "True"), (described(a_revision(phase="Building")), "False")]
+)
+def test_what_holds_up_the_job_of_a_revision_that_is_built_is_told(description: Description, ready: str) -> None:
+    def messages(*pods: Object) -> dict[str, str]:
+        found = plan(WORLD, settled(description=description, jobs=(a_job(),), ingest_pods=pods)).status.conditions
+        assert {c.type: c.status for c in found}["IndexReady"] == ready
+        return {c.type: c.message for c in found if c.type in ("IndexReady", "Ready", "Reconciling")}
+
+    said = (
+        f"; Job papers-ingest-{DESIRED} does not get on: pod ingest-pending, container ingest: ImagePullBackOff: not "
+        "found; check the image's name and that it can be pulled (spec.image)"
+    )
+    assert [text.endswith(said) for text in messages(an_ingest_pod("Pending", PULLS)).values()] == [True] * 3
+    for fine in ((), (an_ingest_pod("Pending"),), (an_ingest_pod("Failed", ENDED), an_ingest_pod("Running"))):
+        assert not any("does not get on" in text for text in messages(*fine).values())
 
 
 def test_without_the_lake_no_job_is_touched() -> None:

@@ -5,7 +5,7 @@ A revision that is Building always has one, the current one while many documents
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -13,6 +13,8 @@ from typing import Any, Final
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.dataplane import Description
 from cortex_operator.manifests.labels import REVISION_LABEL
+from cortex_operator.manifests.origin import JOB_DIGEST
+from cortex_operator.reconcile.pods import culprit, is_working
 from cortex_operator.reconcile.verdict import revision
 
 MANY_WAITING: Final = 1_000
@@ -46,13 +48,20 @@ def missing_jobs(description: Description, desired: str, jobs: tuple[Object, ...
 
 
 def doomed_jobs(
-    description: Description, desired: str, jobs: tuple[Object, ...], now: datetime
+    description: Description,
+    desired: str,
+    jobs: tuple[Object, ...],
+    pods: tuple[Object, ...],
+    make: Callable[[str], Object],
+    now: datetime,
 ) -> tuple[tuple[ObjectKey, str], ...]:
-    """Jobs to delete, with their uid: of revisions that nobody wants, and finished ones that are needed again."""
+    """Jobs to delete, with their uid: of revisions that nobody wants, finished ones that are needed again, and those
+    without a pod that works that would be made otherwise now. `pods`: of all of them; `make`: the Job of a revision."""
     return tuple(
         (ObjectKey.of(job), job["metadata"]["uid"])
         for job in jobs
-        if "deletionTimestamp" not in job["metadata"] and _is_doomed(description, desired, job, now)
+        if "deletionTimestamp" not in job["metadata"]
+        and (_is_doomed(description, desired, job, now) or _is_outdated(job, pods, make))
     )
 
 
@@ -71,13 +80,32 @@ def _is_doomed(description: Description, desired: str, job: Object, now: datetim
             return False
 
 
+def _is_outdated(job: Object, pods: tuple[Object, ...], make: Callable[[str], Object]) -> bool:
+    """A Job cannot be changed: one that waits with a mistake that is corrected since would do so for ever."""
+    if phase(job) is not JobPhase.ACTIVE or any(map(is_working, _pods_of(job, pods))):
+        return False
+    made = _notes(make(_revision(job)))[JOB_DIGEST]
+    return _notes(job).get(JOB_DIGEST, made) != made
+
+
 def working_jobs(jobs: tuple[Object, ...]) -> tuple[tuple[ObjectKey, str], ...]:
-    """Jobs that have not ended, with their uid."""
-    return tuple(
-        (ObjectKey.of(job), job["metadata"]["uid"])
-        for job in jobs
-        if "deletionTimestamp" not in job["metadata"] and phase(job) is JobPhase.ACTIVE
-    )
+    """Jobs that have not ended, with their uid; not those that are going."""
+    there = (job for job in working(jobs) if "deletionTimestamp" not in job["metadata"])
+    return tuple((ObjectKey.of(job), job["metadata"]["uid"]) for job in there)
+
+
+def working(jobs: tuple[Object, ...]) -> tuple[Object, ...]:
+    """Jobs that have not ended: they may make pods yet."""
+    return tuple(job for job in jobs if phase(job) is JobPhase.ACTIVE)
+
+
+def hindrance(revision: str, jobs: tuple[Object, ...], pods: tuple[Object, ...]) -> str:
+    """Why the Job of a revision does not get on, by its pods, as a sentence; empty when it does or there is none."""
+    for job in working(jobs):
+        own = _pods_of(job, pods) if _revision(job) == revision else []
+        if not any(map(is_working, own)) and (blamed := culprit(own)) is not None:
+            return f"Job {job['metadata']['name']} does not get on: {blamed}"
+    return ""
 
 
 def failure(description: Description, desired: str, jobs: tuple[Object, ...]) -> str:
@@ -107,6 +135,16 @@ def phase(job: Object) -> JobPhase:
 
 def _conditions(job: Object) -> Iterator[dict[str, Any]]:
     yield from (job.get("status") or {}).get("conditions") or ()
+
+
+def _pods_of(job: Object, pods: tuple[Object, ...]) -> list[Object]:
+    uid = job["metadata"]["uid"]
+    return [pod for pod in pods if any(o["uid"] == uid for o in pod["metadata"].get("ownerReferences") or ())]
+
+
+def _notes(job: Object) -> dict[str, str]:
+    notes: dict[str, str] = job["metadata"].get("annotations") or {}
+    return notes
 
 
 def _revision(job: Object) -> str:

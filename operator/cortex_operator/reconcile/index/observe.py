@@ -12,8 +12,10 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import INDEX_LABEL, Part
 from cortex_operator.manifests.names import search_headless_name, search_name
+from cortex_operator.reconcile.accounts import find_old_account
 from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_users
+from cortex_operator.reconcile.index.ingest import working
 from cortex_operator.reconcile.keda import find_keda
 from cortex_operator.reconcile.model import Observed, World
 from cortex_operator.reconcile.network import find_reach
@@ -40,6 +42,8 @@ class ObservedIndex(Observed):
     resource: CortexIndex
     jobs: tuple[Object, ...]
     """Its ingest Jobs."""
+    ingest_pods: tuple[Object, ...] = ()
+    """Their pods."""
     users: tuple[IndexUser, ...] = ()
     """The workflows that use it."""
 
@@ -54,6 +58,8 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
     pods = await find_pods(cluster, part)
     asked = () if index.spec.suspend else pods
     description, unreachable = await ask(world.dataplane, ResourceKey(index.kind, namespace, name), asked)
+    jobs = await _find_jobs(cluster, index)
+    ingest_pods = await find_pods(cluster, Part(index, "ingest")) if jobs else ()
     named = await find_references(world, ResourceKey(index.kind, namespace, name), index.spec)
     return ObservedIndex(
         now=now,
@@ -71,13 +77,15 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
         unclaimable=unclaimable(index.spec.gpu, world.release),
         leftovers=(
             *await find_leftovers(cluster, part, search_name(name), wanted, world.release),
+            *await find_old_account(cluster, part, search_name(name), deployment, (*pods, *ingest_pods), working(jobs)),
             *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
         ),
         reach=await find_reach(world, part, search_name(name), pods),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),
-        jobs=await _find_jobs(cluster, index),
+        jobs=jobs,
+        ingest_pods=ingest_pods,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cortex_kinds.index import CortexIndexStatus
 from cortex_kinds.revision import index_definition, revision_id
 
+from cortex_operator.cluster import Object
 from cortex_operator.manifests import index_objects, ingest_job
 from cortex_operator.manifests.gpupool import unknown_pool
 from cortex_operator.reconcile.index.ingest import doomed_jobs, missing_jobs, working_jobs
@@ -47,12 +48,17 @@ def plan(world: World, observed: ObservedIndex) -> Plan:
         return Plan(after, again, apply=objects, delete=observed.leftovers, hand_over=handed)
     ensured = is_ensured(index.status, description, desired, index.metadata.generation)
     release = serving_release(world.release, objects)
-    jobs = tuple(ingest_job(index, id, release) for id in missing_jobs(description, desired, observed.jobs))
+
+    def make(id: str) -> Object:
+        return ingest_job(index, id, release)
+
+    jobs = tuple(map(make, missing_jobs(description, desired, observed.jobs)))
+    doomed = doomed_jobs(description, desired, observed.jobs, observed.ingest_pods, make, observed.now)
     return Plan(
         after,
         again,
         apply=(*objects, *jobs),
-        delete=(*observed.leftovers, *doomed_jobs(description, desired, observed.jobs, observed.now)),
+        delete=(*observed.leftovers, *doomed),
         hand_over=handed,
         ensure=None if ensured else EnsureRevision(desired, definition, index.spec.revisions.retain),
     )

@@ -11,7 +11,7 @@ from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import search_target
 from cortex_operator.reconcile.autoscaling import autoscaling_findings
 from cortex_operator.reconcile.finding import Finding, false, true
-from cortex_operator.reconcile.index.ingest import failure
+from cortex_operator.reconcile.index.ingest import failure, hindrance
 from cortex_operator.reconcile.index.observe import ObservedIndex
 from cortex_operator.reconcile.placement import placement
 from cortex_operator.reconcile.rollout import Rollout, rollout
@@ -97,9 +97,11 @@ def _answers(observed: ObservedIndex, description: Description | None, desired: 
         return false(_READY, Reason.REVISION_PENDING, f"no revision yet: {_unasked(observed)}")
     current = revision(description, description.current_revision)
     if current is None:
-        return false(_READY, Reason.REVISION_PENDING, f"revision {desired} is not Current yet")
+        message = f"revision {desired} is not Current yet"
+        return false(_READY, Reason.REVISION_PENDING, _hindered(message, observed, desired))
     if current.id != desired:
-        return true(_READY, Reason.REVISION_BUILDING, _building(description, current, desired))
+        message = _building(description, current, desired)
+        return true(_READY, Reason.REVISION_BUILDING, _hindered(message, observed, desired))
     return _coverage(current, description.documents)
 
 
@@ -111,6 +113,11 @@ def _building(description: Description, current: RevisionStatus, desired: str) -
     found = revision(description, desired)
     done = share(found.documents or 0, description.documents, "document", "documents") if found else "not begun"
     return f"revision {desired} is being built ({done}); revision {current.id} answers meanwhile"
+
+
+def _hindered(message: str, observed: ObservedIndex, desired: str) -> str:
+    why = hindrance(desired, observed.jobs, observed.ingest_pods)
+    return f"{message}; {why}" if why else message
 
 
 def _coverage(current: RevisionStatus, documents: int) -> Finding:

@@ -15,6 +15,7 @@ from cortex_operator.manifests.claim import unclaimable
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.names import graph_headless_name, graph_name
 from cortex_operator.manifests.reach import Operand
+from cortex_operator.reconcile.accounts import find_old_account
 from cortex_operator.reconcile.claims import find_old_templates
 from cortex_operator.reconcile.grants import find_indexes
 from cortex_operator.reconcile.keda import find_keda
@@ -81,6 +82,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
         unclaimable=unclaimable(workflow.spec.gpu, world.release),
         leftovers=(
             *await find_leftovers(cluster, part, graph_name(name), wanted, world.release),
+            *await find_old_account(cluster, part, graph_name(name), deployment, pods),
             *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
         ),
         reach=await find_reach(world, part, graph_name(name), pods, _operands(workflow, indexes)),
