@@ -104,6 +104,8 @@ async def _lead(
     if settings.reload and not await _ends_before(stop, key.begin()):
         return
     if not await _ends_before(stop, election.win()):
+        # It may have been written in that very moment.
+        await election.resign()
         return
     if await _ends_before(stop, discovery.begin()):
         await _work(api, settings, watched, health, registry, stop, election, discovery, key.value)
@@ -170,12 +172,13 @@ async def _work(
 
 
 async def _ends_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work came to its end before `stop`; raises what it raises."""
+    """Whether the work came to its end before `stop`; raises what it raises. Else it has been ended."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not working.done():
         working.cancel()
+        await asyncio.wait([working])
         return False
     await working
     return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
 from cortex_operator.cluster import Cache, Conflict, Event, EventType, Invalid, NotFound, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
@@ -16,6 +17,7 @@ from objects import Place, until, until_gone
 from operators import OperatorProcess
 
 CONFIG_MAP = ("v1", "ConfigMap")
+INDEX = (API_VERSION, "CortexIndex")
 
 
 @dataclass
@@ -29,13 +31,14 @@ class Behind:
 
     async def look(self) -> None:
         """The cache knows what is there now."""
-        there = set()
-        async for page in self.real.scan(*CONFIG_MAP):
-            for obj in page:
-                self.cache.hear(Event(EventType.MODIFIED, obj))
-                there.add(ObjectKey.of(obj))
-        for gone in self.cache.listed(*CONFIG_MAP, self.cache.versions(*CONFIG_MAP), there):
-            self.cache.hear(gone)
+        for kind in (CONFIG_MAP, INDEX):
+            there = set()
+            async for page in self.real.scan(*kind):
+                for obj in page:
+                    self.cache.hear(Event(EventType.MODIFIED, obj))
+                    there.add(ObjectKey.of(obj))
+            for gone in self.cache.listed(*kind, self.cache.versions(*kind), there):
+                self.cache.hear(gone)
 
     async def known(self) -> Object:
         return await self.cluster.get(self.place.settings)
@@ -49,7 +52,7 @@ async def proxy(api_server: Path, tmp_path: Path) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 async def behind(proxy: FaultProxy, api_server: Path, namespace: str) -> AsyncIterator[Behind]:
-    cache = Cache({CONFIG_MAP: Selection()})
+    cache = Cache(dict.fromkeys((CONFIG_MAP, INDEX), Selection()))
     async with await Api.connect(kubeconfig=proxy.kubeconfig) as api, await Api.connect(kubeconfig=api_server) as other:
         real = KubernetesCluster(other, [namespace])
         yield Behind(KubernetesCluster(api, [namespace], cache), cache, real, Place(namespace))
@@ -98,6 +101,22 @@ async def test_a_delete_is_of_the_uid_that_was_seen_and_a_refusal_brings_what_is
     behind.cache.hear(Event(EventType.MODIFIED, new))
     with pytest.raises(NotFound):
         await behind.known()
+
+
+async def test_a_status_is_of_the_uid_that_was_seen_and_one_request_decides(behind: Behind, proxy: FaultProxy) -> None:
+    papers = behind.place.papers
+    await behind.real.apply(behind.place.index())
+    await behind.look()
+    old = (await behind.cluster.get(papers))["metadata"]["uid"]
+    assert await behind.cluster.patch_status(papers, {"observedGeneration": 1}, uid=old)
+    assert [asked.method for asked in proxy.asked] == ["PATCH"]
+    await behind.real.delete(papers)
+    await behind.real.apply(behind.place.index())
+    with pytest.raises(NotFound, match=f"with uid {old} is not there"):
+        await behind.cluster.patch_status(papers, {"observedGeneration": 2}, uid=old)
+    found = await behind.real.get(papers)
+    assert found["status"] == {"observedGeneration": -1}
+    assert (await behind.cluster.get(papers))["metadata"]["uid"] == found["metadata"]["uid"] != old
 
 
 async def test_what_is_gone_without_being_heard_of_is_not_there_after_a_refusal(behind: Behind) -> None:

@@ -59,6 +59,18 @@ async def test_a_status_of_nothing_and_a_status_that_is_wrong_are_refused(cluste
         await cluster.patch_status(place.papers, {"observedGeneration": "many"})
 
 
+async def test_with_a_uid_only_the_status_of_that_very_object_is_replaced(cluster: Cluster, place: Place) -> None:
+    await cluster.apply(place.index())
+    before = await cluster.get(place.papers)
+    with pytest.raises(NotFound, match="with uid another"):
+        await cluster.patch_status(place.papers, {"observedGeneration": 1}, uid="another")
+    assert await cluster.get(place.papers) == before
+    with pytest.raises(Invalid, match="observedGeneration"):
+        await cluster.patch_status(place.papers, {"observedGeneration": "many"}, uid=before["metadata"]["uid"])
+    assert await cluster.patch_status(place.papers, {"observedGeneration": 1}, uid=before["metadata"]["uid"])
+    assert (await cluster.get(place.papers))["status"] == {"observedGeneration": 1}
+
+
 async def test_deleting_what_is_not_there_says_so(cluster: Cluster, place: Place) -> None:
     with pytest.raises(NotFound, match="settings"):
         await cluster.delete(place.settings)

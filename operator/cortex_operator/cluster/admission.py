@@ -16,7 +16,7 @@ from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
 from pydantic import BaseModel, ValidationError
 
 from cortex_operator.cluster.fields import copy_json
-from cortex_operator.cluster.port import Conflict, Invalid, Lingering, Object, ObjectKey
+from cortex_operator.cluster.port import Conflict, Invalid, Lingering, NotFound, Object, ObjectKey
 from cortex_operator.cluster.schema import CLUSTER_SCOPED, IMMUTABLE, WITH_STATUS
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -89,6 +89,12 @@ def check_preconditions(key: ObjectKey, meta: dict[str, Any], live: Object | Non
         found = live["metadata"][name] if live is not None else "(not there)"
         if meta.get(name) and meta[name] != found:
             raise Conflict(f"{key}: its {name} is {found}, not {meta[name]}; read it again")
+
+
+def check_uid(key: ObjectKey, live: Object, uid: str | None) -> None:
+    """Checks that an object is the one that is meant; None: any of that name. Raises NotFound."""
+    if uid is not None and live["metadata"]["uid"] != uid:
+        raise NotFound(f"{key} with uid {uid} is not there")
 
 
 def check_controller(key: ObjectKey, config: Object, live: Object | None) -> None:

@@ -19,7 +19,7 @@ from cortex_kube.client import Unavailable as NoAnswer
 from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
 
-from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, normal_key
+from cortex_operator.cluster.admission import admit, check_controller, check_preconditions, check_uid, normal_key
 from cortex_operator.cluster.cache import Cache
 from cortex_operator.cluster.discovery import served_of
 from cortex_operator.cluster.fields import copy_json
@@ -30,6 +30,7 @@ from cortex_operator.cluster.port import (
     ApplyResult,
     Conflict,
     Event,
+    Invalid,
     NotFound,
     Object,
     ObjectKey,
@@ -138,20 +139,30 @@ class KubernetesCluster:
         except Conflict as error:
             raise NotFound(f"{key} with uid {uid} is not there") from error
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
+    async def patch_status(
+        self, key: ObjectKey, status: Object, *, uid: str | None = None, field_manager: str = FIELD_MANAGER
+    ) -> bool:
         """Replaces the status. Raises NotFound, Invalid, Forbidden, Unavailable.
 
-        By a JSON patch: one request, what is left out goes whoever wrote it, and no version is needed. An apply would
-        keep the fields of other managers, a merge patch those that are left out.
+        By a JSON patch: one request, what is left out goes whoever wrote it, and no version is needed, but a test of
+        the uid. An apply would keep the fields of other managers, a merge patch those that are left out.
         """
         key = normal_key(key)
         status = copy_json(status)
-        if (await self.get(key)).get("status", {}) == status:
+        found = await self.get(key)
+        check_uid(key, found, uid)
+        if found.get("status", {}) == status:
             return False
-        patch = [{"op": "add", "path": "/status", "value": status}]
+        patch: list[Object] = [{"op": "test", "path": "/metadata/uid", "value": uid}] if uid is not None else []
+        patch.append({"op": "add", "path": "/status", "value": status})
         query = {"fieldManager": field_manager}
         async with self._writing(key):
-            after = await self._request("PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query=query)
+            try:
+                after = await self._request("PATCH", key, "status", body=patch, content_type=_JSON_PATCH, query=query)
+            except Invalid:
+                # Of a test that failed the API server says no more than that something is wrong with the request.
+                check_uid(key, await self._request("GET", key), uid)
+                raise
             self._keep(after)
         return True
 

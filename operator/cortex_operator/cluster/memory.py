@@ -17,6 +17,7 @@ from cortex_operator.cluster.admission import (
     admit,
     check_controller,
     check_preconditions,
+    check_uid,
     is_cortex_kind,
     normal_key,
     validate,
@@ -112,8 +113,7 @@ class MemoryCluster:
         """Deletes an object and what it owns; with finalizers it is only marked. Raises NotFound."""
         key = normal_key(key)
         obj = self._record(key).object
-        if uid is not None and obj["metadata"]["uid"] != uid:
-            raise NotFound(f"{key} with uid {uid} is not there")
+        check_uid(key, obj, uid)
         dependents = sorted(self._dependents.get(obj["metadata"]["uid"], set())) if foreground else []
         if dependents and _FOREGROUND not in obj["metadata"].get("finalizers", ()):
             self._hold(key, [*obj["metadata"].get("finalizers", ()), _FOREGROUND])
@@ -122,10 +122,13 @@ class MemoryCluster:
             if self._find(dependent) is not None:
                 self._delete(dependent)
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
+    async def patch_status(
+        self, key: ObjectKey, status: Object, *, uid: str | None = None, field_manager: str = FIELD_MANAGER
+    ) -> bool:
         """Replaces the status; one manager's status is the whole of it. Raises NotFound, Invalid."""
         key = normal_key(key)
         record = self._record(key)
+        check_uid(key, record.object, uid)
         status = copy_json(status)
         validate_status(key, status)
         if record.object.get("status", {}) == status:

@@ -137,8 +137,10 @@ class Cluster(Protocol):
         until that is gone. With `uid` only that very object. Raises NotFound, Forbidden, Unavailable."""
         ...
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
-        """Replaces the status. False when it did not differ.
+    async def patch_status(
+        self, key: ObjectKey, status: Object, *, uid: str | None = None, field_manager: str = FIELD_MANAGER
+    ) -> bool:
+        """Replaces the status; with `uid` only that of this very object. False when it did not differ.
         Raises NotFound, Invalid, Forbidden, Unavailable."""
         ...
 

@@ -59,6 +59,8 @@ class Election:
         try:
             async with asyncio.timeout(self._terms.renewal * 2):
                 await self.lease.release()
+        except LeaseLost as error:
+            log.info("%s was not released: %s", self.lease.key, error)
         except Exception as error:
             log.warning("others wait %d s: %s was not released: %s", self._terms.duration, self.lease.key, error)
 

@@ -72,6 +72,7 @@ class Lease:
         self.key, self.identity, self.holder = store.key, identity, ""
         self._store, self._terms, self._clock = store, terms, clock
         self._record: Object | None = None
+        self._asked = False
         self._until = -math.inf
         # No record at first sight is free at once; one that vanishes later may have a holder that does not know yet.
         self._seen, self._seen_at = "", -math.inf
@@ -104,8 +105,11 @@ class Lease:
             await self._write(await self._mine())
 
     async def release(self) -> None:
-        """Lets others take the Lease at once. Raises what the store raises; then they wait for its duration."""
+        """Lets others take the Lease at once, also when it was asked for and the answer is not known; nothing when it
+        never was. Raises LeaseLost, or what the store raises; then they wait for its duration."""
         self._until = -math.inf
+        if not self._asked:
+            return
         try:
             await self._store.write(self._spec(self._record, holder=""), self._record)
         except Conflict:
@@ -114,6 +118,8 @@ class Lease:
 
     async def _write(self, over: Object | None) -> None:
         sent = self._clock()
+        # What arrives after its answer was given up is over the same record as what `release` writes: one is refused.
+        self._record, self._asked = over, True
         self._record = await self._store.write(self._spec(over, holder=self.identity), over)
         self.holder = self.identity
         self._until = max(self._until, sent + self._terms.term)

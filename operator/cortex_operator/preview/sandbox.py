@@ -92,10 +92,12 @@ class Sandbox(MemoryCluster):
         await self._load(normal_key(key))
         await super().delete(key, uid=uid, foreground=foreground)
 
-    async def patch_status(self, key: ObjectKey, status: Object, *, field_manager: str = FIELD_MANAGER) -> bool:
+    async def patch_status(
+        self, key: ObjectKey, status: Object, *, uid: str | None = None, field_manager: str = FIELD_MANAGER
+    ) -> bool:
         """Replaces the status, in the sandbox alone. Raises NotFound, Invalid, Unavailable."""
         await self._load(normal_key(key))
-        return await super().patch_status(key, status, field_manager=field_manager)
+        return await super().patch_status(key, status, uid=uid, field_manager=field_manager)
 
     def state(self, key: ObjectKey) -> Object | None:
         """The object as it is here now."""

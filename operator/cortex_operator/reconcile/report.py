@@ -37,7 +37,7 @@ class StatusWriter:
         if without_details(after) == without_details(before) and (early := self._early(key)) > 0:
             return early
         try:
-            written = await self._world.cluster.patch_status(key, after)
+            written = await self._world.cluster.patch_status(key, after, uid=obj["metadata"]["uid"])
         except NotFound:
             return None  # deleted meanwhile
         self._written[key] = self._now()

@@ -95,7 +95,7 @@ class Contender:
             how = await Moment()
             led = lease.held()
             try:
-                if how == "release" and led:
+                if how == "release":
                     await lease.release()
                     return
                 await (lease.renew() if led else lease.acquire())
@@ -191,6 +191,46 @@ async def test_the_record_is_as_kubernetes_has_it(server: Server, clock: Clock) 
     assert (spec(server)["holderIdentity"], lease.held()) == ("", False)
     assert await Lease(server, "b", TERMS, clock).acquire()
     assert (spec(server)["holderIdentity"], spec(server)["leaseTransitions"]) == ("b", 1)
+
+
+@pytest.mark.parametrize("arrives", ["before", "after", "never"])
+async def test_what_was_asked_for_and_not_answered_is_released_too(server: Server, clock: Clock, arrives: str) -> None:
+    before = Lease(server, "c", TERMS, clock)
+    await before.acquire()
+    await before.release()
+    lease, begun, write = Lease(server, "a", TERMS, clock), asyncio.Event(), server.write
+
+    async def unanswered(asked: dict[str, Any], over: Object | None) -> Object:
+        if arrives == "before":
+            server.replace(asked, over)
+        server.late.append(lambda: server.replace(asked, over))
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.write = unanswered  # type: ignore[method-assign]
+    asking = asyncio.create_task(lease.acquire())
+    await begun.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    server.write = write  # type: ignore[method-assign]
+    await lease.release()
+    if arrives == "after":
+        with pytest.raises(Conflict):
+            server.late.pop()()
+    assert (spec(server)["holderIdentity"], lease.held()) == ("", False)
+    assert await Lease(server, "b", TERMS, clock).acquire()
+
+
+async def test_who_never_asked_releases_nothing(server: Server, clock: Clock) -> None:
+    first, second = Lease(server, "a", TERMS, clock), Lease(server, "b", TERMS, clock)
+    await second.release()
+    assert server.record is None
+    await first.acquire()
+    await second.acquire()
+    before = server.record
+    await second.release()
+    assert server.record == before
 
 
 async def test_a_term_ends_before_others_may_take_the_lease(server: Server, clock: Clock) -> None:

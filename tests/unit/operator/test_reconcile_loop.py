@@ -132,6 +132,23 @@ async def test_a_resource_that_cannot_be_read_stalls_with_every_mistake() -> Non
     assert "colour" in found["Stalled"][2]
 
 
+class Remade(MemoryCluster):
+    """A cluster where the index is deleted and made again while a pass over it runs."""
+
+    async def apply(self, obj: Object, **options: Any) -> ApplyResult:
+        result = await super().apply(obj, **options)
+        if obj["kind"] == "Deployment" and result is ApplyResult.CREATED:
+            await self.delete(INDEX)
+            await super().apply(a_cortex_index_manifest(spec__replicas=3))
+        return result
+
+
+async def test_a_status_is_not_written_to_the_namesake_that_came_meanwhile() -> None:
+    cluster = Remade()
+    assert await (await reconciler(cluster))(KEY) == 2
+    assert (await cluster.get(INDEX))["status"] == {"observedGeneration": -1}
+
+
 HELD = ("ServiceAccount", "Service", "Deployment")
 
 

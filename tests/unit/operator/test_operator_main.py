@@ -1,0 +1,53 @@
+"""The operator's process is told to end in an awkward moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cortex_kube.client import Conflict, NotFound
+from cortex_operator import main
+from cortex_operator.health import Health
+from cortex_operator.settings import settings_of
+from prometheus_client import CollectorRegistry
+
+VARIABLES = {
+    "CORTEX_POD": "operator-1",
+    "CORTEX_NAMESPACE": "cortex-system",
+    "CORTEX_SEARCH_IMAGE": "registry.invalid/search:1",
+    "CORTEX_GRAPH_IMAGE": "registry.invalid/graph:1",
+}
+
+
+class OneLease:
+    """An API server with nothing but a Lease; `stop` is set as soon as it is written, which it does not answer."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self.lease: dict[str, Any] | None = None
+
+    async def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> dict[str, Any]:
+        if method != "GET":
+            return await self._write(body)
+        if self.lease is None:
+            raise NotFound("no such Lease", reason="NotFound")
+        return self.lease
+
+    async def _write(self, lease: dict[str, Any]) -> dict[str, Any]:
+        before, version = (self.lease or {}).get("metadata", {}), lease["metadata"].get("resourceVersion")
+        if version != before.get("resourceVersion"):
+            raise Conflict("it was modified", reason="Conflict")
+        self.lease = {**lease, "metadata": {**lease["metadata"], "resourceVersion": str(int(version or 0) + 1)}}
+        if not self._stop.is_set():
+            self._stop.set()
+            await asyncio.Event().wait()
+        return self.lease
+
+
+async def test_a_lease_that_was_written_in_the_moment_of_the_end_is_given_away() -> None:
+    stop, registry = asyncio.Event(), CollectorRegistry()
+    api: Any = OneLease(stop)
+    async with asyncio.timeout(10):
+        await main._lead(api, settings_of(VARIABLES), Health(registry), registry, stop)
+    assert api.lease["spec"]["holderIdentity"] == ""
+    assert api.lease["spec"]["leaseTransitions"] == 0
