@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import redis.asyncio as aioredis
+from cortex_workloads.runtime.errors import StateSyncFailed
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import history
 from cortex_workloads.runtime.state import relay as state_relay
@@ -59,6 +60,40 @@ async def test_lost_events_of_another_lake_do_not_come_back_with_an_old_state(de
     async with desk.lake.connection() as connection:
         assert await history.copies_against_rows(connection, await desk.row(), desk.copies) == []
     await client.aclose()
+
+
+async def test_another_lake_that_is_as_far_is_noticed(desk: Desk) -> None:
+    await desk.relayed()
+    run = await desk.run()
+    await desk.relayed()
+    before = await desk.copies.standing()
+    await desk.elsewhere()
+    await desk.relayed()
+    after = await desk.copies.standing()
+    assert (after.position, after.epoch != before.epoch, after.last != before.last) == (before.position, True, True)
+    copy, _ = await desk.copies.find(f"run/{run.id}")
+    assert copy is not None, "it is under way: the copy is made anew"
+
+
+async def test_who_follows_misses_nothing_when_the_stream_begins_anew(desk: Desk) -> None:
+    """The Lake was restored, and has another event where the follower is; what follows that is in the stream."""
+    await desk.relayed()
+    await desk.run("a")
+    await desk.relayed()
+    end = (await desk.copies.standing()).position
+    async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(end - 1))) as stream:
+        assert (await anext(stream)).position == end
+        await desk.run("b")
+        await desk.relayed()
+        end = (await desk.copies.standing()).position
+        while (await anext(stream)).position < end:
+            pass
+        await desk.elsewhere()
+        await desk.relayed()
+        await desk.run("c")
+        await desk.relayed()
+        with pytest.raises(StateSyncFailed, match="is another one"):
+            await anext(stream)
 
 
 async def test_a_clock_that_was_set_back_makes_nothing_fresh(desk: Desk, state_url: str) -> None:

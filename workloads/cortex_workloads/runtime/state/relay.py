@@ -48,7 +48,6 @@ class Relay:
         self._resource = resource
         self._woken = asyncio.Event()
         self._row: int | None = None
-        self._seen = ("", -1)
         self._complete_at = time.monotonic()
         _LAG.set_function(lambda: time.monotonic() - self._complete_at)
 
@@ -116,7 +115,6 @@ class Relay:
                 # Another process began anew in the meantime: the next round sees where it is.
                 return
             _RELAYED.inc(have - before)
-        self._seen = (epoch, have)
         if numbered.complete:
             await self._copies.mark(epoch, position, standing.now)
 
@@ -128,9 +126,9 @@ class Relay:
             return "LakeRestored"
         if position - standing.position > WINDOW:
             return "FarBehind"
-        # A Valkey that lost its end may have an earlier epoch again, and be as far in it.
-        seen = self._seen == (standing.epoch, standing.position)
-        if not seen and await feed.which(connection, row, standing.position) != standing.last:
+        # In every round: a Lake that was restored may be as far again, and a Valkey that lost its end have an earlier
+        # epoch again, and be as far in it.
+        if await feed.which(connection, row, standing.position) != standing.last:
             return "LakeRestored"
         return ""
 
