@@ -13,6 +13,7 @@ from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import history
 from cortex_workloads.runtime.state import relay as state_relay
 from cortex_workloads.runtime.state.aggregates import Consistency, Source
+from cortex_workloads.runtime.telemetry import REGISTRY
 from state_desk import Desk
 
 ON_BOTH = ("test_a_clock_that_was_set_back_makes_nothing_fresh",)
@@ -154,6 +155,29 @@ async def test_what_cannot_be_written_as_json_is_read_in_the_lake(desk: Desk) ->
     assert (await desk.reader.read(f"run/{other.id}", Consistency.BOUNDED, 60.0)).source is Source.COPY
     async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(0))) as stream:
         assert [(await anext(stream)).position for _ in range(last)] == [*range(1, last + 1)]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_copy_that_a_hole_keeps_behind_lags(desk: Desk, missing: int) -> None:
+    """Events that were removed by force: the last one, or the one before."""
+    await desk.relayed()
+    reached = (await desk.copies.standing()).position
+    await desk.run("a")
+    async with desk.lake.transaction() as connection:
+        last = (await state_relay.feed.number(connection, await desk.row(), 1000)).position
+        await connection.execute("SET LOCAL cortex.dropping = 'on'")
+        await connection.execute("DELETE FROM events WHERE position = %s", (last - missing,))
+    assert last == reached + 2
+
+    def lag() -> float:
+        return REGISTRY.get_sample_value("cortex_state_relay_lag_seconds") or 0.0
+
+    began = lag()
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        assert not await desk.relay.round()
+    assert lag() >= began + 0.3
+    assert (await desk.copies.standing()).position == last - missing - 1
 
 
 async def test_a_defect_does_not_end_the_relay(

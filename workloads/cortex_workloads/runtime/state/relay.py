@@ -95,28 +95,33 @@ class Relay:
                 return False
             if standing is None:
                 return not numbered.complete
-            await self._bring(connection, row, standing, numbered)
-        if numbered.complete:
+            brought = await self._bring(connection, row, standing, numbered)
+        if brought and numbered.complete:
             self._complete_at = time.monotonic()
         return not numbered.complete
 
-    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> None:
+    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> bool:
+        """Whether the copy is as far as the feed now."""
         epoch, have, position = standing.epoch, standing.position, numbered.position
         if cause := await self._void(connection, row, standing, position):
             epoch, have = await self._begin_anew(connection, row, standing.epoch, position, cause), position
         most = _SENT
         while have < position:
             changes = await feed.after(connection, row, have, most)
+            if not changes:
+                # The feed's end is missing (docs/state.md, "doctor and rebuild").
+                return False
             states = await feed.states(connection, row, list(dict.fromkeys(change.aggregate for change in changes)))
             changes = [*takewhile(lambda change: change.aggregate in states, changes)]  # noqa: B023 - used at once
             most = min(_SENT, 2 * len(changes))
             before, have = have, await self._copies.apply(epoch, changes, states)
             if have <= before:
-                # Another process began anew in the meantime: the next round sees where it is.
-                return
+                # Another process began anew in the meantime: the next round sees where it is. Or an event is missing.
+                return False
             _RELAYED.inc(have - before)
         if numbered.complete:
             await self._copies.mark(epoch, position, standing.now)
+        return True
 
     async def _void(self, connection: Connection, row: int, standing: Standing, position: int) -> str:
         """Why the copies cannot be gone on with; empty when they can."""
