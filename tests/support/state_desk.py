@@ -50,6 +50,16 @@ class Desk:
         while await self.relay.round():
             pass
 
+    async def elsewhere(self) -> None:
+        """The Lake as one that was restored, and went another way since: another event at the last position."""
+        async with self.lake.transaction() as connection:
+            await connection.execute("SET LOCAL cortex.dropping = 'on'")
+            await connection.execute(
+                "WITH gone AS (DELETE FROM events WHERE position = (SELECT max(position) FROM events) RETURNING *)"
+                " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
+                " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone"
+            )
+
     async def close(self) -> None:
         await self.watching.close()
         await self.functions.close()

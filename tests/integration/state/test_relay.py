@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 import redis.asyncio as aioredis
+from cortex_workloads.runtime.errors import StateSyncFailed
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import history
 from cortex_workloads.runtime.state import relay as state_relay
 from cortex_workloads.runtime.state.aggregates import Consistency, Source
+from cortex_workloads.runtime.telemetry import REGISTRY
 from state_desk import Desk
 
 ON_BOTH = ("test_a_clock_that_was_set_back_makes_nothing_fresh",)
@@ -59,6 +61,40 @@ async def test_lost_events_of_another_lake_do_not_come_back_with_an_old_state(de
     async with desk.lake.connection() as connection:
         assert await history.copies_against_rows(connection, await desk.row(), desk.copies) == []
     await client.aclose()
+
+
+async def test_another_lake_that_is_as_far_is_noticed(desk: Desk) -> None:
+    await desk.relayed()
+    run = await desk.run()
+    await desk.relayed()
+    before = await desk.copies.standing()
+    await desk.elsewhere()
+    await desk.relayed()
+    after = await desk.copies.standing()
+    assert (after.position, after.epoch != before.epoch, after.last != before.last) == (before.position, True, True)
+    copy, _ = await desk.copies.find(f"run/{run.id}")
+    assert copy is not None, "it is under way: the copy is made anew"
+
+
+async def test_who_follows_misses_nothing_when_the_stream_begins_anew(desk: Desk) -> None:
+    """The Lake was restored, and has another event where the follower is; what follows that is in the stream."""
+    await desk.relayed()
+    await desk.run("a")
+    await desk.relayed()
+    end = (await desk.copies.standing()).position
+    async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(end - 1))) as stream:
+        assert (await anext(stream)).position == end
+        await desk.run("b")
+        await desk.relayed()
+        end = (await desk.copies.standing()).position
+        while (await anext(stream)).position < end:
+            pass
+        await desk.elsewhere()
+        await desk.relayed()
+        await desk.run("c")
+        await desk.relayed()
+        with pytest.raises(StateSyncFailed, match="is another one"):
+            await anext(stream)
 
 
 async def test_a_clock_that_was_set_back_makes_nothing_fresh(desk: Desk, state_url: str) -> None:
@@ -119,6 +155,29 @@ async def test_what_cannot_be_written_as_json_is_read_in_the_lake(desk: Desk) ->
     assert (await desk.reader.read(f"run/{other.id}", Consistency.BOUNDED, 60.0)).source is Source.COPY
     async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(0))) as stream:
         assert [(await anext(stream)).position for _ in range(last)] == [*range(1, last + 1)]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_copy_that_a_hole_keeps_behind_lags(desk: Desk, missing: int) -> None:
+    """Events that were removed by force: the last one, or the one before."""
+    await desk.relayed()
+    reached = (await desk.copies.standing()).position
+    await desk.run("a")
+    async with desk.lake.transaction() as connection:
+        last = (await state_relay.feed.number(connection, await desk.row(), 1000)).position
+        await connection.execute("SET LOCAL cortex.dropping = 'on'")
+        await connection.execute("DELETE FROM events WHERE position = %s", (last - missing,))
+    assert last == reached + 2
+
+    def lag() -> float:
+        return REGISTRY.get_sample_value("cortex_state_relay_lag_seconds") or 0.0
+
+    began = lag()
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        assert not await desk.relay.round()
+    assert lag() >= began + 0.3
+    assert (await desk.copies.standing()).position == last - missing - 1
 
 
 async def test_a_defect_does_not_end_the_relay(

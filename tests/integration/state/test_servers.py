@@ -26,8 +26,9 @@ CALLED = "fcall fcall_ro function|load hgetall zrange zrem unlink scan xread sub
 """What the state manager sends."""
 WITHIN = "time hget hmget hset del pexpire persist pttl xadd publish zadd zremrangebyscore"
 """What its functions do: a server checks that of who calls them."""
-WISHED = "info|server unsubscribe select client|setinfo"
-"""What may be missing: it is not known then which server it is, and only the database 0 can be used."""
+WISHED = "info|server unsubscribe select client|setinfo xrange"
+"""What may be missing: it is not known then which server it is, only the database 0 can be used, and followers read the
+Lake."""
 PATTERNS = ("~cortex:*", "&cortex:*")
 
 

@@ -291,17 +291,6 @@ async def test_a_position_that_is_not_there_is_refused_at_once(desk: Desk, pod: 
         await anext(pod.watch(after=-1))
 
 
-async def elsewhere(desk: Desk) -> None:
-    """The Lake as one that was restored, and went another way since."""
-    async with desk.lake.transaction() as connection:
-        await connection.execute("SET LOCAL cortex.dropping = 'on'")
-        await connection.execute(
-            "WITH gone AS (DELETE FROM events WHERE position = (SELECT max(position) FROM events) RETURNING *)"
-            " INSERT INTO events (resource_id, aggregate, version, type, data, position)"
-            " SELECT resource_id, 'thread/else', 9, 'ThreadAdvanced', '{}', position FROM gone"
-        )
-
-
 async def first(pod: Pod, **fields: Any) -> state_pb2.WatchStateResponse:
     watch = pod.watch(**fields)
     async with asyncio.timeout(20):
@@ -325,7 +314,7 @@ async def test_a_position_of_another_history_is_told_by_its_mark(desk: Desk, pod
     for asked in same:
         assert await first(pod, **asked) == state_pb2.WatchStateResponse(position=end, mark=last.mark)
 
-    await elsewhere(desk)
+    await desk.elsewhere()
     await desk.run("b")
     with pytest.raises(StateSyncFailed, match="is another one") as raised:
         await first(pod, after=end, mark=last.mark)
@@ -347,7 +336,7 @@ async def test_a_watch_ends_when_its_history_becomes_another_one(desk: Desk, pod
     watch = pod.watch(after=end - 1)
     async with asyncio.timeout(20):
         assert [(await anext(watch)).position for _ in range(2)] == [end - 1, end]
-        await elsewhere(desk)
+        await desk.elsewhere()
         with pytest.raises(StateSyncFailed, match="is another one"):
             await anext(watch)
 

@@ -90,9 +90,9 @@ class StateManager:
         """See `Watch.begin`."""
         return await self._watch.begin(after)
 
-    def watch(self, after: int | None = None) -> AsyncIterator[Change]:
+    def watch(self, after: int | None = None, mark: str = "") -> AsyncIterator[Change]:
         """See `Watch.changes`."""
-        return self._watch.changes(after)
+        return self._watch.changes(after, mark)
 
     async def history(self, aggregate: str, version: int = 0, most: int = _PAGE) -> list[Change]:
         """The events of an aggregate behind a version. Raises Unavailable."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from typing import Final
 
 from cortex_workloads.runtime.errors import StateSyncFailed
@@ -36,7 +37,12 @@ class Marks:
 
 def mark(change: Change) -> str:
     """The mark of a change's position."""
-    return _short(feed.name(change.aggregate, change.version, change.at))
+    return of(change.aggregate, change.version, change.at)
+
+
+def of(aggregate: str, version: int, at: datetime) -> str:
+    """The mark of an event's position."""
+    return _short(feed.name(aggregate, version, at))
 
 
 async def checked(

@@ -48,7 +48,6 @@ class Relay:
         self._resource = resource
         self._woken = asyncio.Event()
         self._row: int | None = None
-        self._seen = ("", -1)
         self._complete_at = time.monotonic()
         _LAG.set_function(lambda: time.monotonic() - self._complete_at)
 
@@ -96,29 +95,33 @@ class Relay:
                 return False
             if standing is None:
                 return not numbered.complete
-            await self._bring(connection, row, standing, numbered)
-        if numbered.complete:
+            brought = await self._bring(connection, row, standing, numbered)
+        if brought and numbered.complete:
             self._complete_at = time.monotonic()
         return not numbered.complete
 
-    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> None:
+    async def _bring(self, connection: Connection, row: int, standing: Standing, numbered: Numbered) -> bool:
+        """Whether the copy is as far as the feed now."""
         epoch, have, position = standing.epoch, standing.position, numbered.position
         if cause := await self._void(connection, row, standing, position):
             epoch, have = await self._begin_anew(connection, row, standing.epoch, position, cause), position
         most = _SENT
         while have < position:
             changes = await feed.after(connection, row, have, most)
+            if not changes:
+                # The feed's end is missing (docs/state.md, "doctor and rebuild").
+                return False
             states = await feed.states(connection, row, list(dict.fromkeys(change.aggregate for change in changes)))
             changes = [*takewhile(lambda change: change.aggregate in states, changes)]  # noqa: B023 - used at once
             most = min(_SENT, 2 * len(changes))
             before, have = have, await self._copies.apply(epoch, changes, states)
             if have <= before:
-                # Another process began anew in the meantime: the next round sees where it is.
-                return
+                # Another process began anew in the meantime: the next round sees where it is. Or an event is missing.
+                return False
             _RELAYED.inc(have - before)
-        self._seen = (epoch, have)
         if numbered.complete:
             await self._copies.mark(epoch, position, standing.now)
+        return True
 
     async def _void(self, connection: Connection, row: int, standing: Standing, position: int) -> str:
         """Why the copies cannot be gone on with; empty when they can."""
@@ -128,9 +131,9 @@ class Relay:
             return "LakeRestored"
         if position - standing.position > WINDOW:
             return "FarBehind"
-        # A Valkey that lost its end may have an earlier epoch again, and be as far in it.
-        seen = self._seen == (standing.epoch, standing.position)
-        if not seen and await feed.which(connection, row, standing.position) != standing.last:
+        # In every round: a Lake that was restored may be as far again, and a Valkey that lost its end have an earlier
+        # epoch again, and be as far in it.
+        if await feed.which(connection, row, standing.position) != standing.last:
             return "LakeRestored"
         return ""
 

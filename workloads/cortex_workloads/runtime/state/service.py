@@ -76,8 +76,9 @@ class StateService(state_pb2_grpc.StateServiceServicer):
         if request.mark and not (after and MARK.fullmatch(request.mark)):
             raise _invalid("mark", f"is {request.mark[:80]!r}", "send it as it came, with its position")
         position = await self._state.begin(after)
-        yield state_pb2.WatchStateResponse(position=position, mark=await self._marks.at(position, request.mark))
-        async with aclosing(_until(self._draining, self._state.watch(position))) as changes:
+        begun = await self._marks.at(position, request.mark)
+        yield state_pb2.WatchStateResponse(position=position, mark=begun)
+        async with aclosing(_until(self._draining, self._state.watch(position, begun))) as changes:
             async for change in changes:
                 event = wire.event(change)
                 yield state_pb2.WatchStateResponse(position=change.position, event=event, mark=mark(change))

@@ -49,16 +49,17 @@ class Watch:
             _, last = await self._reached(connection, after or 0)
         return last if after is None else after
 
-    async def changes(self, after: int | None = None) -> AsyncIterator[Change]:
-        """Every change behind a position (None: from now on), then each new one; ends by cancellation only, or by
-        Unavailable when the Lake is needed and does not answer: go on from the last position. Raises StateSyncFailed
-        (`PositionUnknown`) for a position that the feed has not reached, or where another event is than was told."""
+    async def changes(self, after: int | None = None, mark: str = "") -> AsyncIterator[Change]:
+        """Every change behind a position (None: from now on), then each new one; `mark` is that of the position (empty:
+        any). Ends by cancellation only, or by Unavailable when the Lake is needed and does not answer: go on from the
+        last position. Raises StateSyncFailed (`PositionUnknown`) for a position that the feed has not reached, or where
+        another event is than was told."""
         if after is None:
             after = await self.begin(None)
-        last = ""
+        last = mark
         while not cancelled():
             found = await self._from_stream(after)
-            if not found or found[0].position != after + 1:
+            if not found or found[0].position != after + 1 or not await self._goes_on(after, last):
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
                 gap, found = bool(found), await self._from_lake(after, last)
                 if gap and not found:
@@ -80,6 +81,18 @@ class Watch:
         found = [entry for _, entries in reply or () for entry in entries]
         # What an event changed may be too large for the stream: the Lake has it.
         return [_change(*entry) for entry in takewhile(lambda entry: entry[1][b"data"], found)]
+
+    async def _goes_on(self, after: int, mark: str) -> bool:
+        """Whether the stream still has the event that was told last. To be asked after what follows was read: a stream
+        that is begun anew in between has it no more, or another one there."""
+        if not mark:
+            return True
+        assert self._client is not None
+        try:
+            entries: Any = await self._client.xrange(self._stream, f"{after}-0", f"{after}-0")
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return any(marks.of(*_named(fields)) == mark for _, fields in entries)
 
     async def _from_lake(self, after: int, mark: str) -> list[Change]:
         async with self._lake.connection() as connection:
@@ -106,12 +119,11 @@ class Watch:
 
 
 def _change(entry: bytes, fields: dict[bytes, bytes]) -> Change:
-    return Change(
-        int(entry.partition(b"-")[0]),
-        fields[b"aggregate"].decode(),
-        int(fields[b"version"]),
-        fields[b"type"].decode(),
-        orjson.loads(fields[b"data"]),
-        datetime.fromisoformat(fields[b"at"].decode()),
-        fields[b"by"].decode(),
-    )
+    aggregate, version, at = _named(fields)
+    position, data = int(entry.partition(b"-")[0]), orjson.loads(fields[b"data"])
+    return Change(position, aggregate, version, fields[b"type"].decode(), data, at, fields[b"by"].decode())
+
+
+def _named(fields: dict[bytes, bytes]) -> tuple[str, int, datetime]:
+    at = datetime.fromisoformat(fields[b"at"].decode())
+    return fields[b"aggregate"].decode(), int(fields[b"version"]), at
