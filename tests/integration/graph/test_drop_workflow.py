@@ -12,8 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.drop import drop_workflow
 from cortex_workloads.runtime.errors import CortexError
+from cortex_workloads.runtime.lake import drop as lake_drop
+from cortex_workloads.runtime.lake.migrate import migrate
+from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.progress import run_key
 from cortex_workloads.runtime.settings import DropSettings
 
@@ -128,3 +132,69 @@ async def test_it_goes_on_where_it_was_killed(
     again = await asyncio.create_subprocess_exec(sys.executable, "-m", "cortex_workloads.graph.drop", env=environment)
     assert await asyncio.wait_for(again.wait(), 60) == 0
     assert contents(lake_dsn) == {table: [] for table in TABLES}
+
+
+def a_workflow(dsn: str, name: str, threads: int, runs: int) -> None:
+    """One with so many threads, each with so many runs that ended, and no events of these."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SET cortex.restoring = 'on'")
+        named = {"name": name, "threads": threads, "runs": runs}
+        connection.execute(
+            "INSERT INTO resources (kind, namespace, name) VALUES ('CortexWorkflow', 'default', %(name)s)", named
+        )
+        connection.execute(
+            "INSERT INTO threads (resource_id, thread, revision) SELECT s.id, 't' || n, 'r'"
+            " FROM resources s, generate_series(1, %(threads)s) n WHERE s.name = %(name)s",
+            named,
+        )
+        connection.execute(
+            "INSERT INTO runs (run_id, resource_id, thread, revision, input, status, lease_until)"
+            " SELECT gen_random_uuid(), s.id, 't' || n, 'r', '{}', 'Succeeded', now()"
+            " FROM resources s, generate_series(1, %(threads)s) n, generate_series(1, %(runs)s)"
+            " WHERE s.name = %(name)s",
+            named,
+        )
+        connection.execute("ANALYZE")
+
+
+async def migrated(dsn: str) -> None:
+    lake = Lake(dsn, 1)
+    await lake.open()
+    await migrate(lake)
+    await checkpoints.migrate(lake)
+    await lake.close()
+
+
+async def test_a_thread_that_goes_does_not_look_at_the_runs_of_all_workflows(lake_dsn: str, state_url: str) -> None:
+    await migrated(lake_dsn)
+    a_workflow(lake_dsn, "helpdesk", 500, 1)
+    a_workflow(lake_dsn, "another", 5, 1000)
+    with psycopg.connect(lake_dsn, autocommit=True) as connection:
+        looked = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'runs'"
+        (before,) = connection.execute(looked).fetchone() or (0,)
+        await drop_workflow(dropping(lake_dsn, state_url))
+        assert connection.execute("SELECT count(*) FROM threads").fetchone() == (5,)
+        # Connections tell what they did when they end, at the latest.
+        there = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cortex-drop%'"
+        async with asyncio.timeout(20):
+            while connection.execute(there).fetchone() != (0,):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.05)
+        (after,) = connection.execute(looked).fetchone() or (0,)
+    assert after - before < 10
+
+
+async def test_what_takes_the_lake_too_long_is_dropped_in_smaller_parts(
+    lake_dsn: str, state_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lake_drop, "_LIMITS", "SET LOCAL statement_timeout = '300ms'; SET LOCAL lock_timeout = '2s'")
+    await migrated(lake_dsn)
+    a_workflow(lake_dsn, "helpdesk", 64, 0)
+    with psycopg.connect(lake_dsn) as connection:
+        connection.execute(
+            "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END'"
+        )
+        connection.execute("CREATE TRIGGER slowly BEFORE DELETE ON threads FOR EACH ROW EXECUTE FUNCTION slowly()")
+    await drop_workflow(dropping(lake_dsn, state_url))
+    assert contents(lake_dsn) == {table: [] for table in TABLES}
+    assert "is halved" in caplog.text

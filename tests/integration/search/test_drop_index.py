@@ -126,9 +126,9 @@ async def killed_after(lake: Lake, steps: int) -> None:
     left = steps
 
     def mortal(batch: Any) -> Any:
-        async def work(connection: Any, row: int) -> bool:
+        async def work(connection: Any, row: int, parts: int) -> bool:
             nonlocal left
-            done: bool = await batch(connection, row)
+            done: bool = await batch(connection, row, parts)
             left -= 1
             if left <= 0:
                 raise Killed

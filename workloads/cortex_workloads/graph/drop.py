@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 from cortex_workloads.graph import checkpoints, store
-from cortex_workloads.runtime.lake.drop import drop
+from cortex_workloads.runtime.lake.drop import drop, part
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.progress import ProgressStream, run_key
@@ -19,6 +19,8 @@ from cortex_workloads.runtime.settings import DropSettings
 from cortex_workloads.runtime.state.forget import forget
 
 _OWNER: Final = "(being dropped)"
+_RUNS_AT_ONCE: Final = 100
+_THREADS_AT_ONCE: Final = 1000
 
 
 class Runs:
@@ -28,7 +30,7 @@ class Runs:
         self._state = state
         self._waited = False
 
-    async def take(self, connection: Connection, resource: int) -> bool:
+    async def take(self, connection: Connection, resource: int, _: int) -> bool:
         """Takes the leases of runs under way; once that is committed, waits until pods that still held some have
         noticed and write no checkpoint any more."""
         taken = await connection.execute(
@@ -47,11 +49,11 @@ class Runs:
         self._waited = True
         return False
 
-    async def remove(self, connection: Connection, resource: int) -> bool:
+    async def remove(self, connection: Connection, resource: int, parts: int) -> bool:
         """A hundred runs."""
         found = await connection.execute(
-            "SELECT run_id FROM runs WHERE resource_id = %s AND (status <> 'Running' OR owner = %s) LIMIT 100",
-            (resource, _OWNER),
+            "SELECT run_id FROM runs WHERE resource_id = %s AND (status <> 'Running' OR owner = %s) LIMIT %s",
+            (resource, _OWNER, part(_RUNS_AT_ONCE, parts)),
         )
         ids = [str(row[0]) for row in await found.fetchall()]
         if not ids:
@@ -61,10 +63,11 @@ class Runs:
         await connection.execute("DELETE FROM runs WHERE run_id = ANY(%s::uuid[])", (ids,))
         return True
 
-    async def remove_threads(self, connection: Connection, resource: int) -> bool:
+    async def remove_threads(self, connection: Connection, resource: int, parts: int) -> bool:
         """A thousand threads that have no run; who begins one in the meantime waits, and finds no thread."""
         found = await connection.execute(
-            "SELECT thread FROM threads WHERE resource_id = %s LIMIT 1000 FOR UPDATE", (resource,)
+            "SELECT thread FROM threads WHERE resource_id = %s LIMIT %s FOR UPDATE",
+            (resource, part(_THREADS_AT_ONCE, parts)),
         )
         threads = [row[0] for row in await found.fetchall()]
         gone = await connection.execute(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from haystack import component
@@ -22,11 +23,19 @@ from cortex_workloads.search.store import LakeDocumentStore
 
 @component
 class QueryEmbedder:
-    """Embeds the text of a query. `known`: vectors by model and text, of this embedder and of others."""
+    """Embeds the text of a query. `known`: vectors by model and text, of this embedder and of others.
+
+    Whoever searches holds the embedder: a pipeline that did would keep a model in memory that was let go."""
 
     def __init__(self, embedder: Embedder, known: Memory[Vectors]) -> None:
-        self._embedder = embedder
+        self._held_elsewhere = ref(embedder)
         self._known = known
+
+    @property
+    def _embedder(self) -> Embedder:
+        embedder = self._held_elsewhere()
+        assert embedder is not None
+        return embedder
 
     @component.output_types(vector=np.ndarray)
     def run(self, text: str, seconds: float | None = None) -> dict[str, Any]:
@@ -37,18 +46,20 @@ class QueryEmbedder:
     async def run_async(self, text: str, seconds: float | None = None) -> dict[str, Any]:
         """As `run`, on the embedder's thread, unless it is known, in `seconds` at most. The vector is shared, and
         read-only. Raises NotEmbedded."""
-        key = self._embedder.digest + digest(text, cased=self._embedder.cased)
+        embedder = self._embedder
+        key = embedder.digest + digest(text, cased=embedder.cased)
         try:
             async with asyncio.timeout(seconds):
-                return {"vector": await self._known.get(key, partial(self._embed, text))}
+                return {"vector": await self._known.get(key, partial(_embed, embedder, text))}
         except Exception as error:
             raise NotEmbedded(error) from error
 
-    async def _embed(self, text: str) -> Vectors:
-        # A copy: a row would keep its whole batch in memory.
-        vector = (await self._embedder.aencode_query(text)).copy()
-        vector.setflags(write=False)
-        return vector
+
+async def _embed(embedder: Embedder, text: str) -> Vectors:
+    # A copy: a row would keep its whole batch in memory.
+    vector = (await embedder.aencode_query(text)).copy()
+    vector.setflags(write=False)
+    return vector
 
 
 class _Retriever:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cortex_workloads.runtime.lake.drop import drop
+from cortex_workloads.runtime.lake.drop import drop, part
 from cortex_workloads.runtime.lake.pool import Connection
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.server import run
@@ -17,8 +17,9 @@ from cortex_workloads.runtime.state.forget import forget
 from cortex_workloads.search import tables
 
 _DOCUMENTS: Final = """
-DELETE FROM documents WHERE id IN (SELECT id FROM documents WHERE resource_id = %s LIMIT 1000)
+DELETE FROM documents WHERE id IN (SELECT id FROM documents WHERE resource_id = %s LIMIT %s)
 """
+_DOCUMENTS_AT_ONCE: Final = 1000
 
 
 async def drop_index(settings: DropSettings) -> None:
@@ -29,7 +30,7 @@ async def drop_index(settings: DropSettings) -> None:
     await forget(settings.state_url.get_secret_value(), resource)
 
 
-async def _drop_revision(connection: Connection, resource: int) -> bool:
+async def _drop_revision(connection: Connection, resource: int, _: int) -> bool:
     """One revision with its tables: both are gone, or neither."""
     found = await connection.execute("SELECT id FROM revisions WHERE resource_id = %s ORDER BY id LIMIT 1", (resource,))
     row = await found.fetchone()
@@ -40,8 +41,8 @@ async def _drop_revision(connection: Connection, resource: int) -> bool:
     return True
 
 
-async def _drop_documents(connection: Connection, resource: int) -> bool:
-    return (await connection.execute(_DOCUMENTS, (resource,))).rowcount > 0
+async def _drop_documents(connection: Connection, resource: int, parts: int) -> bool:
+    return (await connection.execute(_DOCUMENTS, (resource, part(_DOCUMENTS_AT_ONCE, parts)))).rowcount > 0
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class Pipelines:
         for _ in range(_TRIES):
             # The revision whose model made the vector: another one's vectors would not fit.
             target = await self._store.revision(revision) if revision else await self._store.current()
-            pipeline = self._of(await self._embedder(target, seconds))[mode]
+            embedder = await self._embedder(target, seconds)
+            pipeline = self._of(embedder)[mode]
             try:
                 found, answered = await self._run(pipeline, text, mode, top_k, filters, target.id, exact, seconds)
             except NotFound:
@@ -79,6 +80,7 @@ class Pipelines:
             raise NotEmbedded(error) from error
 
     def _of(self, embedder: Embedder) -> Mapping[Mode, Pipeline]:
+        # No value may hold its key: `QueryEmbedder` does not.
         made = self._made.get(embedder)
         if made is None:
             made = {

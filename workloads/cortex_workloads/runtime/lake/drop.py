@@ -31,11 +31,19 @@ _log = logging.getLogger("cortex.drop")
 
 _EVENTS: Final = """
 DELETE FROM events WHERE resource_id = %s AND (aggregate, version) IN
-    (SELECT aggregate, version FROM events WHERE resource_id = %s LIMIT 5000)
+    (SELECT aggregate, version FROM events WHERE resource_id = %s LIMIT %s)
 """
+_EVENTS_AT_ONCE: Final = 5000
+_MOST_PARTS: Final = 4096
 
-Batch = Callable[[Connection, int], Awaitable[bool]]
-"""One bounded piece of work on the resource of that row, in a transaction; False when there was nothing to do."""
+Batch = Callable[[Connection, int, int], Awaitable[bool]]
+"""One bounded piece of work on the resource of that row, in a transaction: one of so many parts (`part`) of what it
+does at once where the Lake is quick enough. False when there was nothing to do."""
+
+
+def part(many: int, parts: int) -> int:
+    """One of `parts` of so many, at least 1."""
+    return max(1, many // parts)
 
 
 class Drop:
@@ -46,6 +54,7 @@ class Drop:
         self._resource = resource
         self._batches = batches
         self._before = before
+        self._parts = 1
 
     async def run(self) -> bool:
         """Returns whether there was anything. Raises DeadlineExceeded after `before` (seconds since 1970, 0: never),
@@ -55,9 +64,20 @@ class Drop:
             return False
         while not await self._in_turn(_remove, row):
             for batch in (*self._batches, _drop_events):
-                while await self._in_turn(batch, row):
+                while await self._in_parts(batch, row):
                     pass
         return True
+
+    async def _in_parts(self, batch: Batch, row: int) -> bool:
+        """In halves from then on when the Lake gave it up for taking too long."""
+        while True:
+            try:
+                return bool(await self._in_turn(batch, row, self._parts))
+            except DeadlineExceeded as error:
+                if not isinstance(error.__cause__, psycopg.errors.QueryCanceled) or self._parts >= _MOST_PARTS:
+                    raise
+                self._parts *= 2
+                _log.warning("what is dropped at once takes too long, and is halved: %s", error)
 
     async def _retire(self, connection: Connection) -> int | None:
         row = await revisions.resource_row(connection, self._resource)
@@ -101,9 +121,9 @@ async def _remove(connection: Connection, row: int) -> bool:
     return True
 
 
-async def _drop_events(connection: Connection, row: int) -> bool:
+async def _drop_events(connection: Connection, row: int, parts: int) -> bool:
     await connection.execute("SET LOCAL cortex.dropping = 'on'")
-    return (await connection.execute(_EVENTS, (row, row))).rowcount > 0
+    return (await connection.execute(_EVENTS, (row, row, part(_EVENTS_AT_ONCE, parts)))).rowcount > 0
 
 
 async def _nothing(_: Lake) -> None:
