@@ -72,6 +72,7 @@ class Reconciler:
         if obj is None:
             await self._world.dataplane.forget(key)
             self._status.forget(target)
+            self._world.named.leave(key)
             await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]

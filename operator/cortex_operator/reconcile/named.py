@@ -87,6 +87,15 @@ class Named:
         """What is known of the object may not be so any more."""
         self._known.pop(key, None)
 
+    def leave(self, user: ResourceKey) -> None:
+        """The resource is gone: it uses nothing any more."""
+        gone = frozenset({user})
+        for key, (recent, earlier) in list(self._users.items()):
+            if user in recent or user in earlier:
+                self._users[key] = (recent - gone, earlier - gone)
+                if not any(self._users[key]):
+                    del self._users[key]
+
     def tell(self, key: ObjectKey) -> frozenset[ResourceKey]:
         """The object has changed. Returns who asked for it lately."""
         self._told += 1

@@ -6,12 +6,13 @@ import base64
 import hashlib
 from typing import Any
 
-from builders import a_cortex_index
+from builders import a_cortex_index, a_cortex_index_manifest
+from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import Event, EventType, MemoryCluster, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, index_objects
-from cortex_operator.reconcile import World
+from cortex_operator.reconcile import Reconciler, World
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.references import Found, find_references
 from cortex_operator.reconcile.reload import RELOAD_DIGEST, reload_sources, reloaded
@@ -157,3 +158,21 @@ async def test_what_was_read_before_a_change_is_not_remembered() -> None:
     for _ in range(3):
         await named.look(lake, PAPERS, read)
     assert len(asked) == 2
+
+
+async def test_of_a_resource_that_is_gone_nothing_is_kept() -> None:
+    cluster, named = MemoryCluster(), Named(secret=b"k" * 32)
+    for obj in OBJECTS.values():
+        await cluster.apply(obj)
+    reconcile = Reconciler(World(cluster, GrpcDataPlane(cluster), RELEASE, named=named))
+    keys = [ResourceKey("CortexIndex", "default", name) for name in ("papers", "notes")]
+    for key in keys:
+        await cluster.apply(a_cortex_index_manifest(metadata__name=key.name, spec__env=SPEC["env"]))
+        await reconcile(key)
+    assert all(recent | earlier == set(keys) for recent, earlier in named._users.values())
+    for key in keys:
+        await cluster.delete(ObjectKey(API_VERSION, "CortexIndex", "default", key.name))
+        await reconcile(key)
+        if key == keys[0]:
+            assert {frozenset().union(*users) for users in named._users.values()} == {frozenset(keys[1:])}
+    assert named._users == {}
