@@ -405,6 +405,9 @@ async def test_nothing_is_made_of_a_namesake_while_a_job_drops_its_data(of: Dele
     ready = await of.condition("Ready")
     assert ready[:2] == ("False", "CleanupStopping")
     assert "nothing of it is made yet" in ready[2]
+    # It comes by itself: no tool is to call it failed.
+    assert (await of.condition("Reconciling"))[0] == "True"
+    assert (await of.condition("Stalled"))[0] == ""
     assert await deployment(of) == before
     await of.pod_ends(pod)
     await of.pass_()
