@@ -19,6 +19,8 @@ import pytest
 from cortex_workloads.graph import runner
 from cortex_workloads.runtime.errors import Overloaded, Unavailable
 from google.protobuf.json_format import MessageToDict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from stalling_proxy import StallingProxy
 
 Define = Callable[..., dict[str, Any]]
 TWO_SEARCHES = {
@@ -251,6 +253,35 @@ async def test_a_lake_that_goes_away_interrupts_and_comes_back(
     events = await client.run(run_id=run_id, attach_only=True)
     assert set(MessageToDict(last(events).output)) == {"a", "b"}
     await wait_until(lambda: not pod.server.health.degraded)
+
+
+@pytest.mark.usefixtures("short_leases")
+async def test_a_pod_that_is_cut_off_from_the_lake_lets_its_runs_go(
+    harness: Any, lake_dsn: str, define: Define, index: Any, wait_until: Any
+) -> None:
+    """Nothing tells it: no connection ends. Another pod has the run when its lease is over."""
+    parts = conninfo_to_dict(lake_dsn)
+    async with StallingProxy().before(str(parts["host"]), int(str(parts["port"]))) as proxy:
+        client = await harness.start(lake_dsn=make_conninfo(lake_dsn, host="127.0.0.1", port=proxy.port))
+        pod = harness.pods[0]
+        await harness.ready(pod)
+        await client.ensure(define(TWO_SEARCHES))
+        run_id = str(uuid.uuid4())
+        index.hold("second")
+        running = asyncio.create_task(client.run({}, run_id=run_id))
+        await asyncio.wait_for(index.held.wait(), 20)
+        proxy.stall()
+        await wait_until(lambda: pod.runner.live(run_id) is None, 2.0)
+        other = await harness.start()
+        await harness.ready(harness.pods[1])
+        await wait_until(lambda: harness.pods[1].runner.live(run_id) is not None)
+        index.release()
+        events = await other.run(run_id=run_id, attach_only=True)
+        assert set(MessageToDict(last(events).output)) == {"a", "b"}
+        await wait_until(lambda: not pod.lake.reachable)
+        proxy.flow()
+        await wait_until(lambda: pod.lake.reachable)
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_pod_without_a_lake_listens_and_becomes_ready_with_it(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 import pytest
 from cortex_workloads.runtime.errors import InvalidInput, Unavailable
+from cortex_workloads.runtime.lake import deadline
 from cortex_workloads.runtime.lake.pool import Lake
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from stalling_proxy import StallingProxy
 
 
 async def becomes(wanted: bool, lake: Lake, within: float = 10) -> float:
@@ -50,6 +56,62 @@ async def test_a_killed_server_is_noticed_and_found_again(own_postgres: Callable
     async with lake.connection() as connection:
         assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
     await lake.close()
+
+
+@pytest.fixture
+async def stalling(lake_dsn: str) -> AsyncIterator[tuple[StallingProxy, str]]:
+    """A proxy before the Lake, and the address of the Lake there."""
+    parts = conninfo_to_dict(lake_dsn)
+    async with StallingProxy().before(str(parts["host"]), int(str(parts["port"]))) as proxy:
+        yield proxy, make_conninfo(lake_dsn, host="127.0.0.1", port=proxy.port)
+
+
+async def test_a_lake_that_is_cut_off_is_noticed_and_found_again(
+    stalling: tuple[StallingProxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine lost its power: no connection ends."""
+    monkeypatch.setattr(deadline, "ANSWER_SECONDS", 0.5)
+    proxy, dsn = stalling
+    lake = Lake(dsn, 4)
+    await lake.open()
+    await asyncio.wait_for(lake.answered(), 5)
+    async with lake.connection() as held:
+        proxy.stall()
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(10), lake.connection() as connection:
+                await connection.execute("SELECT 1")
+        await becomes(False, lake)
+        with pytest.raises(psycopg.OperationalError, match="no answer within"), deadline.within(held, 0.2):
+            await held.execute("SELECT 1")
+    proxy.flow()
+    await becomes(True, lake)
+    async with lake.connection() as connection:
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+    await lake.close()
+
+
+async def test_an_answer_that_this_process_was_too_busy_to_read_counts(lake_dsn: str) -> None:
+    lake = Lake(lake_dsn, 2)
+    await lake.open()
+    async with lake.connection() as connection:
+        with deadline.within(connection, 0.2):
+            asking = asyncio.create_task(connection.execute("SELECT 1"))
+            await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 - that is what is tested
+            assert await (await asking).fetchone() == (1,)
+        await connection.execute("SELECT 1")
+    await lake.close()
+
+
+async def test_what_tcp_waits_for_is_bounded_unless_the_address_says_otherwise(lake_dsn: str) -> None:
+    for options, seconds in (({}, 5), ({"keepalives_idle": 77}, 77)):
+        lake = Lake(make_conninfo(lake_dsn, **options), 2)
+        await lake.open()
+        async with lake.connection() as connection:
+            with socket.socket(fileno=os.dup(connection.fileno())) as line:
+                assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == seconds
+                assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        await lake.close()
 
 
 async def test_a_connection_that_breaks_in_use_is_unavailable(lake_dsn: str) -> None:

@@ -88,6 +88,28 @@ async def test_what_is_not_there_is_nothing_in_every_read(desk: Desk) -> None:
             assert (await desk.reader.read(name, consistency, 60.0)).state is None
 
 
+async def test_a_resource_that_was_made_anew_is_found_by_every_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two reads that know the former row is held, until the other knows the new one."""
+    former, row, states, found, asked = -1, await desk.row(), feed.states, asyncio.Event(), asyncio.Event()
+
+    async def held(connection: Any, resource: int, aggregates: list[str]) -> Any:
+        if resource == former and not asked.is_set():
+            asked.set()
+            await found.wait()
+        return await states(connection, resource, aggregates)
+
+    monkeypatch.setattr(feed, "states", held)
+    desk.reader._row = former
+    late = asyncio.create_task(desk.reader.read("resource", DURABLE))
+    await asked.wait()
+    assert (await desk.reader.read("resource", DURABLE)).state is not None
+    assert desk.reader._row == row
+    found.set()
+    assert (await late).state is not None
+
+
 async def test_a_removed_revision_is_removed_in_the_copy(desk: Desk) -> None:
     await desk.ensure(B)
     await desk.relayed()

@@ -8,6 +8,7 @@ from typing import Any
 from cortex_kube.client import Conflict, NotFound
 from cortex_operator import main
 from cortex_operator.health import Health
+from cortex_operator.watched import Watched
 from cortex_operator.settings import settings_of
 from prometheus_client import CollectorRegistry
 
@@ -45,9 +46,9 @@ class OneLease:
 
 
 async def test_a_lease_that_was_written_in_the_moment_of_the_end_is_given_away() -> None:
-    stop, registry = asyncio.Event(), CollectorRegistry()
+    settings, stop, registry = settings_of(VARIABLES), asyncio.Event(), CollectorRegistry()
     api: Any = OneLease(stop)
     async with asyncio.timeout(10):
-        await main._lead(api, settings_of(VARIABLES), Health(registry), registry, stop)
+        await main._lead(api, settings, Watched(api, (), False, 60.0), Health(registry), registry, stop)
     assert api.lease["spec"]["holderIdentity"] == ""
     assert api.lease["spec"]["leaseTransitions"] == 0

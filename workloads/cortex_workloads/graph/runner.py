@@ -68,6 +68,7 @@ class Runner:
         self._live: dict[str, Live] = {}
         self._beginning = 0
         self._sweeper: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._renewed_at = time.monotonic()
         self.draining = False
 
@@ -122,6 +123,7 @@ class Runner:
         await self._wait(stopping)
         # First: it must not take a run over after this pod has given its own back.
         await tasks.end(self._sweeper)
+        await tasks.end(self._tending)
         left = list(self._live)
         await tasks.end(*(live.task for live in self._live.values()))
         with suppress(*_LAKE_LOST):
@@ -188,16 +190,23 @@ class Runner:
 
     async def _sweep(self) -> None:
         while True:
-            try:
-                await self._keep_leases()
-                if not self.draining:
-                    await self._take_over()
-            except _LAKE_LOST:
-                self._let_go_in_time()
-            except Exception:
-                _log.exception("the leases of runs could not be kept")
+            self._tending = asyncio.create_task(self._tend(), name="run-leases-once")
+            # A Lake that is cut off may say nothing for longer than a lease, and a statement that is cancelled waits,
+            # too.
+            while not (await asyncio.wait((self._tending,), timeout=SWEEP_SECONDS / 4))[0]:
                 self._let_go_in_time()
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _tend(self) -> None:
+        try:
+            await self._keep_leases()
+            if not self.draining:
+                await self._take_over()
+        except _LAKE_LOST:
+            self._let_go_in_time()
+        except Exception:
+            _log.exception("the leases of runs could not be kept")
+            self._let_go_in_time()
 
     async def _keep_leases(self) -> None:
         held = set(self._live)

@@ -15,6 +15,7 @@ from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.failures import RunFailure
 from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound
 from cortex_workloads.runtime.lake import revisions
+from cortex_workloads.runtime.lake.deadline import ANSWER_SECONDS, within
 from cortex_workloads.runtime.lake.pool import Connection, Lake
 from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.preconditions import not_prepared
@@ -133,11 +134,12 @@ class Store:
     async def renew(self, run_ids: Collection[str]) -> set[str]:
         """Prolongs the leases that this pod still holds; returns their ids."""
         async with self._lake.connection() as connection:
-            renewed = await connection.execute(
-                "UPDATE runs SET lease_until = now() + make_interval(secs => %s)"
-                " WHERE run_id = ANY(%s::uuid[]) AND owner = %s AND status = 'Running' RETURNING run_id",
-                (LEASE_SECONDS, list(run_ids), self._owner),
-            )
+            with within(connection, ANSWER_SECONDS):
+                renewed = await connection.execute(
+                    "UPDATE runs SET lease_until = now() + make_interval(secs => %s)"
+                    " WHERE run_id = ANY(%s::uuid[]) AND owner = %s AND status = 'Running' RETURNING run_id",
+                    (LEASE_SECONDS, list(run_ids), self._owner),
+                )
             return {str(row[0]) for row in await renewed.fetchall()}
 
     async def take_over(self, at_most: int) -> list[Run]:

@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cortex_workloads.runtime import tasks
 from cortex_workloads.runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
+from cortex_workloads.runtime.lake import deadline
 from cortex_workloads.runtime.lake.identity import Identity
 
 Connection = psycopg.AsyncConnection[Any]
@@ -44,7 +45,8 @@ class Lake:
     """
 
     def __init__(self, dsn: str, size: int = 10, *, name: str = "cortex", session: Mapping[str, str] | None = None):
-        self._address = _address(dsn)
+        parts = _parts(dsn)
+        self._address = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._session = {"jit": "off", **(session or {})}
         self._answered = asyncio.Event()
         self._reachable = False
@@ -58,11 +60,16 @@ class Lake:
             open=False,
             name=name,
             configure=self._configure,
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
             # Gives up at once instead of backing off: the next user, or the watcher, tries again.
             reconnect_timeout=0,
             reconnect_failed=self._lost,
-            kwargs={"autocommit": True, "connect_timeout": 3, "application_name": name},
+            kwargs={
+                **{option: value for option, value in deadline.TCP.items() if option not in parts},
+                "autocommit": True,
+                "connect_timeout": 3,
+                "application_name": name,
+            },
         )
 
     @property
@@ -142,20 +149,23 @@ class Lake:
     async def _configure(self, connection: Connection) -> None:
         set_json_loads(_loads, connection)
         names, values = list(self._session), list(self._session.values())
-        await connection.execute(
-            "SELECT set_config(s.name, s.value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)"
-            " UNION ALL SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') = 'off'",
-            (names, values),
-        )
+        with deadline.within(connection, deadline.ANSWER_SECONDS):
+            await connection.execute(
+                "SELECT set_config(s.name, s.value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)"
+                " UNION ALL SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') = 'off'",
+                (names, values),
+            )
         self._note_found()
 
     async def _watch(self) -> None:
         while not cancelled():
             with suppress(Unavailable, DeadlineExceeded, psycopg.Error):
                 async with self.connection() as connection:
-                    await connection.execute("SELECT 1")
-                    await self.identity.compare(connection)
+                    with deadline.within(connection, deadline.ANSWER_SECONDS):
+                        await connection.execute("SELECT 1")
+                    with deadline.within(connection, deadline.ANSWER_SECONDS):
+                        await self.identity.compare(connection)
                 self._note_found()
             if cancelled():
                 return
@@ -185,6 +195,11 @@ def cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+async def _check(connection: Connection) -> None:
+    with deadline.within(connection, deadline.ANSWER_SECONDS):
+        await AsyncConnectionPool.check_connection(connection)
+
+
 def _loads(data: str | bytes) -> Any:
     # PostgreSQL writes 1e20 as 100000000000000000000. That is read as the float that it was: an integer beyond 64 bits
     # could not be written as JSON again.
@@ -195,7 +210,7 @@ def _loads(data: str | bytes) -> Any:
         return json.loads(data)
 
 
-def _address(dsn: str) -> str:
+def _parts(dsn: str) -> dict[str, Any]:
     try:
         parts = conninfo_to_dict(dsn)
         readable = bool(parts) and all(map(_is_port, str(parts.get("port", "")).split(",")))
@@ -207,7 +222,7 @@ def _address(dsn: str) -> str:
             remedy="set it (in a cluster: the Secret's key `dsn`) to postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
             " with the characters @:/?#% of a password as %40 and so on",
         )
-    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    return parts
 
 
 def _is_port(text: str) -> bool:
