@@ -44,19 +44,21 @@ class Limits:
         self._gates["runs"].change(policy.runs)
 
     @asynccontextmanager
-    async def place(self, kind: Class, resource: str) -> AsyncIterator[None]:
-        """Holds a place of the class for a call to a resource (NAMESPACE/indexes|workflows/NAME). Raises Overloaded."""
+    async def place(self, kind: Class, resource: str, left: float | None = None) -> AsyncIterator[None]:
+        """Holds a place of the class for a call to a resource (NAMESPACE/indexes|workflows/NAME), whose caller has
+        `left` seconds (None: no deadline). Raises Overloaded."""
         gate, key = self._gates[kind], (kind, resource)
         if self._held[key] >= max(1, gate.bulkhead.policy.concurrent // 2):
             raise gate.refuse("Share", f"calls to {resource} hold half of the places, as many as one resource may")
-        async with gate.place():
-            self._held[key] += 1
-            try:
+        # Who waits counts: of those that wait together each would get a place.
+        self._held[key] += 1
+        try:
+            async with gate.place(left):
                 yield
-            finally:
-                self._held[key] -= 1
-                if not self._held[key]:
-                    del self._held[key]
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
 
 
 class Shedding:
