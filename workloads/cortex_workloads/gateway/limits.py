@@ -19,11 +19,20 @@ from cortex_workloads.runtime.errors import Overloaded
 from cortex_workloads.runtime.resilience.policies import GatewayLimits
 from cortex_workloads.runtime.resilience.shedding import Gate
 
-Class = Literal["search", "writing", "runs"]
+Class = Literal["search", "writing", "runs", "state"]
 _PATH: Final = re.compile(
-    r"/v1/namespaces/(?P<resource>[^/]+/(?:indexes|workflows)/[^/]+)/(?P<operation>search|documents|runs)(?:/|$)"
+    r"/v1/namespaces/(?P<resource>[^/]+/(?:indexes|workflows)/[^/]+)"
+    r"/(?P<operation>search|documents|runs|state|history|changes|progress)(?:/|$)"
 )
-_CLASSES: Final[dict[str, Class]] = {"search": "search", "documents": "writing", "runs": "runs"}
+_CLASSES: Final[dict[str, Class]] = {
+    "search": "search",
+    "documents": "writing",
+    "runs": "runs",
+    "state": "state",
+    "history": "state",
+    "changes": "state",
+    "progress": "state",
+}
 
 
 class Limits:
@@ -34,6 +43,7 @@ class Limits:
             "search": Gate("Search", "searches", policy.search),
             "writing": Gate("Writing", "writes", policy.writing),
             "runs": Gate("Runs", "runs", policy.runs),
+            "state": Gate("State", "reads and followers of states", policy.state),
         }
         self._held: Counter[tuple[Class, str]] = Counter()
 
@@ -42,6 +52,7 @@ class Limits:
         self._gates["search"].change(policy.search)
         self._gates["writing"].change(policy.writing)
         self._gates["runs"].change(policy.runs)
+        self._gates["state"].change(policy.state)
 
     @asynccontextmanager
     async def place(self, kind: Class, resource: str, left: float | None = None) -> AsyncIterator[None]:
