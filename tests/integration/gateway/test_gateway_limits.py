@@ -12,19 +12,28 @@ import grpc
 import pytest
 from cortex_workloads.runtime import errors
 from cortex_workloads.runtime.errors import Overloaded
-from cortex_workloads.runtime.resilience.policies import GatewayLimits, GatewayRunsLimit, GatewayWritingLimit
+from cortex_workloads.runtime.resilience.policies import (
+    GatewayLimits,
+    GatewayRunsLimit,
+    GatewayStateLimit,
+    GatewayWritingLimit,
+)
 from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2
 
 PAPERS = "/v1/namespaces/default/indexes/papers"
 BOOKS = "/v1/namespaces/default/indexes/books"
 RUNS = "/v1/namespaces/default/workflows/helpdesk/runs"
 DOCUMENTS = {"documents": [{"id": "1", "content": "bees fly"}]}
-LIMITS = GatewayLimits(writing=GatewayWritingLimit(concurrent=2), runs=GatewayRunsLimit(concurrent=2))
+LIMITS = GatewayLimits(
+    writing=GatewayWritingLimit(concurrent=2),
+    runs=GatewayRunsLimit(concurrent=2),
+    state=GatewayStateLimit(concurrent=2),
+)
 
 
 @pytest.fixture
 async def limited(worlds: Any, tmp_path: Path, state_url: str) -> AsyncIterator[Any]:
-    """A gateway with two places for writes and for runs: one for each resource; both have a pod."""
+    """A gateway with two places for writes, runs and states: one for each resource; both have a pod."""
     async with AsyncExitStack() as stack:
         world = worlds(stack, tmp_path, state_url)
         await world.open(limits=LIMITS)
@@ -76,3 +85,18 @@ async def test_rest_and_grpc_share_the_places(limited: Any) -> None:
     await limited.runs.complete(run, answer="because")
     assert (await started).status_code == 200
     assert (await limited.http.get(f"{RUNS}/{run}")).json()["status"] == "Completed"
+
+
+async def test_who_follows_changes_holds_a_place_and_takes_none_of_searches(limited: Any) -> None:
+    state = f"{PAPERS}/state/run/r"
+    async with limited.http.stream("GET", f"{PAPERS}/changes") as following:
+        lines = following.aiter_lines()
+        await asyncio.wait_for(anext(lines), 10)
+        for more in (state, f"{PAPERS}/changes", f"{PAPERS}/history/run/r", f"{PAPERS}/progress", f"{PAPERS}/state"):
+            reply = await limited.http.get(more)
+            assert (reply.status_code, reply.json()["reason"]) == (429, "Overloaded")
+        assert (await limited.http.post(f"{PAPERS}/search", json={"query": "bees"})).status_code == 200
+        assert (await limited.http.get(state.replace("indexes/papers", "workflows/helpdesk"))).status_code == 200
+    async with asyncio.timeout(10):
+        while (await limited.http.get(state)).status_code != 200:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)

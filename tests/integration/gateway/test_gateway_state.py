@@ -17,6 +17,7 @@ from cortex_workloads.runtime.lake.revisions import Resource
 from cortex_workloads.runtime.state.manager import StateManager
 from cortex_workloads.runtime.state.marks import Marks
 from cortex_workloads.runtime.state.service import StateService
+from cortex_workloads.runtime.telemetry import REGISTRY
 from datapunk.cortex import state_pb2
 
 ONE = "/v1/namespaces/default/workflows/helpdesk"
@@ -118,6 +119,30 @@ async def test_changes_begin_at_once_and_go_on_over_a_lost_pod(helpdesk: Any) ->
         await helpdesk.pod("helpdesk-graph")
         await helpdesk.states.add("RunSucceeded")
         assert [(await anext(events))[:2] for _ in range(2)] == [("3", "change"), ("4", "change")]
+
+
+async def test_changes_that_break_are_looked_for_by_one_layer_which_counts(helpdesk: Any) -> None:
+    def by_grpc() -> float:
+        labels = {"service": "datapunk.cortex.StateService", "method": "WatchState"}
+        return REGISTRY.get_sample_value("cortex_grpc_server_retries_total", labels) or 0.0
+
+    def by_us() -> float:
+        return REGISTRY.get_sample_value("cortex_retries_total", {"what": "Stream"}) or 0.0
+
+    before = by_grpc(), by_us()
+    async with asyncio.timeout(20), helpdesk.http.stream("GET", f"{ONE}/changes") as reply:
+        events = sse(reply)
+        await anext(events)
+        helpdesk.states.fail = Unavailable("it begins", reason="Starting")
+        await helpdesk.pod("helpdesk-graph")
+        await helpdesk.lose(helpdesk.pods[0])
+        while len(helpdesk.states.requests) < 4:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        helpdesk.states.fail = None
+        await helpdesk.states.add("RunSucceeded")
+        assert (await anext(events))[1] == "change"
+    assert by_grpc() == before[0]
+    assert by_us() >= before[1] + 3
 
 
 async def test_changes_go_on_after_the_last_id(helpdesk: Any) -> None:

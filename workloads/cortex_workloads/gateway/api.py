@@ -34,18 +34,20 @@ class Api(CortexAPIServicer):
 
     async def ProcessQuery(self, request: QueryRequest, context: Any) -> QueryResponse:
         """Asks an index or a workflow and waits for the answer."""
+        left = context.time_remaining()
         match request.WhichOneof("target"):
             case "index":
-                async with self._limits.place("search", _resource("indexes", request.index.index)):
+                async with self._limits.place("search", _resource("indexes", request.index.index), left):
                     return await self._search(request.index, context.time_remaining())
             case "workflow":
-                async with self._limits.place("runs", _resource("workflows", request.workflow.workflow)):
+                async with self._limits.place("runs", _resource("workflows", request.workflow.workflow), left):
                     return await self._run(request.workflow, context.time_remaining())
         raise InvalidInput("the request has no target", violations=[("target", "set `index` or `workflow`")])
 
     async def StreamAnalysis(self, request: AnalysisRequest, context: Any) -> AsyncIterator[AnalysisResponse]:
         """Runs a workflow and streams what happens."""
-        async with self._limits.place("runs", _resource("workflows", request.workflow)):
+        resource = _resource("workflows", request.workflow)
+        async with self._limits.place("runs", resource, context.time_remaining()):
             events = self._start(request, request.run_id, request.after_event_id, context.time_remaining())
             async with aclosing(events):  # type: ignore[type-var]
                 async for event in events:

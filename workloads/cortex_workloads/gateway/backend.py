@@ -61,9 +61,10 @@ class Backend:
         """The control port of a resource's pods."""
         return control_pb2_grpc.ControlServiceStub(self.channels.channel(_control(resource)))
 
-    def state(self, resource: Resource) -> StateServiceAsyncStub:
-        """What a resource's pods tell of its state, on the control port."""
-        return state_pb2_grpc.StateServiceStub(self.channels.channel(_control(resource)))
+    def state(self, resource: Resource, *, retries: bool = True) -> StateServiceAsyncStub:
+        """What a resource's pods tell of its state, on the control port; without gRPC's `retries` for who tries again
+        himself."""
+        return state_pb2_grpc.StateServiceStub(self.channels.channel(_control(resource), retries=retries))
 
     def circuits(self, resource: Resource) -> dict[str, Circuit]:
         """By port, `grpc` and `control`: those that were called."""

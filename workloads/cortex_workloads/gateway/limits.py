@@ -19,11 +19,20 @@ from cortex_workloads.runtime.errors import Overloaded
 from cortex_workloads.runtime.resilience.policies import GatewayLimits
 from cortex_workloads.runtime.resilience.shedding import Gate
 
-Class = Literal["search", "writing", "runs"]
+Class = Literal["search", "writing", "runs", "state"]
 _PATH: Final = re.compile(
-    r"/v1/namespaces/(?P<resource>[^/]+/(?:indexes|workflows)/[^/]+)/(?P<operation>search|documents|runs)(?:/|$)"
+    r"/v1/namespaces/(?P<resource>[^/]+/(?:indexes|workflows)/[^/]+)"
+    r"/(?P<operation>search|documents|runs|state|history|changes|progress)(?:/|$)"
 )
-_CLASSES: Final[dict[str, Class]] = {"search": "search", "documents": "writing", "runs": "runs"}
+_CLASSES: Final[dict[str, Class]] = {
+    "search": "search",
+    "documents": "writing",
+    "runs": "runs",
+    "state": "state",
+    "history": "state",
+    "changes": "state",
+    "progress": "state",
+}
 
 
 class Limits:
@@ -34,6 +43,7 @@ class Limits:
             "search": Gate("Search", "searches", policy.search),
             "writing": Gate("Writing", "writes", policy.writing),
             "runs": Gate("Runs", "runs", policy.runs),
+            "state": Gate("State", "reads and followers of states", policy.state),
         }
         self._held: Counter[tuple[Class, str]] = Counter()
 
@@ -42,21 +52,24 @@ class Limits:
         self._gates["search"].change(policy.search)
         self._gates["writing"].change(policy.writing)
         self._gates["runs"].change(policy.runs)
+        self._gates["state"].change(policy.state)
 
     @asynccontextmanager
-    async def place(self, kind: Class, resource: str) -> AsyncIterator[None]:
-        """Holds a place of the class for a call to a resource (NAMESPACE/indexes|workflows/NAME). Raises Overloaded."""
+    async def place(self, kind: Class, resource: str, left: float | None = None) -> AsyncIterator[None]:
+        """Holds a place of the class for a call to a resource (NAMESPACE/indexes|workflows/NAME), whose caller has
+        `left` seconds (None: no deadline). Raises Overloaded."""
         gate, key = self._gates[kind], (kind, resource)
         if self._held[key] >= max(1, gate.bulkhead.policy.concurrent // 2):
             raise gate.refuse("Share", f"calls to {resource} hold half of the places, as many as one resource may")
-        async with gate.place():
-            self._held[key] += 1
-            try:
+        # Who waits counts: of those that wait together each would get a place.
+        self._held[key] += 1
+        try:
+            async with gate.place(left):
                 yield
-            finally:
-                self._held[key] -= 1
-                if not self._held[key]:
-                    del self._held[key]
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
 
 
 class Shedding:

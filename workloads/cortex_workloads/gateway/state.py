@@ -24,6 +24,7 @@ from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.replies import Event
 from cortex_workloads.runtime.catalogue import Resource
 from cortex_workloads.runtime.errors import InvalidInput, NotFound, Unavailable, Unimplemented
+from cortex_workloads.runtime.resilience.retries import What, again
 
 _log: Final = logging.getLogger("cortex.state")
 _READ_SECONDS: Final = 15.0
@@ -91,7 +92,8 @@ async def changes(backend: Backend, resource: Resource, begin: Place | None) -> 
         request = WatchStateRequest(resource=ref(resource), after=after, mark=mark)
         try:
             with _known(resource):
-                stream = backend.state(resource).WatchState(request)
+                # Until it has begun gRPC tries again, then this loop, which knows the last event.
+                stream = backend.state(resource, retries=not begun).WatchState(request)
                 async with aclosing(stream):  # type: ignore[type-var]
                     async for step in stream:
                         after, mark, lost_at, pause = step.position, step.mark, 0.0, 0.0
@@ -108,6 +110,7 @@ async def changes(backend: Backend, resource: Resource, begin: Place | None) -> 
                 raise
             _log.info("following in another pod", extra={"resource": str(resource), "after": after, "why": str(error)})
         await asyncio.sleep(pause)
+        again(What.STREAM)
         pause = min(_LONGEST_PAUSE, pause * 2 or 0.1)
 
 

@@ -149,6 +149,13 @@ class GatewayRunsLimit(LimitPolicy):
     waiting: Line = 0
 
 
+class GatewayStateLimit(LimitPolicy):
+    """Of what a gateway tells of states; who follows a resource costs its pods a look at the Lake each second."""
+
+    concurrent: Places = 256
+    waiting: Line = 0
+
+
 class GatewayLimits(Policy):
     """Of a gateway. Half of the places of a class are what one resource may take."""
 
@@ -158,6 +165,8 @@ class GatewayLimits(Policy):
     """Documents that are written and deleted."""
     runs: GatewayRunsLimit = GatewayRunsLimit()
     """Runs that are started, waited for or followed."""
+    state: GatewayStateLimit = GatewayStateLimit()
+    """States and histories that are read, changes and progress that are followed."""
 
 
 SearchSeconds = Annotated[float, Field(gt=0, le=kinds.LONGEST_SECONDS)]

@@ -33,7 +33,7 @@ class What(StrEnum):
     MOVED = "Moved"
     """A call whose pods are gone, where the pods are now."""
     STREAM = "Stream"
-    """The stream of a run, from its last event on."""
+    """The stream of a run, or of changes of a state, from its last event on."""
     NODE = "Node"
     """A node of a run, as its `retry` says."""
     LAKE = "Lake"
