@@ -8,8 +8,8 @@ from typing import Any
 from cortex_kube.client import Conflict, NotFound
 from cortex_operator import main
 from cortex_operator.health import Health
-from cortex_operator.watched import Watched
 from cortex_operator.settings import settings_of
+from cortex_operator.watched import Watched
 from prometheus_client import CollectorRegistry
 
 VARIABLES = {
