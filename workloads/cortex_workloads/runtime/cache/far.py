@@ -32,15 +32,18 @@ class Far:
     def __init__(self, url: str) -> None:
         self._client = connect(url, _TIMEOUT_SECONDS) if url else None
         self._failed_at = self._retry_at = 0.0
-        self._lost = False
+        self._lost = self._well = False
+        """It did not answer, and was said so; it answered, and has not failed since."""
         self._asking: set[asyncio.Task[Any]] = set()
 
     async def ask(self, question: Callable[[redis.Redis], Awaitable[T]]) -> T | None:
         """The answer; None where nothing answers in 0.1 s, or did not a moment ago."""
         if self._client is None or not self._may_ask():
             return None
+        if self._well:
+            return await self._answer(question(self._client), _TIMEOUT_SECONDS)
         # In a task of its own: what comes later is kept none the less, and a connection is there for the next one.
-        asking = asyncio.create_task(self._answer(question(self._client)), name="ask-shared-state")
+        asking = asyncio.create_task(self._answer(question(self._client), _LATE_SECONDS), name="ask-shared-state")
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         done, _ = await asyncio.wait((asking,), timeout=_TIMEOUT_SECONDS)
@@ -61,10 +64,10 @@ class Far:
             self._retry_at = now + _PAUSE_SECONDS
         return True
 
-    async def _answer(self, question: Awaitable[T]) -> T | None:
+    async def _answer(self, question: Awaitable[T], seconds: float) -> T | None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(_LATE_SECONDS):
+            async with asyncio.timeout(seconds):
                 answer = await question
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
@@ -79,9 +82,9 @@ class Far:
         telemetry.STATE_FAILURES.labels("cache").inc()
         if not self._lost:
             _log.warning("the shared state does not answer, nothing is kept there: %s", error or type(error).__name__)
-        self._lost = True
+        self._lost, self._well = True, False
 
     def _works(self) -> None:
         if self._lost:
             _log.info("the shared state answers again")
-        self._lost = False
+        self._lost, self._well = False, True
