@@ -144,13 +144,15 @@ class Client:
 
     async def ensure(self, definition: dict[str, Any], **call: Any) -> control_pb2.Revision:
         verb = control_pb2.EnsureRevision(id=revision_id(definition), definition=to_struct(definition), retain=3)
-        try:
-            reply = await self.control.Command(
-                control_pb2.CommandRequest(resource=WORKFLOW, operation_id="1", ensure_revision=verb), **call
-            )
-        except grpc.aio.AioRpcError as error:
-            raise errors.from_rpc_error(error) from error
-        return reply.revision
+        request = control_pb2.CommandRequest(resource=WORKFLOW, operation_id="1", ensure_revision=verb)
+        while True:
+            try:
+                return (await self.control.Command(request, **call)).revision
+            except grpc.aio.AioRpcError as error:
+                told = errors.from_rpc_error(error)
+                if not (call.get("wait_for_ready") and told.reason == "Starting"):
+                    raise told from error
+            await asyncio.sleep(0.05)
 
     async def events(
         self, given: dict[str, Any] | None = None, *, wait_for_ready: bool = False, **fields: Any
@@ -158,11 +160,17 @@ class Client:
         request = graph_pb2.WorkflowRequest(workflow=WORKFLOW, **fields)
         if given is not None:
             request.input.CopyFrom(to_struct(given))
-        try:
-            async for response in self.graph.ExecuteWorkflow(request, wait_for_ready=wait_for_ready):
-                yield response.event
-        except grpc.aio.AioRpcError as error:
-            raise errors.from_rpc_error(error) from error
+        while True:
+            try:
+                async for response in self.graph.ExecuteWorkflow(request, wait_for_ready=wait_for_ready):
+                    yield response.event
+                return
+            except grpc.aio.AioRpcError as error:
+                told = errors.from_rpc_error(error)
+                # Said before anything else is: what came before it would come twice.
+                if not (wait_for_ready and told.reason == "Starting"):
+                    raise told from error
+            await asyncio.sleep(0.05)
 
     async def run(self, given: dict[str, Any] | None = None, **fields: Any) -> list[common_pb2.RunEvent]:
         return [event async for event in self.events(given, **fields)]

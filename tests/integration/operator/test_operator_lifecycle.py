@@ -244,6 +244,7 @@ async def test_an_ingest_job_that_cannot_start_is_told_of_and_replaced_when_the_
         running.cluster,
         INDEX,
         lambda o: any("papers-ingest-pod, container ingest" in c["message"] for c in o["status"]["conditions"]),
+        seconds=30.0,  # other words alone are written every 10 s
     )
 
     await running.cluster.apply(changed())
