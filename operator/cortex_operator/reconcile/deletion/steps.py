@@ -23,6 +23,7 @@ from cortex_operator.reconcile.deletion.jobs import Jobs
 from cortex_operator.reconcile.index.ingest import JobPhase, phase
 from cortex_operator.reconcile.model import World
 from cortex_operator.reconcile.observe import belongs_to, find, find_deployment, find_pods
+from cortex_operator.reconcile.pods import has_ended
 from cortex_operator.reconcile.words import counted
 
 Resource = CortexIndex | CortexWorkflow
@@ -151,7 +152,7 @@ class Steps:
             pod
             for component in _COMPONENTS[resource.kind]
             for pod in await find_pods(self._world.cluster, Part(resource, component))
-            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+            if not has_ended(pod)
         ]
 
     def _place(self, target: Target) -> str:
