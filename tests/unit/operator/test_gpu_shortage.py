@@ -137,6 +137,13 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         ["asks for 1 nvidia.com/mig-3g.40gb: node a100-mig-mixed-0 matches and its 1 GPU is held by pod other/train"],
     ),
     (
+        "what runs on nodes that will never do hides no other kind of node",
+        {"products": ["NVIDIA-B200"]},
+        [*NODES.values()],
+        [holding("a100-0", 8, "train"), holding("h100-0", 3, "other"), holding("h100-1", 8, "more")],
+        ["nodes a100-1, a100-mig-mixed-0, a100-0 lack: ", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"],
+    ),
+    (
         "the node is cordoned",
         {},
         [changed("a100-0", unschedulable=True)],

@@ -102,9 +102,12 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _groups(found: Sequence[Lacks], wanted: Sequence[str], room: Room) -> Iterable[str]:
+    """Nodes that could not take the pod if they were empty are told apart by what they are, not by what runs there now:
+    the GPUs that are held by chance would hide other kinds of node."""
     groups: dict[object, list[Lacks]] = {}
     for one in found:
-        groups.setdefault((one.never, one.shut, one.full, one.held), []).append(one)
+        key = (one.never, one.shut) if one.never else (one.shut, one.full, one.held)
+        groups.setdefault(key, []).append(one)
     for group in islice(groups.values(), _GROUPS):
         yield _group(group, wanted, room)
 
@@ -112,9 +115,9 @@ def _groups(found: Sequence[Lacks], wanted: Sequence[str], room: Room) -> Iterab
 def _group(group: Sequence[Lacks], wanted: Sequence[str], room: Room) -> str:
     one, many = group[0], len(group) > 1
     names = f"{'nodes' if many else 'node'} {_list([each.node for each in group])}"
-    held = [_held(group, wanted, room)] if one.held else []
+    held = [_held(group, wanted, room)] if all(each.held for each in group) else []
     if one.never:
-        return f"{names} {'lack' if many else 'lacks'}: {', '.join((*one.never, *one.shut, *one.full, *held))}"
+        return f"{names} {'lack' if many else 'lacks'}: {', '.join((*one.never, *one.shut, *held))}"
     lacking = [*one.shut, *(f"has {each}" for each in one.full)]
     match = f"{names} {'match' if many else 'matches'}"
     if not lacking:
