@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cortex_kube.client import Api, ConfigError
@@ -80,95 +80,88 @@ async def _operate(settings: OperatorSettings) -> None:
         api = await stack.enter_async_context(await Api.connect(user_agent="cortex-operator"))
         watched = Watched(api, settings.watch_namespaces, settings.reload, settings.discovery_seconds)
         if await _ends_before(stop, watched.begin((settings.namespace, settings.lease), health.wait_for)):
-            await _lead(api, settings, watched, health, registry, stop)
+            await _Operator(settings, api, watched, health, registry, stop).lead()
         log.info("stopped")
 
 
-async def _lead(
-    api: Api,
-    settings: OperatorSettings,
-    watched: Watched,
-    health: Health,
-    registry: CollectorRegistry,
-    stop: asyncio.Event,
-) -> None:
-    terms = Terms(settings.lease_seconds)
-    store = LeaseStore(api, settings.namespace, settings.lease, timeout=2 * terms.renewal)
-    election = Election(Lease(store, f"{settings.pod}_{secrets.token_hex(8)}", terms), terms)
-    leader = Gauge("cortex_operator_leader", "1 while this operator is the leader, else 0.", registry=registry)
-    leader.set_function(election.lease.held)
-    health.stuck, health.follows = (election.stuck,), election.follows
-    health.unready = lambda: "" if election.follows() else "waiting for the watches"
-    discovery = Discovery(KubernetesCluster(api), settings.discovery_seconds)
-    key = ReloadKey(api, settings.namespace, settings.reload_secret)
-    if settings.reload and not await _ends_before(stop, key.begin()):
-        return
-    if not await _ends_before(stop, election.win()):
-        # It may have been written in that very moment.
-        await election.resign()
-        return
-    if await _ends_before(stop, discovery.begin()):
-        await _work(api, settings, watched, health, registry, stop, election, discovery, key.value)
-    else:
-        await election.resign()
+@dataclass(frozen=True)
+class _Operator:
+    """One operator that has its rights: it waits for the Lease, works, and gives the Lease away when `stop` is set."""
 
+    settings: OperatorSettings
+    api: Api
+    watched: Watched
+    health: Health
+    registry: CollectorRegistry
+    stop: asyncio.Event
 
-async def _work(
-    api: Api,
-    settings: OperatorSettings,
-    watched: Watched,
-    health: Health,
-    registry: CollectorRegistry,
-    stop: asyncio.Event,
-    election: Election,
-    discovery: Discovery,
-    key: bytes,
-) -> None:
-    release = replace(settings.release, served=discovery.served)
-    cache = make_cache(release)
-    watch_cache(registry, cache)
-    cluster = KubernetesCluster(api, watched.served, cache, election.fence)
-    dataplane = GrpcDataPlane(cluster, election.fence)
-    events = EventRecorder(api, settings.pod, election.fence, registry)
-    pace = Pace(workers=settings.workers)
-    timing = Timing(cleanup=settings.cleanup_seconds)
-    engine = make_engine(
-        cluster,
-        dataplane,
-        release,
-        timing=timing,
-        pace=pace,
-        registry=registry,
-        cache=cache,
-        record=events.record,
-        updates=settings.workload_updates,
-        reload_key=key,
-    )
-    watches = Watches(len(engine.sources) * max(1, len(watched.served)) + 1, 2.0 * settings.lease_seconds)
-    echo = Gauge("cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry)
-    echo.set_function(lambda: watches.echo_age)
-    health.stuck = (election.stuck, engine.stuck, watches.stuck)
-    health.unready = lambda: watches.unready() or engine.unready()
-    where = ", ".join(watched.served) or "all namespaces"
-    log.info("operating in %s of %s", where, api.server, extra={"workers": settings.workers})
-    feed = KopfFeed(watched.served, watches, election.lease)
-    events.start()
-    following = [asyncio.create_task(each.follow(stop)) for each in (discovery, watched)]
-    try:
-        await engine.run(stop, feed)
-    except WatchLost:
-        # Of a kind that went, or where rights went, a watch ends for good, and sooner than anybody asks.
-        if not await discovery.explains() and not await watched.explains():
-            raise
-    finally:
-        for each in following:
-            each.cancel()
-        # While it still leads: Events are writes.
-        await events.close()
-        # Before the watches, which take their time to end: others wait for it.
-        await election.resign()
-        await feed.close()
-        await dataplane.close()
+    async def lead(self) -> None:
+        """Returns once `stop` is set. Raises what keeps it from its work (`_CODES`)."""
+        settings, health = self.settings, self.health
+        terms = Terms(settings.lease_seconds)
+        store = LeaseStore(self.api, settings.namespace, settings.lease, timeout=2 * terms.renewal)
+        election = Election(Lease(store, f"{settings.pod}_{secrets.token_hex(8)}", terms), terms)
+        leader = Gauge("cortex_operator_leader", "1 while this operator is the leader, else 0.", registry=self.registry)
+        leader.set_function(election.lease.held)
+        health.stuck, health.follows = (election.stuck,), election.follows
+        health.unready = lambda: "" if election.follows() else "waiting for the watches"
+        discovery = Discovery(KubernetesCluster(self.api), settings.discovery_seconds)
+        key = ReloadKey(self.api, settings.namespace, settings.reload_secret)
+        if settings.reload and not await _ends_before(self.stop, key.begin()):
+            return
+        # When it is stopped while it waits, the Lease may have been written in that very moment.
+        if await _ends_before(self.stop, election.win()) and await _ends_before(self.stop, discovery.begin()):
+            await self._work(election, discovery, key.value)
+        else:
+            await election.resign()
+
+    async def _work(self, election: Election, discovery: Discovery, key: bytes) -> None:
+        settings, watched, registry, stop = self.settings, self.watched, self.registry, self.stop
+        release = replace(settings.release, served=discovery.served)
+        cache = make_cache(release)
+        watch_cache(registry, cache)
+        cluster = KubernetesCluster(self.api, watched.served, cache, election.fence)
+        dataplane = GrpcDataPlane(cluster, election.fence)
+        events = EventRecorder(self.api, settings.pod, election.fence, registry)
+        engine = make_engine(
+            cluster,
+            dataplane,
+            release,
+            timing=Timing(cleanup=settings.cleanup_seconds),
+            pace=Pace(workers=settings.workers),
+            registry=registry,
+            cache=cache,
+            record=events.record,
+            updates=settings.workload_updates,
+            reload_key=key,
+        )
+        watches = Watches(len(engine.sources) * max(1, len(watched.served)) + 1, 2.0 * settings.lease_seconds)
+        echo = Gauge(
+            "cortex_operator_echo_age_seconds", "Age of the newest renewal seen by a watch.", registry=registry
+        )
+        echo.set_function(lambda: watches.echo_age)
+        self.health.stuck = (election.stuck, engine.stuck, watches.stuck)
+        self.health.unready = lambda: watches.unready() or engine.unready()
+        where = ", ".join(watched.served) or "all namespaces"
+        log.info("operating in %s of %s", where, self.api.server, extra={"workers": settings.workers})
+        feed = KopfFeed(watched.served, watches, election.lease)
+        events.start()
+        following = [asyncio.create_task(each.follow(stop)) for each in (discovery, watched)]
+        try:
+            await engine.run(stop, feed)
+        except WatchLost:
+            # Of a kind that went, or where rights went, a watch ends for good, and sooner than anybody asks.
+            if not await discovery.explains() and not await watched.explains():
+                raise
+        finally:
+            for each in following:
+                each.cancel()
+            # While it still leads: Events are writes.
+            await events.close()
+            # Before the watches, which take their time to end: others wait for it.
+            await election.resign()
+            await feed.close()
+            await dataplane.close()
 
 
 async def _ends_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
