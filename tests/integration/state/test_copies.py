@@ -14,7 +14,7 @@ import redis.asyncio as aioredis
 from cortex_workloads.runtime.errors import StateSyncFailed, Unavailable
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Lake
-from cortex_workloads.runtime.state import feed, history, messages
+from cortex_workloads.runtime.state import feed, history, messages, watch
 from cortex_workloads.runtime.state.aggregates import Change, Consistency, Source, tag
 from state_desk import DESK, B, Desk
 
@@ -254,6 +254,37 @@ async def test_a_watch_goes_on_without_relay_and_state(lake: Lake, own_valkey: C
             await asyncio.sleep(0.02)
     assert [change.position - begun for change in seen] == list(range(1, 9))
     following.cancel()
+    await desk.close()
+
+
+async def test_followers_who_hear_nothing_ask_the_lake_together(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, silences = 0, 0
+    monkeypatch.setattr(watch, "_BLOCK_MS", 50)
+
+    class Silent(watch.Watch):
+        async def _from_stream(self, after: int) -> list[Change]:
+            nonlocal silences
+            silences += 1
+            return await super()._from_stream(after)
+
+    def counted() -> Any:
+        nonlocal asked
+        asked += 1
+        return connection()
+
+    desk = Desk(lake, "")
+    await desk.ensure()
+    follower = Silent(lake, "", DESK)
+    begun = await follower.begin(None)
+    connection = lake.connection
+    monkeypatch.setattr(lake, "connection", counted)
+    every = [asyncio.create_task(take(follower.changes(begun), 1)) for _ in range(20)]
+    await until(lambda: silences > 400)
+    assert asked < silences / 4
+    await desk.run("a")
+    first, *others = await asyncio.gather(*every)
+    assert first[0].position == begun + 1
+    assert others == [first] * 19
     await desk.close()
 
 

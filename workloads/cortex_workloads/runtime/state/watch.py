@@ -5,14 +5,16 @@ the stream does not reach, or while Valkey or the relay is away.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from redis.exceptions import RedisError
 
+from cortex_workloads.runtime.cache.flights import Flights
 from cortex_workloads.runtime.errors import StateSyncFailed
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.pool import Connection, Lake, cancelled
@@ -23,19 +25,31 @@ from cortex_workloads.runtime.state.aggregates import Change, key
 
 _BLOCK_MS: Final = 1_000
 """After so long without a change, the Lake is asked whether there is one."""
+_SHARED: Final = 0.5
+"""Of that silence, how long what the Lake answered is good for every follower."""
 _MOST: Final = 500
 _READ: Final = 50
 """Of the stream at once: their length is not known before."""
 
 
+class _End(NamedTuple):
+    """Of a feed in the Lake, when it was asked for: its last position, with its mark."""
+
+    position: int
+    mark: str
+    asked: float
+
+
 class Watch:
-    """Of one resource. To be closed."""
+    """Of one resource, for any number of followers. To be closed."""
 
     def __init__(self, lake: Lake, url: str, resource: Resource) -> None:
         self._lake = lake
         self._resource = resource
         self._stream = key(resource, "events")
         self._client = connect(url, _BLOCK_MS / 1000 + 1) if url else None
+        self._ends = Flights[_End]()
+        self._end = _End(0, "", float("-inf"))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -59,6 +73,8 @@ class Watch:
         last = mark
         while not cancelled():
             found = await self._from_stream(after)
+            if not found and await self._is_end(after, last):
+                continue
             if not found or found[0].position != after + 1 or not await self._goes_on(after, last):
                 # Silence may be a relay that stands still; a gap, a stream that was trimmed or begun anew.
                 gap, found = bool(found), await self._from_lake(after, last)
@@ -93,6 +109,18 @@ class Watch:
         except (RedisError, OSError, TimeoutError):
             return False
         return any(marks.of(*_named(fields)) == mark for _, fields in entries)
+
+    async def _is_end(self, after: int, mark: str) -> bool:
+        """Whether the Lake had nothing behind that event half a second ago. Thousands may follow and hear nothing."""
+        if time.monotonic() - self._end.asked > _SHARED * _BLOCK_MS / 1000:
+            self._end = await self._ends.once(b"", self._ask_end)
+        return self._end[:2] == (after, mark or self._end.mark)
+
+    async def _ask_end(self) -> _End:
+        asked = time.monotonic()
+        async with self._lake.connection() as connection:
+            row, last = await self._reached(connection, 0)
+            return _End(last, await marks.checked(connection, self._resource, row, last), asked)
 
     async def _from_lake(self, after: int, mark: str) -> list[Change]:
         async with self._lake.connection() as connection:
