@@ -376,7 +376,8 @@ STUCK: list[tuple[str, Object, tuple[Object, ...], bool]] = [
      (an_ingest_pod("Failed", ENDED), an_ingest_pod("Running")), False),
     ("it would be made the same", a_job(), (an_ingest_pod("Pending", PULLS),), False),
     ("nobody knows of what it was made", unsigned(a_job(of=WRONG)), (an_ingest_pod("Pending", PULLS),), False),
-    ("it failed a moment ago", a_job(of=WRONG, finished="Failed"), (an_ingest_pod("Failed", ENDED),), False),
+    ("it failed, and is corrected", a_job(of=WRONG, finished="Failed"), (an_ingest_pod("Failed", ENDED),), True),
+    ("it failed a moment ago", a_job(finished="Failed"), (an_ingest_pod("Failed", ENDED),), False),
 ]  # fmt: skip
 
 

@@ -81,8 +81,9 @@ def _is_doomed(description: Description, desired: str, job: Object, now: datetim
 
 
 def _is_outdated(job: Object, pods: tuple[Object, ...], make: Callable[[str], Object]) -> bool:
-    """A Job cannot be changed: one that waits with a mistake that is corrected since would do so for ever."""
-    if phase(job) is not JobPhase.ACTIVE or any(map(is_working, _pods_of(job, pods))):
+    """A Job cannot be changed: one that waits with a mistake that is corrected since would do so for ever, and one that
+    failed by it would be tried again minutes later only."""
+    if phase(job) is JobPhase.COMPLETE or any(map(is_working, _pods_of(job, pods))):
         return False
     made = _notes(make(_revision(job)))[JOB_DIGEST]
     return _notes(job).get(JOB_DIGEST, made) != made
@@ -120,8 +121,8 @@ def failure(description: Description, desired: str, jobs: tuple[Object, ...]) ->
     said = next((c.get("message") for c in _conditions(failed) if c.get("type") == "Failed"), "") or "no reason given"
     said += f": {found.message}" if found.message else ""
     return (
-        f"Job {meta['name']} failed: {said}; see its log, and delete it to try at once "
-        f"(kubectl -n {meta['namespace']} delete job {meta['name']}), else it is tried again after 5 minutes"
+        f"Job {meta['name']} failed: {said}; see its log; it is tried again after 5 minutes, at once when the spec "
+        f"changes what it is made of, or by kubectl -n {meta['namespace']} delete job {meta['name']}"
     )
 
 
