@@ -16,6 +16,8 @@ from cortex_kube.client import Api, Conflict, Forbidden, Invalid, NotFound
 from cortex_kube.resources import path
 from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Endpoint
 from cortex_workloads.runtime.catalogue_kubernetes import KubernetesCatalogue, State
+from cortex_workloads.runtime.errors import NotFound as NoSuch
+from cortex_workloads.runtime.errors import Unavailable
 
 CORTEX = "cortex.datapunk.io/v1alpha1"
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -212,6 +214,25 @@ async def test_who_may_list_but_not_watch_is_told_and_not_ready_to_be_trusted(
     made = await stack.enter_async_context(KubernetesCatalogue(api, (place.namespace,)))
     state = await until(made, lambda state: state.reason == "Forbidden")
     assert "cannot watch resource" in state.message
+
+
+async def test_a_namespace_that_may_not_be_looked_into_takes_nothing_from_the_others(
+    place: Place, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    gone = f"{place.namespace}-gone"
+    await place.apply(an_index("papers"))
+    kubeconfig = await place.account("gateway", tmp_path, RULES)
+    api = await stack.enter_async_context(await Api.connect(kubeconfig=kubeconfig))
+    made = await stack.enter_async_context(KubernetesCatalogue(api, (gone, place.namespace)))
+    state = await until(made, lambda state: state.enough)
+    assert (state.ok, state.reason) == (False, "Forbidden")
+    assert gone in state.message
+    assert made.get(INDEX, place.namespace, "papers").name == "papers"
+    with pytest.raises(Unavailable, match="may not look into") as unknown:
+        made.get(INDEX, gone, "papers")
+    assert unknown.value.reason == "NamespaceForbidden"
+    with pytest.raises(NoSuch, match="there is no"):
+        made.get(INDEX, place.namespace, "paper")
 
 
 async def test_the_servers_own_words_are_in_the_errors(place: Place, stack: AsyncExitStack, tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def free_ports(count: int) -> list[int]:
 class Gateway:
     """The process, and what it says."""
 
-    def __init__(self, directory: Path, kubeconfig: Path, namespace: str) -> None:
+    def __init__(self, directory: Path, kubeconfig: Path, *namespaces: str) -> None:
         self.http, self.grpc, metrics = free_ports(3)
         self.log = directory / "gateway.log"
         settings = {
-            "WATCH_NAMESPACES": json.dumps([namespace]),
+            "WATCH_NAMESPACES": json.dumps(namespaces),
             "LISTEN_HOST": "0.0.0.0",
             "INSECURE_LISTEN": "true",
             "PORT_HTTP": self.http,
@@ -83,15 +83,15 @@ class Gateway:
         return [line["message"] for line in found if line["level"] == level]
 
 
-Start = Callable[[Path, str], Gateway]
+Start = Callable[..., Gateway]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Gateway] = []
 
-    def run(kubeconfig: Path, namespace: str) -> Gateway:
-        started.append(Gateway(tmp_path, kubeconfig, namespace))
+    def run(kubeconfig: Path, *namespaces: str) -> Gateway:
+        started.append(Gateway(tmp_path, kubeconfig, *namespaces))
         return started[-1]
 
     yield run
@@ -129,6 +129,22 @@ def test_without_rights_it_says_so_once_is_not_ready_and_gets_there(
     assert gateway.serving()
     (line,) = [line for line in gateway.lines("WARNING") if "does not let" in line]
     assert f"system:serviceaccount:{namespace}:gateway" in line
+
+
+def test_a_namespace_that_is_gone_does_not_keep_the_others_waiting(
+    start: Start, api_server: Path, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    kubeconfig = account(kubectl, api_server, namespace, tmp_path)
+    grant(kubectl, namespace)
+    gateway = start(kubeconfig, namespace, f"{namespace}-gone")
+    gateway.until(lambda: gateway.get("/readyz")[0] == 200)
+    assert gateway.serving()
+    assert gateway.get("/readyz")[1]["degraded"]
+    part = gateway.get("/healthz")[1]["parts"]["gateway"]
+    assert (part["ok"], part["reason"]) == (False, "Forbidden")
+    assert gateway.get(f"/v1/namespaces/{namespace}/indexes/papers")[0] == 404
+    status, problem = gateway.get(f"/v1/namespaces/{namespace}-gone/indexes/papers")
+    assert (status, problem["reason"]) == (503, "NamespaceForbidden")
 
 
 def account(kubectl: Kubectl, admin: Path, namespace: str, directory: Path) -> Path:

@@ -21,8 +21,9 @@ _log: Final = logging.getLogger("cortex.catalogue")
 
 @asynccontextmanager
 async def followed(namespaces: Sequence[str], health: Health) -> AsyncIterator[Catalogue]:
-    """A catalogue that follows the API server while the context is open. Not ready until the first lists are there,
-    degraded while it cannot be followed. Raises StartError when no cluster is configured."""
+    """A catalogue that follows the API server while the context is open. Not ready until the first lists are there
+    (but those of namespaces that it may not look into), degraded while it cannot be followed. Raises StartError when no
+    cluster is configured."""
     health.expect(CATALOGUE)
     try:
         api = await Api.connect(user_agent="datapunk-cortex-gateway")
@@ -44,7 +45,7 @@ async def _tell(catalogue: KubernetesCatalogue, health: Health, server: str) -> 
             found = {kind: len(catalogue.list(kind)) for kind in (INDEX, WORKFLOW)}
             _log.info("the catalogue follows %s", server, extra={"indexes": found[INDEX], "workflows": found[WORKFLOW]})
         else:
-            await health.failing(CATALOGUE, state.reason, state.message)
+            await health.failing(CATALOGUE, state.reason, state.message, enough=state.enough)
         if state.reason != said.reason or not state.resources <= said.resources:
             said = state
             _say(state)

@@ -20,7 +20,8 @@ from cortex_kube.listwatch import list_watch
 from cortex_kube.resources import path
 
 from cortex_workloads.runtime import catalogue
-from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Endpoint, Held
+from cortex_workloads.runtime.catalogue import INDEX, WORKFLOW, Endpoint, Held, Resource
+from cortex_workloads.runtime.errors import Unavailable
 
 SLICE: Final = "EndpointSlice"
 _VERSIONS: Final = {INDEX: API_VERSION, WORKFLOW: API_VERSION, SLICE: "discovery.k8s.io/v1"}
@@ -52,17 +53,20 @@ class Source:
 @dataclass(frozen=True)
 class State:
     """Whether the catalogue is complete and followed; if not, why (`reason`: Starting, Forbidden, ResourcesMissing,
-    APIServerUnavailable), what to do about it and which `resources` it is about."""
+    APIServerUnavailable), what to do about it, which `resources` it is about, and whether what is there is `enough` to
+    begin with: it lacks no more than namespaces that may not be looked into."""
 
     ok: bool
     reason: str = ""
     message: str = ""
     resources: frozenset[str] = frozenset()
+    enough: bool = False
 
 
 class KubernetesCatalogue(Held):
     """Both kinds and the EndpointSlices of their Services, followed while the context is open; `namespaces`: only in
-    these, with no right in others. Empty until the first lists are there."""
+    these, with no right in others. Empty until the first lists are there. One namespace where the rights went, or that
+    is gone, takes nothing from the others."""
 
     def __init__(self, api: Api, namespaces: Sequence[str] = ()) -> None:
         super().__init__()
@@ -96,13 +100,29 @@ class KubernetesCatalogue(Held):
             await self._stirred.wait()
             await asyncio.sleep(_GATHER_SECONDS)
 
+    def get(self, kind: str, namespace: str, name: str) -> Resource:
+        """See Catalogue. Raises Unavailable (`NamespaceForbidden`) where nothing could be seen yet."""
+        if Source(kind, namespace) in self._waited_for and self._enough():
+            raise Unavailable(
+                f"nobody knows whether {kind} {namespace}/{name} is there: this gateway may not look into {namespace}",
+                remedy=f"grant its ServiceAccount get, list and watch there; if {namespace} is gone, take it out of the"
+                " namespaces that the gateway follows",
+                reason="NamespaceForbidden",
+            )
+        return super().get(kind, namespace, name)
+
+    def _enough(self) -> bool:
+        """Whether nothing is waited for but namespaces that may not be looked into, and there are others."""
+        refused = all(isinstance(self._troubles.get(source), Forbidden) for source in self._waited_for)
+        return refused and {s.namespace for s in self._sources} > {s.namespace for s in self._waited_for}
+
     def _state(self) -> State:
         for kind, reason, words in _TOLD:
             found = {source: error for source, error in self._troubles.items() if isinstance(error, kind)}
             if found:
                 resources = frozenset(source.resource for source in found)
                 message = words.format(names=", ".join(sorted(resources)), said=next(iter(found.values())))
-                return State(False, reason, message, resources)
+                return State(False, reason, message, resources, self._enough())
         if self._waited_for:
             return State(False, "Starting", "the first lists of the API server are not there yet")
         return State(True)

@@ -43,10 +43,11 @@ class Health:
         self.checks[name] = Check(ok=True, ready_once=True, reason="", message="")
         await self.publish()
 
-    async def failing(self, name: str, reason: str, message: str) -> None:
-        """The named dependency does not answer. `reason` is CamelCase and stable."""
-        before = self.checks.get(name, Check())
-        self.checks[name] = Check(ok=False, ready_once=before.ready_once, reason=reason, message=message)
+    async def failing(self, name: str, reason: str, message: str, *, enough: bool = False) -> None:
+        """The named dependency does not answer. `reason` is CamelCase and stable; `enough`: what there is of it is
+        enough to be ready."""
+        ready = enough or self.checks.get(name, Check()).ready_once
+        self.checks[name] = Check(ok=False, ready_once=ready, reason=reason, message=message)
         await self.publish()
 
     async def drain(self) -> None:

@@ -127,6 +127,11 @@ REASONS: Final[dict[str, Reason]] = {
     "ModelMissing": Reason(
         _MODEL, "The model's files are not there.", "Put them into the volume of spec.storage.models."
     ),
+    "NamespaceForbidden": Reason(
+        (Unavailable,),
+        "The gateway's ServiceAccount may not look into this namespace, so nobody knows what is there.",
+        "Grant it what the chart's Role for the namespace does; /healthz has the API server's words.",
+    ),
     "NoRevision": Reason(
         (Unavailable, FailedPrecondition),
         "The resource has no revision that could answer yet.",
