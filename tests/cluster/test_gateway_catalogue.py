@@ -110,7 +110,7 @@ async def catalogue(stack: AsyncExitStack, place: Place) -> KubernetesCatalogue:
     return made
 
 
-async def until(catalogue: KubernetesCatalogue, wanted: Callable[[State], bool], seconds: float = 10) -> State:
+async def until(catalogue: KubernetesCatalogue, wanted: Callable[[State], bool], seconds: float = 30) -> State:
     async with asyncio.timeout(seconds):
         async for state in catalogue.states():
             if wanted(state):
@@ -118,7 +118,7 @@ async def until(catalogue: KubernetesCatalogue, wanted: Callable[[State], bool],
     raise AssertionError("states ended")
 
 
-async def seen(catalogue: KubernetesCatalogue, what: Callable[[], bool], seconds: float = 1) -> None:
+async def seen(catalogue: KubernetesCatalogue, what: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not what():
             await catalogue.changed(catalogue.version)
@@ -179,7 +179,7 @@ async def test_a_slice_made_by_the_cluster_has_the_labels_of_its_service(
         "spec": {"clusterIP": "None", "selector": {"app": "x"}, "ports": [{"name": "grpc", "port": 50052}]},
     }
     await place.apply(service)
-    await seen(catalogue, lambda: "papers-search-headless" in {name for _, name in catalogue._snapshot.slices}, 10)
+    await seen(catalogue, lambda: "papers-search-headless" in {name for _, name in catalogue._snapshot.slices})
 
 
 async def test_one_namespace_is_enough_with_rights_in_that_one(
@@ -203,7 +203,7 @@ async def test_missing_rights_are_named_and_tried_again(place: Place, stack: Asy
     assert f"system:serviceaccount:{place.namespace}:gateway" in state.message
     assert "cortexworkflows" not in state.message
     await place.grant("gateway", RULES)
-    await until(made, lambda state: state.ok, 15)
+    await until(made, lambda state: state.ok)
 
 
 async def test_who_may_list_but_not_watch_is_told_and_not_ready_to_be_trusted(

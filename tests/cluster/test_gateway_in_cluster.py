@@ -62,7 +62,7 @@ class Gateway:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def until(self, what: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, what: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -107,7 +107,7 @@ def test_it_serves_what_the_api_server_has(start: Start, api_server: Path, kubec
     index = {"apiVersion": CORTEX, "kind": "CortexIndex", "metadata": {"name": "papers", "namespace": namespace}}
     kubectl.apply([index])
     where = f"/v1/namespaces/{namespace}/indexes/papers"
-    gateway.until(lambda: gateway.get(where)[0] == 200, 2)
+    gateway.until(lambda: gateway.get(where)[0] == 200)
     status, problem = gateway.get(f"/v1/namespaces/{namespace}/indexes/paper")
     assert status == 404
     assert f"{namespace}/papers" in problem["remedy"]

@@ -76,7 +76,7 @@ async def test_a_labelled_secret_that_changes_replaces_the_pods_and_nothing_else
         assert "lake.invalid" not in str(first)
 
         await change("cortex-lake", True, dsn="postgresql://lake.invalid/two")
-        after = await until(cluster, search, lambda obj: digests(obj) != first, 5)
+        after = await until(cluster, search, lambda obj: digests(obj) != first, 30)
         assert digests(after).keys() == first.keys()
 
         # Not labelled, not labelled any more, and labelled again.
@@ -90,7 +90,7 @@ async def test_a_labelled_secret_that_changes_replaces_the_pods_and_nothing_else
 
         # The label alone: the pods may have an older value.
         await change("cortex-state", True, url="redis://other.invalid")
-        await until(cluster, search, lambda obj: len(digests(obj)) == 2, 5)
+        await until(cluster, search, lambda obj: len(digests(obj)) == 2, 30)
     finally:
         operator.kill()
 

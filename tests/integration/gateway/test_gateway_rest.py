@@ -121,7 +121,7 @@ async def test_a_body_of_a_declared_size_is_refused_before_it_is_sent(papers: An
     reader, writer = await asyncio.open_connection("127.0.0.1", papers.ports["http"])
     head = ("Host: localhost", "Content-Type: application/json", "Content-Length: 99999999", "", "")
     writer.write("\r\n".join((f"POST {SEARCH} HTTP/1.1", *head)).encode())
-    status = await asyncio.wait_for(reader.readline(), 5)
+    status = await asyncio.wait_for(reader.readline(), 30)
     writer.close()
     assert status == b"HTTP/1.1 413 Request Entity Too Large\r\n"
 
@@ -190,7 +190,7 @@ async def test_show_gives_the_manifest_and_its_status_but_no_annotations(world: 
     world.items[0] = {**world.items[0], "metadata": metadata, "status": {"documents": 7}}
     world.write()
     shown: dict[str, Any] = {"metadata": {}}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "uid" not in shown["metadata"]:
             shown = (await world.http.get("/v1/namespaces/default/indexes/papers")).json()
     assert shown["metadata"] == {"name": "papers", "uid": "u1"}

@@ -196,7 +196,7 @@ async def test_a_quiet_stream_is_kept_alive_by_comments(helpdesk: Any, monkeypat
     monkeypatch.setattr(replies, "HEARTBEAT_SECONDS", 0.02)
     async with helpdesk.http.stream("POST", RUNS, json=ASK, headers=SSE) as reply:
         lines = reply.aiter_lines()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (await anext(lines)).startswith(": "):
                 pass
         await helpdesk.runs.complete(str(await helpdesk.runs.started.get()), answer="still")

@@ -180,7 +180,7 @@ class Client:
             await channel.close()
 
 
-async def until(condition: Callable[[], Any], within: float = 15.0) -> None:
+async def until(condition: Callable[[], Any], within: float = 60.0) -> None:
     """Returns when the condition holds."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event

@@ -43,7 +43,7 @@ async def test_a_killed_server_is_noticed_and_found_again(own_postgres: Callable
     server = own_postgres()
     lake = Lake(server.url, 4)
     await lake.open()
-    await asyncio.wait_for(lake.answered(), 5)
+    await asyncio.wait_for(lake.answered(), 30)
     server.kill()
     await becomes(False, lake)
     with pytest.raises(Unavailable):
@@ -74,7 +74,7 @@ async def test_a_lake_that_is_cut_off_is_noticed_and_found_again(
     proxy, dsn = stalling
     lake = Lake(dsn, 4)
     await lake.open()
-    await asyncio.wait_for(lake.answered(), 5)
+    await asyncio.wait_for(lake.answered(), 30)
     async with lake.connection() as held:
         proxy.stall()
         with pytest.raises(Unavailable):
@@ -138,7 +138,7 @@ async def test_closes_although_a_wait_swallows_the_cancellation(lake_dsn: str, m
     monkeypatch.setattr(lake.pool, "getconn", swallowing)
     await lake.open()
     await waiting.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await lake.close()
 
 

@@ -103,7 +103,7 @@ class Local:
         return bool(status.get("readyReplicas") == count == status.get("updatedReplicas") == status.get("replicas"))
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         while not (value := await condition()):  # noqa: ASYNC110 - any condition, at any time
             await asyncio.sleep(0.02)

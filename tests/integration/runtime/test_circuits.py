@@ -77,7 +77,7 @@ class OnePod(Snapshot):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - nothing says when a circuit half-opens
             await asyncio.sleep(0.01)
 

@@ -23,7 +23,7 @@ async def test_entries_are_read_in_order_then_as_they_come(state_url: str) -> No
         assert [await anext(reading) for _ in range(3)] == [(ids[n], {"event": bytes([n])}) for n in range(3)]
         waiting = asyncio.ensure_future(anext(reading))
         last = await stream.append(key, {"event": b"late"})
-        assert await asyncio.wait_for(waiting, 5) == (last, {"event": b"late"})
+        assert await asyncio.wait_for(waiting, 30) == (last, {"event": b"late"})
         again = stream.read(key, ids[1])
         assert [(await anext(again))[0] for _ in range(2)] == [ids[2], last]
         assert (await stream.last(key) or ("",))[0] == last
@@ -86,7 +86,7 @@ async def test_a_dead_state_costs_little_and_is_told_once(
         begun = time.monotonic()
         with caplog.at_level(logging.INFO, "cortex.progress"):
             assert [await stream.append("key", {"n": 2}) for _ in range(200)] == [""] * 200
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5
             with pytest.raises(Unavailable, match="does not answer"):
                 await stream.last("key")
             server.start()
@@ -112,7 +112,7 @@ async def test_a_state_that_hangs_does_not_hold_the_writer(
         try:
             begun = time.monotonic()
             assert [await stream.append("key", {"n": 2}) for _ in range(50)] == [""] * 50
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5
         finally:
             os.kill(server.pid, signal.SIGCONT)
 

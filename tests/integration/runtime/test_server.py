@@ -138,7 +138,7 @@ async def test_reflection_names_the_services_of_each_port(server: Server, port: 
 async def http(port: int, request: bytes) -> tuple[bytes, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request + b"\r\n\r\n")
-    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
     writer.close()
     return head.split(b"\r\n")[0], body
 
@@ -178,7 +178,7 @@ async def test_calls_in_progress_end_before_the_server_does(channel: grpc.aio.Ch
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as own:
             stub = search_pb2_grpc.HaystackServiceStub(own)
             call = asyncio.ensure_future(stub.Search(search_pb2.SearchRequest(query="wait"), timeout=10))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not hasattr(haystack, "waiting"):
                     await asyncio.wait({call}, timeout=0.01)
             stopping = asyncio.create_task(server.stop())

@@ -125,7 +125,7 @@ async def test_callers_who_leave_a_stream_early_leave_no_errors(
         for _ in range(read):
             await call.read()
         call.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await graph.ended.wait()
     await asyncio.sleep(0.1)
     gc.collect()

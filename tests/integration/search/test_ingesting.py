@@ -23,7 +23,7 @@ async def phases(index: Any) -> dict[str, str]:
         return {one.id: one.phase.value for one in await revisions.describe(connection, index.store.resource)}
 
 
-async def until(condition: Any, seconds: float = 15) -> None:
+async def until(condition: Any, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - it is in another process
             await asyncio.sleep(0.01)
@@ -66,7 +66,7 @@ async def test_a_document_deleted_or_rewritten_while_it_is_embedded(index: Any) 
     index.encoder.before = wait
     embedding = asyncio.create_task(index.worker().embed_batch(await index.store.current()))
     await began.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await index.store.update([], ["deleted"])
         await index.write(("rewritten", "two again"))
     go_on.set()

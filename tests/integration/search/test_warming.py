@@ -58,7 +58,7 @@ def ended(cause: str, end: str) -> float:
     return REGISTRY.get_sample_value("cortex_cache_warming_seconds_count", {"cause": cause, "end": end}) or 0.0
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)

@@ -343,7 +343,7 @@ async def test_a_watch_ends_when_its_history_becomes_another_one(desk: Desk, pod
 
 async def test_a_pod_that_ends_sends_its_watchers_away(desk: Desk, pod: Pod) -> None:
     watch = pod.watch()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(30):
         await anext(watch)
         stopping = asyncio.create_task(pod.server.stop())
         with pytest.raises(Unavailable) as raised:

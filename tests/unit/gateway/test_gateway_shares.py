@@ -47,7 +47,7 @@ async def test_who_has_too_little_time_for_the_line_is_refused() -> None:
     first = [calls.begin(one) for one in (BOOKS, BOOKS, NEWS, NEWS)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded, match="deadline"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await calls.begin(PAPERS, left=0.1)
     calls.ended.set()
     await asyncio.gather(*first)
@@ -61,7 +61,7 @@ async def test_a_grpc_call_says_how_much_time_its_caller_has() -> None:
     await asyncio.sleep(0)
     papers = api_pb2.IndexQuery(query="bees", index=common_pb2.ResourceRef(namespace="default", name="papers"))
     with pytest.raises(Overloaded, match="deadline"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await Api(backend, calls.limits).ProcessQuery(api_pb2.QueryRequest(index=papers), context)
     calls.ended.set()
     await asyncio.gather(*first)

@@ -144,7 +144,7 @@ async def follower(api: Api, store: Store) -> AsyncIterator[Follower]:
 
 
 async def until(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not what():  # noqa: ASYNC110 - another server's state
             await asyncio.sleep(0.005)
 

@@ -56,8 +56,8 @@ async def test_the_first_good_answer_wins_and_what_goes_on_then_is_ended(
 ) -> None:
     pods = Pods(**answers)
     begun = time.monotonic()
-    said = await ask_some(list(answers), pods.ask, 0.5, 0.1)
-    assert time.monotonic() - begun < 2
+    said = await ask_some(list(answers), pods.ask, 1.0, 0.1)
+    assert time.monotonic() - begun < 10
     assert (said.best.pod if said.best else "", said.good) == (best, best if good else None)
     assert pods.asked == asked
     assert said.asked == len(asked)

@@ -58,7 +58,7 @@ async def test_the_start_waits_for_an_answer() -> None:
 async def test_a_change_that_stays_ends_the_operator(answers: tuple[Answer, ...]) -> None:
     found, _ = await begun(*answers)
     stop = asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await found.follow(stop)
     assert stop.is_set()
 
@@ -68,7 +68,7 @@ async def test_what_is_over_in_a_moment_or_not_answered_is_no_change(answers: tu
     found, cluster = await begun(*answers)
     stop = asyncio.Event()
     following = asyncio.create_task(found.follow(stop))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await cluster.often.wait()
     following.cancel()
     assert not stop.is_set()

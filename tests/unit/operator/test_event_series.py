@@ -212,7 +212,7 @@ async def test_recording_returns_at_once_and_what_does_not_fit_is_counted(
     told.recorder.record(PAPERS, [LOST, FOUND, LOST, FOUND])
     assert told.measure("events_dropped_total", cause="QueueFull") == 2
     assert told.measure("events_waiting") == 2
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await told.recorder.close()
     assert server.asked == []
 

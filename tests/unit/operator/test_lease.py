@@ -323,7 +323,7 @@ async def test_a_leader_whose_lease_was_taken_ends_before_its_term(server: Serve
     async with an_election(server, exits, 6) as election:
         await election.win()
         server.record = {"metadata": {"resourceVersion": "other"}, "spec": {"holderIdentity": "b"}}
-        await asyncio.wait_for(exits.came.wait(), 3)
+        await asyncio.wait_for(exits.came.wait(), 5)
         assert exits.threads[0] == "MainThread"
         assert election.follows().endswith("is held by b")
 

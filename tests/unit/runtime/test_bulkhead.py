@@ -128,7 +128,7 @@ async def test_a_cancelled_call_gives_its_place_on_wherever_it_was() -> None:
         # The third has just been given the place, and does not know yet.
         tasks[2].cancel()
         go_on.set()
-        await asyncio.wait_for(tasks[3], 5)
+        await asyncio.wait_for(tasks[3], 30)
     assert (of.running, of.waiting) == (0, 0)
 
 

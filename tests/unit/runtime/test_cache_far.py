@@ -49,7 +49,7 @@ async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
 async def test_nobody_waits_for_an_answer_that_does_not_come(far: Far) -> None:
     question, began = Question(), time.monotonic()
     assert await asyncio.gather(*(far.ask(question) for _ in range(5))) == [None] * 5
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     await ended(question, 5)
     assert await asyncio.gather(*(far.ask(question) for _ in range(5))) == [None] * 5
     assert question.asked == 5

@@ -43,7 +43,7 @@ async def test_a_missing_file_is_an_empty_catalogue_that_fills(tmp_path: Path) -
         assert catalogue.list(INDEX) == []
         version = catalogue.version
         write(path, [an_index("b"), an_index("a")], [a_slice("a-search-headless", 1), a_slice("a-search-headless", 2)])
-        await asyncio.wait_for(catalogue.changed(version), 5)
+        await asyncio.wait_for(catalogue.changed(version), 30)
         assert [resource.name for resource in catalogue.list(INDEX)] == ["a", "b"]
         assert catalogue.list(INDEX, "elsewhere") == []
         assert catalogue.endpoints("a-search-headless", "default") == (
