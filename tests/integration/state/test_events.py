@@ -188,3 +188,20 @@ async def test_what_is_there_before_events_begins_its_history(lake_dsn: str) -> 
     assert await rows(lake, "SELECT current FROM resources") == [(A,)]
     await replayed(lake)
     await lake.close()
+
+
+async def test_a_thread_that_became_free_between_two_looks_takes_the_next_run(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure(lake, A)
+    other, store = Store(lake, DESK, "other"), Store(lake, DESK, "one")
+    before, _ = await other.begin(str(uuid.uuid4()), "t", A, {})
+    find = store._find
+
+    async def ends_before(connection: Any, run_id: str) -> Any:
+        await other.succeed(before, {}, 1)
+        return await find(connection, run_id)
+
+    monkeypatch.setattr(store, "_find", ends_before)
+    run, is_new = await store.begin(str(uuid.uuid4()), "t", A, {})
+    assert (run.thread, is_new) == ("t", True)

@@ -13,7 +13,7 @@ import psycopg
 
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.graph.failures import RunFailure
-from cortex_workloads.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from cortex_workloads.runtime.errors import CortexError, FailedPrecondition, InvalidInput, NotFound
 from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.deadline import ANSWER_SECONDS, within
 from cortex_workloads.runtime.lake.pool import Connection, Lake
@@ -121,15 +121,17 @@ class Store:
                 "INSERT INTO threads (resource_id, thread, revision) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
                 (resource, thread, revision),
             )
-            inserted = await connection.execute(
-                "INSERT INTO runs (run_id, resource_id, thread, revision, input, owner, lease_until)"
-                " VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
-                (run_id, resource, thread, revision, json.dumps(given), self._owner, LEASE_SECONDS),
-            )
-            run = await self._find(connection, run_id)
-            if run is None:
-                raise await self._why_not(connection, resource, run_id, thread)
-            return run, inserted.rowcount == 1
+            while True:
+                inserted = await connection.execute(
+                    "INSERT INTO runs (run_id, resource_id, thread, revision, input, owner, lease_until)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
+                    (run_id, resource, thread, revision, json.dumps(given), self._owner, LEASE_SECONDS),
+                )
+                if (run := await self._find(connection, run_id)) is not None:
+                    return run, inserted.rowcount == 1
+                if (refusal := await self._why_not(connection, resource, run_id, thread)) is not None:
+                    raise refusal
+                # What was in the way ended between two statements.
 
     async def renew(self, run_ids: Collection[str]) -> set[str]:
         """Prolongs the leases that this pod still holds; returns their ids."""
@@ -224,7 +226,7 @@ class Store:
         row = await found.fetchone()
         return None if row is None else _run(row)
 
-    async def _why_not(self, connection: Connection, resource: int, run_id: str, thread: str) -> Exception:
+    async def _why_not(self, connection: Connection, resource: int, run_id: str, thread: str) -> CortexError | None:
         found = await connection.execute(
             "SELECT run_id FROM runs WHERE resource_id = %s AND thread = %s AND status = 'Running'", (resource, thread)
         )
@@ -235,6 +237,9 @@ class Store:
                 remedy="wait for it: a thread has one run at a time",
                 reason="ThreadBusy",
             )
+        found = await connection.execute("SELECT FROM runs WHERE run_id = %s", (run_id,))
+        if await found.fetchone() is None:
+            return None
         return InvalidInput(
             f"the run id {run_id} is used by another workflow",
             remedy="choose a new UUID",
