@@ -165,7 +165,7 @@ async def test_case_18_a_restart_of_the_same_release_writes_nothing_and_keeps_th
     own_stage.operator.kill()
     since = len(own_stage.proxy.asked)
     operator = await own_stage.started()
-    await asyncio.to_thread(operator.until_measured, "cortex_operator_passes_total", 8)
+    await asyncio.to_thread(operator.until_measured, "cortex_operator_passes_total", 2 * len(KINDS), 60.0)
     assert [asked for asked in own_stage.proxy.asked[since:] if asked.writes] == []
     assert await pods(judge, own_stage) == before
 

@@ -297,8 +297,10 @@ async def exits() -> Exits:
 @asynccontextmanager
 async def an_election(server: Server, exits: Exits, duration: int) -> AsyncIterator[Election]:
     election = Election(Lease(server, "a", Terms(duration)), Terms(duration), exits)
-    yield election
-    await election.resign()
+    try:
+        yield election
+    finally:
+        await election.resign()
 
 
 async def test_a_thread_ends_the_process_when_the_event_loop_stands_still(server: Server, exits: Exits) -> None:
@@ -320,10 +322,10 @@ async def test_nothing_is_written_without_the_lease_but_the_process_ended(server
 
 
 async def test_a_leader_whose_lease_was_taken_ends_before_its_term(server: Server, exits: Exits) -> None:
-    async with an_election(server, exits, 6) as election:
+    async with an_election(server, exits, 18) as election:
         await election.win()
         server.record = {"metadata": {"resourceVersion": "other"}, "spec": {"holderIdentity": "b"}}
-        await asyncio.wait_for(exits.came.wait(), 5)
+        await asyncio.wait_for(exits.came.wait(), 30)
         assert exits.threads[0] == "MainThread"
         assert election.follows().endswith("is held by b")
 

@@ -48,7 +48,8 @@ class OneLease:
 async def test_a_lease_that_was_written_in_the_moment_of_the_end_is_given_away() -> None:
     settings, stop, registry = settings_of(VARIABLES), asyncio.Event(), CollectorRegistry()
     api: Any = OneLease(stop)
-    async with asyncio.timeout(10):
-        await main._lead(api, settings, Watched(api, (), False, 60.0), Health(registry), registry, stop)
+    async with asyncio.timeout(30):
+        watched = Watched(api, (), False, 60.0)
+        await main._Operator(settings, api, watched, Health(registry), registry, stop).lead()
     assert api.lease["spec"]["holderIdentity"] == ""
     assert api.lease["spec"]["leaseTransitions"] == 0
