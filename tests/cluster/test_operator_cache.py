@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
-from cortex_operator.cluster import Cache, Conflict, Event, EventType, Invalid, NotFound, Object, ObjectKey, Selection
+from cortex_operator.cluster import (
+    ApplyResult,
+    Cache,
+    Conflict,
+    Event,
+    EventType,
+    Invalid,
+    NotFound,
+    Object,
+    ObjectKey,
+    Selection,
+)
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from fault_proxy import Asked, FaultProxy
 from objects import Place, until, until_gone
@@ -74,6 +85,25 @@ async def test_before_the_first_look_the_api_server_is_asked_and_after_it_nobody
     await behind.cluster.apply(behind.place.config_map(a="2"))
     assert (await behind.known())["data"] == {"a": "2"}
     assert [asked.method for asked in proxy.asked] == ["PATCH"]
+
+
+async def test_what_the_cache_lacks_is_made_by_one_request_which_is_refused_where_something_is(
+    behind: Behind, proxy: FaultProxy
+) -> None:
+    await behind.look()
+    await behind.real.apply(behind.place.config_map(a="1"))
+    for data, result, methods in (
+        ({"a": "1"}, ApplyResult.UNCHANGED, ["PATCH", "GET"]),
+        ({"a": "2"}, ApplyResult.CHANGED, ["PATCH", "GET", "PATCH"]),
+    ):
+        assert await behind.cluster.apply(behind.place.config_map(**data)) is result
+        assert [asked.method for asked in proxy.asked] == methods
+        proxy.asked.clear()
+    await behind.cluster.delete(behind.place.settings)
+    for new in (behind.place.config_map(a="3"), behind.place.index()):
+        proxy.asked.clear()
+        assert await behind.cluster.apply(new) is ApplyResult.CREATED
+        assert [asked.method for asked in proxy.asked] == ["PATCH"]
 
 
 async def test_other_kinds_and_other_namespaces_are_asked_of_the_api_server(behind: Behind, proxy: FaultProxy) -> None:

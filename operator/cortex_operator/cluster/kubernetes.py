@@ -44,6 +44,8 @@ _APPLY: Final = "application/apply-patch+yaml"
 _JSON_PATCH: Final = "application/json-patch+json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _SERVERS_OWN: Final = ("generation", "creationTimestamp", "deletionTimestamp", "managedFields")
+_OF_NONE: Final = "1"
+"""A resourceVersion that no object has: a store's first write has a later one."""
 _SOON: Final = 1.0
 """An outage that the API server itself says is over in so many seconds is waited for here."""
 
@@ -76,14 +78,18 @@ class KubernetesCluster:
         async with self._writing(key):
             # The cache keeps what the usual manager owns, and nothing of others.
             enough = field_manager == FIELD_MANAGER or not self._cache.follows(key.api_version, key.kind)
-            live = (await self._find(key) if enough else None) or await self._find_unwatched(key)
+            live = await (self._find(key) if enough else self._find_unwatched(key))
+            if live is None and enough and self._cache.follows(key.api_version, key.kind):
+                if (made := await self._create(key, config, field_manager)) is not None:
+                    self._keep(made)
+                    return ApplyResult.CREATED
+                live = await self._find_unwatched(key)
             check_preconditions(key, config["metadata"], live)
             check_controller(key, config, live)
             if live is not None and is_applied(config, live, field_manager):
                 self._cache.applied(key, _version(live), digest)
                 return ApplyResult.UNCHANGED
-            query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
-            after = await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
+            after = await self._apply(key, config, field_manager, force=force)
             self._keep(after)
         if live is None:
             return ApplyResult.CREATED
@@ -207,12 +213,25 @@ class KubernetesCluster:
 
     async def _find_unwatched(self, key: ObjectKey) -> Object | None:
         """What the cache lacks may be there without the labels of what is watched, as somebody else's."""
-        if not self._cache.follows(key.api_version, key.kind):
-            return None
         try:
             return await self._request("GET", key)
         except NotFound:
             return None
+
+    async def _create(self, key: ObjectKey, config: Object, field_manager: str) -> Object | None:
+        """Applies what the cache lacks; None when there is an object of this name. One request does both: an apply that
+        names a version makes the object, or is refused because the version of what is there is another one."""
+        if config["metadata"].keys() & {"uid", "resourceVersion"}:
+            return None
+        new = {**config, "metadata": {**config["metadata"], "resourceVersion": _OF_NONE}}
+        try:
+            return await self._apply(key, new, field_manager, force=True)
+        except Conflict:
+            return None
+
+    async def _apply(self, key: ObjectKey, config: Object, field_manager: str, *, force: bool) -> Object:
+        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        return await self._request("PATCH", key, body=config, content_type=_APPLY, query=query)
 
     def _answers(self, api_version: str, kind: str, namespace: str | None) -> bool:
         """Whether the cache answers; counted."""
