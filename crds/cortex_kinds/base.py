@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -16,6 +17,8 @@ GROUP: Final = "cortex.datapunk.io"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
+MAX_DEPTH: Final = 100
+"""Levels of a manifest: of what is nested more deeply, readers of every kind run out of stack."""
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 IDENTIFIER: Final = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -41,6 +44,30 @@ def _quantity(value: Any) -> Any:
     raise PydanticCustomError("quantity_type", "Input should be a string or a whole number")
 
 
+def _bounded(spec: Any) -> Any:
+    if is_deeper(spec, MAX_DEPTH - 1):
+        raise PydanticCustomError(
+            "too_deep", "values are nested too deeply: at most {most} levels", {"most": MAX_DEPTH}
+        )
+    return spec
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether a value is nested in more levels than that."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [child for each in layer for child in _children(each)]
+        if not layer:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+Bounded: Final = BeforeValidator(_bounded)
+"""For the spec of a kind, which has values of any form: they are nested in `MAX_DEPTH` levels at most."""
 Whole: Final = BeforeValidator(_number)
 """For whole numbers: 8.0 is one (google.protobuf.Struct has no other numbers), "8" is not. Stands after the bounds."""
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]

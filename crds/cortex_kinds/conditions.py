@@ -116,6 +116,8 @@ class Reason(StrEnum):
     """Objects and pods are as the spec says."""
     INVALID_SPEC = "InvalidSpec"
     """The spec cannot be carried out; the message lists every mistake."""
+    INTERNAL_ERROR = "InternalError"
+    """The operator fails at the resource again and again, by a defect of its own; its log says where."""
     APPLY_REFUSED = "ApplyRefused"
     """The cluster refused an object; the message names it and says why."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret

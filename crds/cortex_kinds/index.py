@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from cortex_kinds.access import Access
-from cortex_kinds.base import Model, Name, Whole
+from cortex_kinds.base import Bounded, Model, Name, Whole
 from cortex_kinds.cache import IndexCache, check_fit
 from cortex_kinds.cel import Rule
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
@@ -150,5 +150,5 @@ class CortexIndex(Model):
     api_version: Literal["cortex.datapunk.io/v1alpha1"] = "cortex.datapunk.io/v1alpha1"
     kind: Literal["CortexIndex"] = "CortexIndex"
     metadata: ObjectMeta
-    spec: CortexIndexSpec = CortexIndexSpec()
+    spec: Annotated[CortexIndexSpec, Bounded] = CortexIndexSpec()
     status: CortexIndexStatus = CortexIndexStatus()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from cortex_kinds.base import Duration, Model, Name, Quantity, Whole
+from cortex_kinds.base import Bounded, Duration, Model, Name, Quantity, Whole
 from cortex_kinds.cache import WorkflowCache, check_fit
 from cortex_kinds.common import CommonSpec, CommonStatus, ObjectMeta
 from cortex_kinds.nodes import Node, NodeTarget
@@ -137,5 +137,5 @@ class CortexWorkflow(Model):
     api_version: Literal["cortex.datapunk.io/v1alpha1"] = "cortex.datapunk.io/v1alpha1"
     kind: Literal["CortexWorkflow"] = "CortexWorkflow"
     metadata: ObjectMeta
-    spec: CortexWorkflowSpec
+    spec: Annotated[CortexWorkflowSpec, Bounded]
     status: CortexWorkflowStatus = CortexWorkflowStatus()

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import yaml
 
+from cortex_kinds.base import MAX_DEPTH
 from cortex_kinds.paths import Path, path_text
 from cortex_kinds.problems import Problem
 
 Position = tuple[int, int]
 MAX_VALUES: Final = 100_000
-MAX_DEPTH: Final = 100
 
 
 @dataclass

@@ -17,11 +17,10 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
-import orjson
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
-from cortex_kube import config
+from cortex_kube import config, deep
 from cortex_kube.errors import (
     ApiError,
     ConfigError,
@@ -230,7 +229,7 @@ def _event(line: bytes, what: str) -> dict[str, Any]:
 
 def _parsed(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = orjson.loads(data)
+        found = deep.loads(data)
     except ValueError as error:
         raise Unavailable(f"{what} was answered with what is not JSON: {data[:80]!r}") from error
     if not isinstance(found, dict):

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from cortex_operator.cluster import Cache, Cluster, Event, Recorder, Selection, log_notices
 from cortex_operator.dataplane import DataPlane, ResourceKey
-from cortex_operator.engine import Engine, Hook, Pace, Source, log_failures, metrics_hook, watch_feed, watch_queue
+from cortex_operator.engine import Engine, FailureLog, Hook, Pace, Source, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
@@ -50,7 +50,7 @@ def make_engine(
     world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet, named=named)
     reconcile = Reconciler(world)
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
-    told = (log_failures, *measures, *hooks)
+    told: tuple[Hook, ...] = (FailureLog(), *measures, *hooks)
     watched = [_followed(_selected(source), fleet) for source in sources(release.served, uses)]
     watched += reload_sources(named) if reload_key else []
     engine = Engine(cluster, watched, reconcile, pace=pace or Pace(), hooks=told, cache=cache)

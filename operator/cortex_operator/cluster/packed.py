@@ -16,11 +16,19 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _POD: Final = ("nodeName", "containers")
 _CONTAINER: Final = ("name", "startupProbe", "readinessProbe")
 _LEVEL: Final = 1
+_DEPTH: Final = 200
+"""Levels that are kept of what orjson does not write, which is an object of more than 254: no kind allows so many
+(`cortex_kinds.base.MAX_DEPTH`), and who reads what is left says so."""
 
 
 def pack(obj: Object) -> bytes:
     """The object without the fields that others manage and without what is read of no Pod that has a node."""
-    return zlib.compress(orjson.dumps(_trimmed(obj)), _LEVEL)
+    trimmed = _trimmed(obj)
+    try:
+        data = orjson.dumps(trimmed)
+    except orjson.JSONEncodeError:
+        data = orjson.dumps(_shallow(trimmed, _DEPTH))
+    return zlib.compress(data, _LEVEL)
 
 
 def unpack(packed: bytes) -> Object:
@@ -37,6 +45,16 @@ def _trimmed(obj: Object) -> Object:
         meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != _LAST_APPLIED}
     trimmed = {**obj, "metadata": meta}
     return {**trimmed, "spec": _pod(obj["spec"])} if obj["kind"] == "Pod" and "spec" in obj else trimmed
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    if levels == 0:
+        return None
+    if isinstance(value, dict):
+        return {name: _shallow(each, levels - 1) for name, each in value.items()}
+    return [_shallow(each, levels - 1) for each in value]
 
 
 def _is_ours(entry: dict[str, Any]) -> bool:

@@ -83,7 +83,12 @@ class Lingering(Conflict):
 
 class Forbidden(PermissionError):
     """The cluster does not let this client do that; the message names the verb, the resource, the namespace and what
-    grants it (RBAC). To be retried only after somebody changed that."""
+    grants it (RBAC). To be retried only after somebody changed that. `about`: the right alone, for who has many of
+    these at once."""
+
+    def __init__(self, message: str, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class NamespaceTerminating(RuntimeError):

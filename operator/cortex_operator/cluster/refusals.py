@@ -59,13 +59,16 @@ def _forbidden(error: kube.ApiError, what: object) -> Exception:
     if "NamespaceTerminating" in _causes(error):
         return NamespaceTerminating(f"{what}: its namespace is being deleted")
     if error.status == 401:
-        return Forbidden(f"{what}: the API server does not know the operator's credentials (401): {error.message}")
+        return Forbidden(
+            f"{what}: the API server does not know the operator's credentials (401): {error.message}", "401"
+        )
     found = _RBAC.search(error.message)
     if found is None:
         return Invalid(f"{what} is refused: {error.message}")
     resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
     where = f"in namespace {found['namespace']}" if found["namespace"] else "in all namespaces"
-    return Forbidden(f"may not {found['verb']} {resource} {where}; grant it to the operator (RBAC): {error.message}")
+    right = f"{found['verb']} {resource}"
+    return Forbidden(f"may not {right} {where}; grant it to the operator (RBAC): {error.message}", right)
 
 
 def _causes(error: kube.ApiError) -> set[Any]:

@@ -4,7 +4,7 @@ from cortex_operator.engine.backoff import Backoff, Backoffs
 from cortex_operator.engine.election import Election
 from cortex_operator.engine.engine import Engine, Feed, Pace, Source
 from cortex_operator.engine.feed import watch_feed
-from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
+from cortex_operator.engine.hooks import FailureLog, Hook, Outcome, Pass
 from cortex_operator.engine.lease import Lease, Terms
 from cortex_operator.engine.metrics import metrics_hook, watch_queue
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
@@ -16,6 +16,7 @@ __all__ = [
     "Calls",
     "Election",
     "Engine",
+    "FailureLog",
     "Feed",
     "Hook",
     "Lease",
@@ -26,7 +27,6 @@ __all__ = [
     "Source",
     "Terms",
     "WorkQueue",
-    "log_failures",
     "metrics_hook",
     "watch_feed",
     "watch_queue",

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from cortex_operator.cluster import Cache, Cluster, Event, EventType, Object, ObjectKey, Selection
 from cortex_operator.engine.backoff import DEFAULT, Backoffs
-from cortex_operator.engine.hooks import Hook, Outcome, Pass, log_failures
+from cortex_operator.engine.hooks import FailureLog, Hook, Outcome, Pass
 from cortex_operator.engine.looks import Looks
 from cortex_operator.engine.queue import QueueClosed, WorkQueue
 
@@ -73,7 +73,7 @@ class Engine(Generic[K]):
         *,
         pace: Pace = Pace(),
         backoffs: Backoffs = DEFAULT,
-        hooks: Iterable[Hook] = (log_failures,),
+        hooks: Iterable[Hook] | None = None,
         cache: Cache | None = None,
     ) -> None:
         self.queue: WorkQueue[K] = WorkQueue()
@@ -86,7 +86,7 @@ class Engine(Generic[K]):
         self._reconcile = reconcile
         self._pace = pace
         self._backoffs = backoffs
-        self._hooks = tuple(hooks)
+        self._hooks = (FailureLog(),) if hooks is None else tuple(hooks)
         self._failures: dict[K, int] = {}
         self._begun: dict[K, float] = {}
         self._ended = time.monotonic()

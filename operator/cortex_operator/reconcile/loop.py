@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,12 +19,15 @@ from pydantic import ValidationError
 from cortex_operator.cluster import (
     FIELD_MANAGER,
     ApplyResult,
+    Conflict,
     Forbidden,
     Invalid,
     Lingering,
+    NamespaceTerminating,
     NotFound,
     Object,
     ObjectKey,
+    Unavailable,
 )
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
@@ -50,6 +54,12 @@ class Steps(Generic[R, S]):
     """The status of one that is being deleted, where there is something to say."""
 
 
+_EXPECTED: Final = (
+    Conflict, DataPlaneUnreachable, Forbidden, Invalid, NamespaceTerminating, NotFound, OSError, Unavailable,
+)  # fmt: skip
+"""What passes by itself or says itself what to do."""
+_NO_ACCIDENT: Final = 3
+"""Failures in a row, each for a reason that nobody expected."""
 KINDS: Final[dict[str, Steps[Any, Any]]] = {
     "CortexIndex": Steps(CortexIndex, index.observe, index.plan, index.leaving),
     "CortexWorkflow": Steps(CortexWorkflow, workflow.observe, workflow.plan),
@@ -64,15 +74,44 @@ class Reconciler:
         self._now = now
         self._status = StatusWriter(world, now)
         self._deletion = Deletion(world, self._status)
+        self._failures: Counter[ResourceKey] = Counter()
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
-        target = ObjectKey(API_VERSION, key.kind, key.namespace, key.name)
+        try:
+            again = await self._pass(key)
+        except _EXPECTED:
+            raise
+        except Exception as error:
+            await self._tell(key, error)
+            raise
+        self._failures.pop(key, None)
+        return again
+
+    async def _tell(self, key: ResourceKey, error: Exception) -> None:
+        """Says in the status that nothing goes on, once it is no accident."""
+        self._failures[key] += 1
+        if self._failures[key] < _NO_ACCIDENT:
+            return
+        # What it says may be a secret's.
+        what = (
+            f"the operator fails at it with {type(error).__name__}, a defect of its own, and tries again every few "
+            "minutes; its log says where. Another spec may work"
+        )
+        target = _target(key)
+        with suppress(Exception):
+            obj = await find(self._world.cluster, target)
+            if obj is not None:
+                await self._status.write(target, obj, _stuck(obj, Reason.INTERNAL_ERROR, what, self._now()))
+
+    async def _pass(self, key: ResourceKey) -> float | None:
+        target = _target(key)
         obj = await find(self._world.cluster, target)
         if obj is None:
             await self._world.dataplane.forget(key)
             self._status.forget(target)
             self._world.named.leave(key)
+            self._failures.pop(key, None)
             await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
@@ -152,12 +191,20 @@ class Reconciler:
         return replace(observed, deployment=await find(self._world.cluster, made)) if made else observed
 
 
+def _target(key: ResourceKey) -> ObjectKey:
+    return ObjectKey(API_VERSION, key.kind, key.namespace, key.name)
+
+
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
     mistakes = "; ".join(
         f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
         for mistake in error.errors(include_url=False, include_context=False)
     )
-    verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
+    return _stuck(obj, Reason.INVALID_SPEC, mistakes, now)
+
+
+def _stuck(obj: Object, reason: Reason, message: str, now: datetime) -> CommonStatus:
+    verdict = Verdict(False, reason, message, stalled=True)
     generation, before = obj["metadata"].get("generation", 0), stored(obj)
     findings = [*verdict.findings(), *filter(None, [halted_finding(before)])]
     found = conditions(before, findings, generation, now)

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import a_cortex_index, a_cortex_workflow
+from builders import a_cortex_index, a_cortex_workflow, a_cortex_workflow_manifest
 from cortex_kinds.base import parse_duration, parse_quantity
 from cortex_kinds.common import Resources
 from cortex_kinds.revision import index_definition, revision_id, workflow_definition
+from cortex_kinds.workflow import CortexWorkflow
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
@@ -129,6 +130,19 @@ def test_what_an_index_cannot_be(overrides: dict[str, Any], says: str) -> None:
 def test_what_a_workflow_cannot_be(overrides: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         a_cortex_workflow(**overrides)
+
+
+@pytest.mark.parametrize(("levels", "fits"), [(1, True), (48, True), (49, False), (5000, False)])
+def test_values_are_nested_in_so_many_levels(levels: int, fits: bool) -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    made = {"metadata": {"name": "w"}, "spec": {**a_cortex_workflow_manifest()["spec"], "input": {"schema": schema}}}
+    if fits:
+        CortexWorkflow.model_validate(made)
+    else:
+        with pytest.raises(ValidationError, match="values are nested too deeply: at most 100 levels"):
+            CortexWorkflow.model_validate(made)
 
 
 def test_null_is_the_same_as_left_out() -> None:

@@ -19,6 +19,7 @@ from cortex_operator.cluster import (
     Unavailable,
     log_notices,
 )
+from cortex_operator.cluster.packed import pack, unpack
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, ingest_job
@@ -130,6 +131,51 @@ async def test_a_resource_that_cannot_be_read_stalls_with_every_mistake() -> Non
     assert found["Ready"][:2] == ("False", "InvalidSpec")
     assert "splitLength" in found["Stalled"][2]
     assert "colour" in found["Stalled"][2]
+
+
+class Deep(MemoryCluster):
+    """A cluster whose stored object is nested as deeply as the cache keeps it."""
+
+    async def get(self, key: ObjectKey, *, unwatched: bool = False) -> Object:
+        found = await super().get(key, unwatched=unwatched)
+        if key == INDEX:
+            found["spec"] = {"chunking": nested(5000)}
+            return unpack(pack(found))
+        return found
+
+
+def nested(levels: int) -> Any:
+    found: Any = 1
+    for _ in range(levels):
+        found = {"a": [found]}
+    return found
+
+
+async def test_a_resource_that_is_nested_too_deeply_stalls() -> None:
+    cluster = Deep()
+    assert await (await reconciler(cluster))(KEY) is None
+    assert (await conditions(cluster))["Stalled"][1:] == (
+        "InvalidSpec",
+        "spec: values are nested too deeply: at most 100 levels",
+    )
+
+
+async def test_a_defect_of_the_operator_is_told_once_it_is_no_accident_and_is_over_with_the_next_pass() -> None:
+    cluster = Refusing()
+    cluster.error = RuntimeError("the password is hunter2")
+    reconcile = await reconciler(cluster)
+    for attempt in range(1, 4):
+        with pytest.raises(RuntimeError):
+            await reconcile(KEY)
+        status = (await cluster.get(INDEX))["status"]
+        assert any(one["type"] == "Stalled" for one in status.get("conditions", ())) is (attempt == 3)
+    reason, message = (await conditions(cluster))["Stalled"][1:]
+    assert reason == "InternalError"
+    assert "RuntimeError" in message
+    assert "hunter2" not in message
+    cluster.error = None
+    await reconcile(KEY)
+    assert "Stalled" not in await conditions(cluster)
 
 
 class Remade(MemoryCluster):
