@@ -16,14 +16,14 @@ LEVELS: Final = 200
 _PARTS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | str) -> Any:
     """What the JSON says. Raises ValueError when it is none."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # What is wrong is said in words alone, and a broken one stays broken.
         try:
-            return orjson.loads(b"".join(_kept(data)))
+            return orjson.loads(b"".join(_kept(data.encode() if isinstance(data, str) else data)))
         except orjson.JSONDecodeError:
             raise error from None
 

@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 import kopf
-from cortex_kube import config
+from cortex_kube import config, deep
+from kopf._cogs.clients import api
 
 from cortex_operator.cluster import Event, EventType, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
@@ -270,10 +272,22 @@ def _login(trace: aiohttp.TraceConfig) -> Callable[..., Coroutine[Any, Any, kopf
             headers=info.as_http_headers(),
             proxy=found.proxy,
             trace_configs=[trace],
+            response_class=_Response,
         )
         return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
     return login
+
+
+class _Response(aiohttp.ClientResponse):
+    async def json(self, **_: Any) -> Any:
+        """What a list says."""
+        return deep.loads(await self.read())
+
+
+# kopf reads watches by the module of this name. The standard library's runs out of stack at an object that is nested
+# deeply enough, which would end the watches of all.
+vars(api)["json"] = SimpleNamespace(loads=deep.loads)
 
 
 def _is_outage(error: BaseException) -> bool:

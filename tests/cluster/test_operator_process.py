@@ -307,3 +307,38 @@ def test_a_namespace_that_does_not_exist_is_warned_of_once(namespace: str, start
     (said,) = operator.messages("CORTEX_WATCH_NAMESPACES")
     assert "names no-such-place, nor-this, which do not exist" in said
     assert "kubectl create namespace no-such-place" in said
+
+
+NESTED = 4_900
+"""Schemas within schemas; an API server takes ten thousand levels, of which each has two."""
+
+
+async def test_a_spec_that_is_nested_as_deeply_as_can_be_stalls_and_all_else_goes_on(
+    plane: Kubectl, start: Starts, tmp_path: Path
+) -> None:
+    place, name = Place(f"deep-{secrets.token_hex(3)}"), "helpdesk"
+    plane("create", "namespace", place.namespace)
+    schema = '{"type":"object","properties":{"a":' * NESTED + "{}" + "}}" * NESTED
+    manifest = json.dumps(place.workflow(metadata__name=name, spec__input={"schema": "SCHEMA"}))
+    (tmp_path / "deep.json").write_text(manifest.replace('"SCHEMA"', schema))
+    key = ObjectKey(place.papers.api_version, "CortexWorkflow", place.namespace, name)
+    group, _, version = key.api_version.partition("/")
+    where = f"/apis/{group}/{version}/namespaces/{place.namespace}/cortexworkflows"
+    plane("create", "--raw", where, "-f", str(tmp_path / "deep.json"))
+    async with await Api.connect(kubeconfig=Path(plane.kubeconfig)) as api:
+        cluster = KubernetesCluster(api)
+        operator = start(place.namespace, kubeconfig=Path(plane.kubeconfig))
+        stalled = await until(cluster, key, lambda o: any(c["type"] == "Stalled" for c in _conditions(o)), 60)
+        (said,) = [c["message"] for c in _conditions(stalled) if c["type"] == "Stalled"]
+        assert said == "spec: values are nested too deeply: at most 100 levels"
+        # By the watch, too, and not in the way of another.
+        plane("annotate", "cortexworkflow", name, "a=b", "-n", place.namespace)
+        await secrets_and_index(cluster, place)
+        plane("delete", "cortexworkflow", name, "-n", place.namespace, "--wait=false")
+        await until_gone(cluster, key)
+    assert operator.stop() == 0
+    assert operator.messages("recursion") == operator.messages("watch ended") == []
+
+
+def _conditions(obj: Object) -> list[dict[str, Any]]:
+    return obj.get("status", {}).get("conditions") or []
