@@ -49,6 +49,9 @@ class EventReason(StrEnum):
     """The cluster refused an object of the resource."""
     DELETED_IN_USE = "DeletedInUse"
     """The index is being deleted although workflows use it."""
+    CONTESTED = "Contested"
+    """Somebody changes an object of the resource back as often as the operator puts it right, which it does more seldom
+    from now on; the note says how to find out who."""
     STALLED = "Stalled"
     """Nothing goes on until somebody changes something; the note says what."""
     RECOVERED = "Recovered"
@@ -69,6 +72,7 @@ WARNINGS: Final = frozenset(
         EventReason.REVISION_FAILED,
         EventReason.APPLY_REFUSED,
         EventReason.DELETED_IN_USE,
+        EventReason.CONTESTED,
         EventReason.STALLED,
         EventReason.DATA_LEFT,
     }

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import CommonStatus
 from cortex_kinds.conditions import Reason
+from cortex_kinds.events import EventReason, Notice
 from cortex_kinds.index import CortexIndex
 from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
@@ -31,6 +32,7 @@ from cortex_operator.cluster import (
 )
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
+from cortex_operator.reconcile.contests import Contests, told
 from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
@@ -66,6 +68,17 @@ KINDS: Final[dict[str, Steps[Any, Any]]] = {
 }
 
 
+@dataclass
+class _Done:
+    """What applying came to: whether anything was written, what of the namesake that was deleted is in the way of the
+    rest, what is contested from now on, and seconds until what is contested already is put right again."""
+
+    changed: bool = False
+    lingers: str = ""
+    contested: ObjectKey | None = None
+    pause: float | None = None
+
+
 class Reconciler:
     """Reconciles a resource by its key. Level-based: it needs to know nothing of what happened."""
 
@@ -75,6 +88,7 @@ class Reconciler:
         self._status = StatusWriter(world, now)
         self._deletion = Deletion(world, self._status)
         self._failures: Counter[ResourceKey] = Counter()
+        self._contests = Contests()
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -127,7 +141,7 @@ class Reconciler:
             return await self._deletion.carry_on(key, obj, resource, self._now())
         if (again := await self._deletion.prepare(key, obj, resource, self._now())) is not None:
             return again
-        plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
+        plan = await self._carry_out(key, obj, steps, await steps.observe(self._world, resource, self._now()))
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
 
@@ -141,20 +155,22 @@ class Reconciler:
             await self._status.write(target, obj, status)
         return {**obj, "status": status.to_manifest()}, resource.model_copy(update={"status": status})
 
-    async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
+    async def _carry_out(self, key: ResourceKey, obj: Object, steps: Steps[Any, Any], observed: Any) -> Plan:
         """Does what the plan says; returns the plan for the world as it is afterwards, whose status is true."""
         plan = steps.plan(self._world, observed)
         if plan.ensure is not None:
             observed = await self._ensure(key, plan.ensure, observed)
             plan = steps.plan(self._world, observed)
         try:
-            changed, lingers = await self._apply(plan)
+            done = await self._apply(plan, observed.deployment)
         except (Invalid, Forbidden) as error:
             return steps.plan(self._world, replace(observed, refused=str(error)))
-        if not changed and not lingers:
-            return plan
-        after = await self._look_again(observed, plan) if changed else observed
-        return steps.plan(self._world, replace(after, lingers=lingers))
+        if done.contested is not None:
+            self._world.record(obj, (Notice(EventReason.CONTESTED, told(done.contested)),))
+        if done.changed or done.lingers:
+            after = await self._look_again(observed, plan) if done.changed else observed
+            plan = steps.plan(self._world, replace(after, lingers=done.lingers))
+        return plan if done.pause is None else replace(plan, again=min(done.pause, plan.again or done.pause))
 
     async def _ensure(self, key: ResourceKey, order: EnsureRevision, observed: Observed) -> Observed:
         dataplane = self._world.dataplane
@@ -166,9 +182,8 @@ class Reconciler:
         except ValueError as error:
             return replace(observed, revision_refused=str(error))
 
-    async def _apply(self, plan: Plan) -> tuple[bool, str]:
-        """Whether anything was written, and what of the namesake that was deleted is in the way of the rest. What must
-        go goes first: it may work against what comes."""
+    async def _apply(self, plan: Plan, deployment: Object | None) -> _Done:
+        """What must go goes first: it may work against what comes. `deployment`: as it was found."""
         for key, uid in plan.delete:
             try:
                 await self._world.cluster.delete(key, uid=uid)
@@ -176,14 +191,22 @@ class Reconciler:
                 continue  # somebody else was first
         orders = [(plan.hand_over, AUTOSCALED)] if plan.hand_over is not None else []
         orders += [(obj, FIELD_MANAGER) for obj in plan.apply]
-        changed, lingering = False, []
+        done, now, lingering = _Done(), self._now(), []
         for obj, manager in orders:
+            found = deployment if obj["kind"] == "Deployment" and manager == FIELD_MANAGER else None
+            if found is not None and (pause := self._contests.pause(found, obj, now)) > 0:
+                done.pause = pause
+                continue
             try:
                 result = await self._world.cluster.apply(obj, field_manager=manager)
-                changed |= result is not ApplyResult.UNCHANGED
             except Lingering as error:
                 lingering.append(str(error))
-        return changed, "; ".join(lingering)
+                continue
+            done.changed |= result is not ApplyResult.UNCHANGED
+            if found is not None and result is ApplyResult.CHANGED and self._contests.note(found, obj, now):
+                done.contested = ObjectKey.of(obj)
+        done.lingers = "; ".join(lingering)
+        return done
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.

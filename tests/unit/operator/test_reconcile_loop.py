@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
 from cortex_kinds.base import API_VERSION
+from cortex_kinds.events import Notice
 from cortex_kinds.index import CortexIndex
 from cortex_operator.cluster import (
     EVERYWHERE,
@@ -176,6 +178,36 @@ async def test_a_defect_of_the_operator_is_told_once_it_is_no_accident_and_is_ov
     cluster.error = None
     await reconcile(KEY)
     assert "Stalled" not in await conditions(cluster)
+
+
+async def test_who_scales_the_deployment_back_each_time_is_told_of_and_not_followed_at_once_any_more() -> None:
+    cluster, told, clock = MemoryCluster(), list[Notice](), [datetime(2026, 6, 1, tzinfo=UTC)]
+    await reconciler(cluster)
+    world = World(cluster, GrpcDataPlane(cluster), RELEASE, record=lambda _, notices: told.extend(notices))
+    reconcile = Reconciler(world, lambda: clock[0])
+    await reconcile(KEY)
+    search = ObjectKey("apps/v1", "Deployment", "default", "papers-search")
+
+    async def scaled() -> int:
+        """The number of pods after somebody has asked for seven and a pass has looked at it."""
+        theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": search.name}}
+        await cluster.apply({**theirs, "spec": {"replicas": 7}}, field_manager="somebody")
+        await reconcile(KEY)
+        return int((await cluster.get(search))["spec"]["replicas"])
+
+    assert [await scaled() for _ in range(6)] == [1] * 5 + [7]
+    (notice,) = [notice for notice in told if notice.reason == "Contested"]
+    assert "Deployment default/papers-search was put right 5 times within 2 minutes" in notice.note
+    clock[0] += timedelta(seconds=29)
+    again = await reconcile(KEY)
+    assert again is not None
+    assert again <= 1
+    assert (await cluster.get(search))["spec"]["replicas"] == 7
+    clock[0] += timedelta(seconds=1)
+    assert await scaled() == 1
+    assert await scaled() == 7
+    await cluster.apply(a_cortex_index_manifest(spec__replicas=2))
+    assert await scaled() == 2
 
 
 class Remade(MemoryCluster):
