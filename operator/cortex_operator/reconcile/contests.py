@@ -16,6 +16,7 @@ from cortex_operator.cluster import Object, ObjectKey
 
 _MANY: Final = 5
 _WITHIN: Final = timedelta(minutes=2)
+_COUNTED: Final = "deployment.kubernetes.io/"
 PAUSE: Final = timedelta(seconds=30)
 """Between two times that the same is put right, once it is contested."""
 
@@ -64,4 +65,8 @@ def told(key: ObjectKey) -> str:
 
 
 def _digest(found: Object, wanted: Object) -> bytes:
-    return hashlib.blake2b(json.dumps([found.get("spec"), wanted], sort_keys=True).encode(), digest_size=16).digest()
+    meta = found["metadata"]
+    # The cluster counts each change of the pods in an annotation.
+    notes = {name: text for name, text in (meta.get("annotations") or {}).items() if not name.startswith(_COUNTED)}
+    how = [found.get("spec"), meta.get("labels"), meta.get("ownerReferences"), notes]
+    return hashlib.blake2b(json.dumps([how, wanted], sort_keys=True).encode(), digest_size=16).digest()

@@ -41,6 +41,14 @@ def test_another_change_of_it_and_another_spec_do_not_wait() -> None:
     assert contests.pause(THEIRS, a_deployment(replicas=2), at(5)) == 0
 
 
+def test_the_number_that_the_cluster_gives_to_each_change_of_the_pods_makes_no_other_change_of_it() -> None:
+    contests = Contests()
+    numbered = [a_deployment(replicas=3) for _ in range(5)]
+    for n, each in enumerate(numbered):
+        each["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": str(n)}
+    assert [contests.note(each, WANTED, at(n)) for n, each in enumerate(numbered)][-1]
+
+
 def test_changes_that_differ_and_those_that_are_rare_are_no_contest() -> None:
     contests = Contests()
     assert not any(contests.note(a_deployment(replicas=n), WANTED, at(n)) for n in range(20))
