@@ -24,7 +24,9 @@ from cortex_operator.cluster import (
     NotFound,
     Object,
     ObjectKey,
+    Taken,
 )
+from cortex_operator.cluster.admission import check_controller
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
 from cortex_operator.reconcile.deletion import Deletion
@@ -111,7 +113,7 @@ class Reconciler:
         try:
             changed, lingers = await self._apply(plan)
         except (Invalid, Forbidden) as error:
-            return steps.plan(self._world, replace(observed, refused=str(error)))
+            return steps.plan(self._world, replace(observed, refused=await self._refusal(plan, error)))
         if not changed and not lingers:
             return plan
         after = await self._look_again(observed, plan) if changed else observed
@@ -145,6 +147,26 @@ class Reconciler:
             except Lingering as error:
                 lingering.append(str(error))
         return changed, "; ".join(lingering)
+
+    async def _refusal(self, plan: Plan, error: Exception) -> str:
+        """What was refused. Names that are taken are all told at once: else each would show when the one before is
+        mended."""
+        if not isinstance(error, Taken):
+            return str(error)
+        found = [(ObjectKey.of(obj), await self._taken(obj)) for obj in plan.apply]
+        others = [str(key) for key, said in found if said not in ("", str(error))]
+        return f"{error}; the same holds for {', '.join(others)}" if others else str(error)
+
+    async def _taken(self, obj: Object) -> str:
+        """That the object is there and somebody else's; empty when it is not."""
+        key, cluster = ObjectKey.of(obj), self._world.cluster
+        try:
+            check_controller(key, obj, await find(cluster, key) or await find(cluster, key, unwatched=True))
+        except Taken as error:
+            return str(error)
+        except (Lingering, Forbidden):
+            pass
+        return ""
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.
