@@ -68,6 +68,9 @@ class Reason(StrEnum):
     """Objects of the resource are being made or changed."""
     PODS_STARTING = "PodsStarting"
     """Pods of this generation are not ready yet."""
+    ROLLOUT_PAUSED = "RolloutPaused"
+    """Somebody paused the Deployment (`spec.paused`) and its pods are not those of this generation; the message has the
+    command that resumes it."""
     POD_FAILING = "PodFailing"
     """A pod cannot start or keeps ending; the message names it, its reason and what to do."""
     PODS_REFUSED = "PodsRefused"

@@ -3,15 +3,21 @@ comes back as it was written."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cortex_kinds.events import Notice
 from cortex_kube.client import Api
-from cortex_operator.cluster import EVERYWHERE, Cache, ObjectKey, Selection
+from cortex_operator.cluster import EVERYWHERE, Cache, Conflict, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.dataplane import ResourceKey
+from cortex_operator.reconcile import Reconciler, World
 from cortex_testbed.kubectl import Kubectl
-from passes import Lake, NoPods, Passes, is_so
+from passes import RELEASE, Lake, NoPods, Passes, is_so
 
 
 async def test_an_index_with_a_gpu_gets_ready_and_a_pass_without_news_writes_nothing(
@@ -55,6 +61,27 @@ async def test_ready_and_schedulable_say_what_no_node_has(
         assert found["status"] == "False"
         for part in parts:
             assert part in found["message"]
+
+
+async def test_of_three_that_want_two_gpus_the_one_that_is_refused_never_says_that_it_fits(passes: Passes) -> None:
+    """All were looked at while both were free. Pods of other tests may have them, too, and leave them meanwhile."""
+    told: list[str] = []
+
+    def record(_: Object, notices: Sequence[Notice]) -> None:
+        told.extend(notice.note for notice in notices if notice.reason == "Unschedulable")
+
+    reconcile = Reconciler(World(passes.cluster, NoPods(), RELEASE, record=record))
+    names = ("z1", "z2", "z3")
+    for name in names:
+        await passes.apply(metadata__name=name, spec__gpu={"products": ["NVIDIA-L4"]})
+    async with asyncio.timeout(30):
+        while not told:
+            for name in names:
+                with suppress(Conflict):
+                    await reconcile(ResourceKey("CortexIndex", passes.namespace, name))
+            await asyncio.sleep(0.1)
+    assert "asks for 1 nvidia.com/gpu of NVIDIA-L4: node" in told[0]
+    assert "held by" in told[0] or "free now, and the scheduler is expected to try again" in told[0]
 
 
 async def test_more_than_is_free_is_said_in_the_schedulers_words(passes: Passes) -> None:

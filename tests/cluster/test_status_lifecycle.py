@@ -202,7 +202,7 @@ def may_be(frame: Object, steps: list[Step], deployment: Object | None) -> set[s
 async def check_events(life: Life, *reasons: str) -> None:
     """These were told, none of them twice in other objects, and no more than a resource may tell."""
     found = await life.cluster.list("events.k8s.io/v1", "Event", namespace=life.place.namespace)
-    ours = [event for event in found if event["reportingController"] == CONTROLLER]
+    ours = [event for event in found if event.get("reportingController") == CONTROLLER]
     mine = [event for event in ours if event["regarding"]["name"] == life.key.name]
     # What one of them tells may come with a turn of Ready: then its note begins with the condition's reason.
     told = {event["reason"] for event in mine} | {event["note"].partition(":")[0] for event in mine}
@@ -276,6 +276,14 @@ async def test_every_moment_of_an_index_is_called_rightly(live: Lives) -> None:
         await life.becomes("True", "Ready")
 
         await life.begin("InProgress")
+        await pauses(life, paused=True)
+        await life.apply(env=[{"name": "COLOUR", "value": "blue"}])
+        await life.becomes("False", "RolloutPaused")
+        await life.begin("Current")
+        await pauses(life, paused=False)
+        await life.becomes("True", "Ready")
+
+        await life.begin("InProgress")
         await life.apply(chunking={"splitLength": 4})
         await life.becomes("True", "RevisionBuilding")
         await life.begin("Current")
@@ -328,6 +336,14 @@ async def test_every_moment_of_an_index_is_called_rightly(live: Lives) -> None:
         check(life)
         promoted = ("RevisionBuilding", "RevisionPromoted", "RevisionFailed", "Recovered")
         await check_events(life, "DependencyMissing", "Ready", "Updating", "ScaledToZero", *promoted)
+
+
+async def pauses(life: Life, *, paused: bool) -> None:
+    """Somebody pauses the Deployment, or resumes it."""
+    meta = {"name": f"{life.key.name}-{PARTS[life.key.kind]}", "namespace": life.place.namespace}
+    spec = {"paused": True} if paused else {}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+    await life.cluster.apply(deployment, field_manager="somebody")
 
 
 async def scales_and_sleeps(life: Life, **spec: Any) -> None:

@@ -21,6 +21,7 @@ from cortex_operator.manifests.origin import MOVE, RELEASE, UPDATE
 from cortex_operator.operator import make_engine
 from cortex_operator.reconcile import Timing
 from cortex_operator.reconcile.fleet import WorkloadUpdates
+from cortex_testbed.kubectl import Kubectl
 from objects import Place, until
 from passes import Lake
 
@@ -91,6 +92,9 @@ class Fleet:
     def key(self, name: str) -> ObjectKey:
         kind = "CortexWorkflow" if name == "echo" else "CortexIndex"
         return ObjectKey(API_VERSION, kind, self.place.namespace, name)
+
+    def deployment(self, name: str) -> ObjectKey:
+        return ObjectKey("apps/v1", "Deployment", self.place.namespace, name)
 
     async def deployments(self) -> list[Object]:
         return await self.cluster.list("apps/v1", "Deployment", namespace=self.place.namespace)
@@ -209,6 +213,24 @@ async def test_who_does_not_become_ready_holds_the_others_whose_pods_stay_as_the
         assert len(pods & await fleet.pods()) == len(waiting)
     fleet.lakes.is_silent = lambda _: False
     async with fleet.operator(2):
+        await fleet.until_at(2)
+    assert moves(fleet.history, 2) == ORDER
+
+
+async def test_a_deployment_that_somebody_paused_is_named_by_all_whom_it_holds_up(
+    fleet: Fleet, kubectl: Kubectl
+) -> None:
+    deployment = ("deployment/bravo-search", f"--namespace={fleet.place.namespace}")
+    kubectl("rollout", "pause", *deployment)
+    command = f"kubectl -n {fleet.place.namespace} rollout resume {deployment[0]}"
+    async with fleet.operator(2):
+        for name in ("bravo", "charlie", "echo"):
+            message = await fleet.until_pending(name, "UpgradeHalted")
+            assert f"Deployment bravo-search is paused (spec.paused): {command}" in message
+        ready = conditions(await fleet.cluster.get(fleet.key("bravo")))["Ready"]
+        assert (ready["status"], ready["reason"]) == ("False", "RolloutPaused")
+        assert (await fleet.cluster.get(fleet.deployment("bravo-search")))["spec"]["paused"] is True
+        kubectl("rollout", "resume", *deployment)
         await fleet.until_at(2)
     assert moves(fleet.history, 2) == ORDER
 

@@ -21,6 +21,7 @@ from cortex_operator.cluster.port import (
     NotFound,
     Object,
     ObjectKey,
+    Taken,
     Unavailable,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "ObjectKey",
     "Recorder",
     "Selection",
+    "Taken",
     "Unavailable",
     "log_notices",
 ]

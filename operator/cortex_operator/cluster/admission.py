@@ -16,7 +16,7 @@ from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
 from pydantic import BaseModel, ValidationError
 
 from cortex_operator.cluster.fields import copy_json
-from cortex_operator.cluster.port import Conflict, Invalid, Lingering, NotFound, Object, ObjectKey
+from cortex_operator.cluster.port import Conflict, Invalid, Lingering, NotFound, Object, ObjectKey, Taken
 from cortex_operator.cluster.schema import CLUSTER_SCOPED, IMMUTABLE, WITH_STATUS
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -99,7 +99,7 @@ def check_uid(key: ObjectKey, live: Object, uid: str | None) -> None:
 
 def check_controller(key: ObjectKey, config: Object, live: Object | None) -> None:
     """Sees that a configuration with a controller does not take over what is not the controller's. What has lost its
-    controller but is labelled as managed by the same manager is taken back. Raises Invalid; Lingering while an
+    controller but is labelled as managed by the same manager is taken back. Raises Taken; Lingering while an
     object of the namesake that was deleted before is still there."""
     mine = _controller(config)
     if live is None or mine is None:
@@ -115,7 +115,7 @@ def check_controller(key: ObjectKey, config: Object, live: Object | None) -> Non
             f"not: see metadata.finalizers of {key.kind} {key.name}"
         )
     whose = f"belongs to {theirs['kind']} {theirs['name']}" if theirs else "was not made by Cortex"
-    raise Invalid(
+    raise Taken(
         f"{key} is there already and {whose}: it is left alone; delete or rename it, or give the {mine['kind']} "
         "another name"
     )

@@ -71,6 +71,10 @@ class Invalid(ValueError):
     """The cluster refuses the object; the message lists every mistake. Not to be retried as it is."""
 
 
+class Taken(Invalid):
+    """An object of this name is there and is somebody else's; the message says whose, and what to do."""
+
+
 class Conflict(RuntimeError):
     """The object is not what the caller believes (uid, resourceVersion), or without `force` another manager owns a
     field that the apply would change. To be retried from a fresh read."""

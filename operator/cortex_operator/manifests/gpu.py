@@ -32,8 +32,10 @@ MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 """MiB of each GPU of a node."""
 _SLICED: Final = "nvidia.com/gpu.slices.gi"
 """Only nodes that offer MIG slices as `nvidia.com/gpu` have this label."""
+_STRATEGY: Final = ".sharing-strategy"
+"""How the label of a resource ends that says whether pods share its GPUs."""
 _SHARED: Final = {"mps": Sharing.MPS, "time-slicing": Sharing.TIME_SLICED}
-"""Values of the label RESOURCE.sharing-strategy where several pods get the same GPU."""
+"""Its values where several pods get the same GPU."""
 _ENOUGH: Final = 0.95
 """Share of the memory asked for from which on a GPU matches: drivers keep some for themselves."""
 
@@ -87,7 +89,7 @@ def is_gpu(resource: str) -> bool:
 
 def kind_of(resource: str, labels: Mapping[str, str]) -> str:
     """What a node with these labels gives as that resource: Whole GPUs, slices (MIG), or shares (TimeSliced, MPS)."""
-    shared = _SHARED.get(labels.get(f"{resource.removesuffix('.shared')}.sharing-strategy", ""))
+    shared = _SHARED.get(labels.get(f"{resource.removesuffix('.shared')}{_STRATEGY}", ""))
     return str(shared) if shared else "MIG" if resource.startswith(_MIG) or _SLICED in labels else "Whole"
 
 
@@ -95,6 +97,19 @@ def product_of(resource: str, labels: Mapping[str, str]) -> str:
     """The product that a node with these labels gives as that resource; empty when they do not tell."""
     key = _PRODUCT[_VENDOR[resource]] if resource in _VENDOR else f"{resource}.product"
     return labels.get(key, "")
+
+
+def plainly(wanted: Requirement, found: str | None) -> str:
+    """What nodes lack that have `found` at a label of GPUs, where its name and value alone say little; else empty."""
+    match wanted:
+        case {"key": key, "operator": "DoesNotExist"} if key == _SLICED:
+            return "whole GPUs (only MIG slices are offered)"
+        case {"key": key, "operator": "NotIn"} if key.endswith(_STRATEGY):
+            return f"exclusive GPUs (these are shared: {key} is {found})"
+        case {"key": key, "operator": "In", "values": values} if key.endswith(_STRATEGY):
+            these = f"{key} is {found}" if found in _SHARED else "these are not shared"
+            return f"GPUs shared by {' or '.join(values)} ({these})"
+    return ""
 
 
 def _of_product(gpu: GPU) -> list[Requirement]:
@@ -109,7 +124,7 @@ def _of_sharing(gpu: GPU) -> list[Requirement]:
     sharing = gpu.sharing or (Sharing.ANY if gpu.products else Sharing.EXCLUSIVE)
     if sharing is Sharing.ANY:
         return []
-    key, strategies = f"{gpu_resource(gpu)}.sharing-strategy", [s for s, mode in _SHARED.items() if mode is sharing]
+    key, strategies = f"{gpu_resource(gpu)}{_STRATEGY}", [s for s, mode in _SHARED.items() if mode is sharing]
     if strategies:
         return [{"key": key, "operator": "In", "values": strategies}]
     return [{"key": key, "operator": "NotIn", "values": sorted(_SHARED)}]

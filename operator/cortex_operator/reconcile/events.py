@@ -26,6 +26,8 @@ _PRESENT: Final = {
 }
 """Of a condition that is there only while True: told when it comes, or is so for another reason; and when it goes,
 unless that tells nothing."""
+_OVER: Final = {EventReason.RESUMED: "it is no longer suspended: its pods are made again, as its spec says"}
+"""What is said where the reason that is over tells nothing."""
 _STALLED_BY: Final[Mapping[str, EventReason]] = {
     Reason.APPLY_REFUSED: EventReason.APPLY_REFUSED,
     Reason.REVISION_FAILED: EventReason.REVISION_FAILED,
@@ -79,11 +81,11 @@ def _of_ready(was: Condition | None, now: Condition) -> EventReason | None:
 
 
 def _turned(was: Condition | None, now: Condition | None, holds: EventReason, fails: EventReason) -> Iterator[Notice]:
-    if now is None:
-        return
+    if now is None or now.reason == Reason.SUSPENDED:
+        return  # nothing is looked at: neither found nor lost
     if now.status == ConditionStatus.FALSE and (was is None or (was.status, was.reason) != (now.status, now.reason)):
         yield _notice(fails, now)
-    elif _holds(now) and was is not None and was.status == ConditionStatus.FALSE:
+    elif _holds(now) and was is not None and was.status == ConditionStatus.FALSE and was.reason != Reason.SUSPENDED:
         yield _notice(holds, now)
 
 
@@ -93,7 +95,7 @@ def _came_or_went(
     if now is not None and (was is None or was.reason != now.reason):
         yield _notice(_STALLED_BY.get(now.reason, comes), now)
     elif now is None and was is not None and goes is not None:
-        yield Notice(goes, f"it is no longer {was.type.lower()}: {was.reason} is over")
+        yield Notice(goes, _OVER.get(goes, f"it is no longer {was.type.lower()}: {was.reason} is over"))
 
 
 def _notice(event: EventReason, condition: Condition) -> Notice:

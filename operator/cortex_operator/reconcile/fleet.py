@@ -17,6 +17,7 @@ from cortex_operator.cluster import Event, EventType, Object
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.names import graph_name, search_name
 from cortex_operator.manifests.origin import MOVE, RELEASE, Move
+from cortex_operator.reconcile.rollout import paused
 from cortex_operator.reconcile.sources import of_owned
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Standing:
     manual: bool = False
     halted_by: str = ""
     """The resource that did not become Ready."""
+    paused: str = ""
+    """Why it did not, where somebody paused its Deployment."""
 
 
 Queues = Mapping[Stage, Sequence[_Place]]
@@ -74,6 +77,7 @@ class _Heard:
     version: int
     release: str = ""
     move: str = ""
+    paused: str = ""
     counts: bool = True
     """Of a Deployment: whether it has pods; of a resource: whether it stays."""
     stalled: bool = False
@@ -99,14 +103,16 @@ class Fleet:
     @property
     def halted_by(self) -> str:
         """The resource for which all others wait in vain; empty: none."""
-        halted = (place for place in self._queues[Stage.MOVING] if self._is_halted(place))
-        return next((str(_key(place)) for place in halted), "")
+        place = self._halted()
+        return str(_key(place)) if place is not None else ""
 
     def standing(self, key: ResourceKey, told: str = "") -> Standing:
         """Of one resource, which its users `told` to move to that release, if they did."""
         manual = self._updates is WorkloadUpdates.MANUAL
         mine = not manual and _place(key) in turn(self._queues)
-        return Standing(self._release, told == self._release or mine, manual, "" if manual else self.halted_by)
+        place = None if manual else self._halted()
+        halted = (str(_key(place)), self._made[place].paused) if place is not None else ("", "")
+        return Standing(self._release, told == self._release or mine, manual, *halted)
 
     def hear(self, event: Event) -> Iterator[ResourceKey]:
         """Takes in an event of a Deployment or a resource; those whose turn it is by that."""
@@ -154,9 +160,13 @@ class Fleet:
             return None
         return Stage.STALLED if resource.stalled else Stage.BEHIND
 
+    def _halted(self) -> _Place | None:
+        return next((place for place in self._queues[Stage.MOVING] if self._is_halted(place)), None)
+
     def _is_halted(self, place: _Place) -> bool:
         """Of one that moves. Of a spec by which nothing can be made no Deployment is applied that could say it."""
-        return self._made[place].move == Move.HALTED or self._resources[place].failed
+        made = self._made[place]
+        return made.move == Move.HALTED or bool(made.paused) or self._resources[place].failed
 
     def _tell(self, place: _Place, obj: Object) -> None:
         before, now = self._made.get(place), _made(obj)
@@ -179,7 +189,7 @@ def _made(deployment: Object) -> _Heard:
     meta = deployment["metadata"]
     notes = meta.get("annotations") or {}
     pods = deployment.get("spec", {}).get("replicas", 1) > 0
-    return _Heard(*_identity(meta), notes.get(RELEASE, ""), notes.get(MOVE, ""), pods)
+    return _Heard(*_identity(meta), notes.get(RELEASE, ""), notes.get(MOVE, ""), paused(deployment), pods)
 
 
 def _resource(resource: Object) -> _Heard:

@@ -18,12 +18,9 @@ from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
 
 from cortex_operator.cluster import (
-    FIELD_MANAGER,
-    ApplyResult,
     Conflict,
     Forbidden,
     Invalid,
-    Lingering,
     NamespaceTerminating,
     NotFound,
     Object,
@@ -32,12 +29,12 @@ from cortex_operator.cluster import (
 )
 from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.reconcile import index, workflow
-from cortex_operator.reconcile.contests import Contests, told
+from cortex_operator.reconcile.contests import told
 from cortex_operator.reconcile.deletion import Deletion
 from cortex_operator.reconcile.model import EnsureRevision, Observed, Plan, World
 from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.orders import Orders
 from cortex_operator.reconcile.report import StatusWriter, stored
-from cortex_operator.reconcile.scaling import AUTOSCALED
 from cortex_operator.reconcile.upgrade import halted_finding
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
@@ -68,17 +65,6 @@ KINDS: Final[dict[str, Steps[Any, Any]]] = {
 }
 
 
-@dataclass
-class _Done:
-    """What applying came to: whether anything was written, what of the namesake that was deleted is in the way of the
-    rest, what is contested from now on, and seconds until what is contested already is put right again."""
-
-    changed: bool = False
-    lingers: str = ""
-    contested: ObjectKey | None = None
-    pause: float | None = None
-
-
 class Reconciler:
     """Reconciles a resource by its key. Level-based: it needs to know nothing of what happened."""
 
@@ -88,7 +74,7 @@ class Reconciler:
         self._status = StatusWriter(world, now)
         self._deletion = Deletion(world, self._status)
         self._failures: Counter[ResourceKey] = Counter()
-        self._contests = Contests()
+        self._orders = Orders(world.cluster)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -162,9 +148,9 @@ class Reconciler:
             observed = await self._ensure(key, plan.ensure, observed)
             plan = steps.plan(self._world, observed)
         try:
-            done = await self._apply(plan, observed.deployment)
+            done = await self._orders.carry_out(plan, observed.deployment, self._now())
         except (Invalid, Forbidden) as error:
-            return steps.plan(self._world, replace(observed, refused=str(error)))
+            return steps.plan(self._world, replace(observed, refused=await self._orders.refusal(plan, error)))
         if done.contested is not None:
             self._world.record(obj, (Notice(EventReason.CONTESTED, told(done.contested)),))
         if done.changed or done.lingers:
@@ -181,32 +167,6 @@ class Reconciler:
             return replace(observed, description=None, unreachable=str(error))
         except ValueError as error:
             return replace(observed, revision_refused=str(error))
-
-    async def _apply(self, plan: Plan, deployment: Object | None) -> _Done:
-        """What must go goes first: it may work against what comes. `deployment`: as it was found."""
-        for key, uid in plan.delete:
-            try:
-                await self._world.cluster.delete(key, uid=uid)
-            except NotFound:
-                continue  # somebody else was first
-        orders = [(plan.hand_over, AUTOSCALED)] if plan.hand_over is not None else []
-        orders += [(obj, FIELD_MANAGER) for obj in plan.apply]
-        done, now, lingering = _Done(), self._now(), []
-        for obj, manager in orders:
-            found = deployment if obj["kind"] == "Deployment" and manager == FIELD_MANAGER else None
-            if found is not None and (pause := self._contests.pause(found, obj, now)) > 0:
-                done.pause = pause
-                continue
-            try:
-                result = await self._world.cluster.apply(obj, field_manager=manager)
-            except Lingering as error:
-                lingering.append(str(error))
-                continue
-            done.changed |= result is not ApplyResult.UNCHANGED
-            if found is not None and result is ApplyResult.CHANGED and self._contests.note(found, obj, now):
-                done.contested = ObjectKey.of(obj)
-        done.lingers = "; ".join(lingering)
-        return done
 
     async def _look_again(self, observed: Observed, plan: Plan) -> Observed:
         # The Deployment that was just changed has a new generation: its status is not about that one yet.

@@ -45,13 +45,20 @@ def wants_nodes(spec: CommonSpec, pods: Iterable[Object]) -> bool:
     return spec.gpu is not None and len(placed) < spec.desired_replicas
 
 
+def is_outdated(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> bool:
+    """Whether the nodes seem to have room for a pod that the scheduler has refused since they were looked at."""
+    refused, room = _first_refused(pods), nodes.room
+    if refused is None or spec.gpu is None or room is None or room.unseen or room.knows(refused):
+        return False
+    return shortage(refused, spec.gpu, room).roomy
+
+
 def placement(spec: CommonSpec, pods: Iterable[Object], nodes: Nodes) -> Finding:
     """Schedulable, by what the scheduler said of the pods, and by the nodes where it tells more."""
     if unknown_gpu_pool := unknown_pool(spec.gpu, nodes.pools):
         return false(_TYPE, Reason.UNKNOWN_GPU_POOL, unknown_gpu_pool)
     living = [pod for pod in pods if not is_terminating(pod)]
-    refused = next((pod for pod in living if not is_placed(pod) and _verdict(pod).get("status") == "False"), None)
-    if refused is not None:
+    if (refused := _first_refused(living)) is not None:
         return _refused(refused, spec.gpu, nodes)
     if not living and spec.desired_replicas == 0:
         return true(_TYPE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: there is nothing to place")
@@ -74,6 +81,11 @@ def is_placed(pod: Object) -> bool:
     status = pod.get("status") or {}
     far = status.get("phase", "Pending") != "Pending"
     return far or bool((pod.get("spec") or {}).get("nodeName")) or _verdict(pod).get("status") == "True"
+
+
+def _first_refused(pods: Iterable[Object]) -> Object | None:
+    waiting = (pod for pod in pods if not is_terminating(pod) and not is_placed(pod))
+    return next((pod for pod in waiting if _verdict(pod).get("status") == "False"), None)
 
 
 def _verdict(pod: Object) -> dict[str, str]:

@@ -31,6 +31,14 @@ class Recent(Generic[K, V]):
         # One of those who wait may be cancelled; the others must not be.
         return await asyncio.shield(found)
 
+    async def get_after(self, key: K, old: V, look: Callable[[], Awaitable[V]]) -> V:
+        """The answer for `key` that comes after `old`, which was found to be out of date: the first who says so has it
+        looked up. Raises what that raises."""
+        found = self._looks.get(key)
+        if found is not None and found.done() and found.result() is old:
+            del self._looks[key]
+        return await self.get(key, look)
+
     def _expire(self, key: K, look: asyncio.Future[V]) -> None:
         # While it goes on nobody begins another one.
         look.add_done_callback(lambda _: self._forget(key, look))

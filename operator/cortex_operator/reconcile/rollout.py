@@ -37,7 +37,7 @@ def rollout(deployment: Object | None, pods: tuple[Object, ...], now: datetime) 
     wanted = deployment["spec"].get("replicas", 1)
     total, updated, ready = (status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas"))
     image = deployment["spec"]["template"]["spec"]["containers"][0].get("image", "")
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    seen = _is_seen(deployment)
     if seen and total == updated == wanted and ready >= wanted:
         return Rollout(True, False, *_done(wanted), replicas=total, ready=ready, image=image)
     fresh = min(ready, updated) if seen else 0
@@ -48,7 +48,29 @@ def rollout(deployment: Object | None, pods: tuple[Object, ...], now: datetime) 
     return Rollout(False, seen and _gave_up(deployment), reason, message, replicas=total, ready=ready, image=image)
 
 
+def paused(deployment: Object) -> str:
+    """That somebody paused the Deployment, where it holds up pods of its present template, and what ends that; else
+    empty. Scaling is not held up by it."""
+    meta, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
+    if not spec.get("paused") or not _is_seen(deployment):
+        return ""
+    total, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
+    if total == updated and (total > 0 or spec.get("replicas", 1) == 0):
+        return ""
+    command = f"kubectl -n {meta['namespace']} rollout resume deployment/{meta['name']}"
+    return f"Deployment {meta['name']} is paused (spec.paused): {command}"
+
+
+def _is_seen(deployment: Object) -> bool:
+    """Whether its status is about its present spec."""
+    seen = (deployment.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= deployment["metadata"].get("generation", 0))
+
+
 def _why_not_done(deployment: Object, pods: tuple[Object, ...], now: datetime) -> tuple[Reason, str] | None:
+    # First: what pods of the former template suffer from may be mended by what the pause holds up.
+    if held := paused(deployment):
+        return Reason.ROLLOUT_PAUSED, held
     if (blamed := culprit(pods)) is not None:
         return (Reason.POD_FAILING if blamed.container else Reason.UNSCHEDULABLE), str(blamed)
     refused = condition(deployment, "ReplicaFailure")

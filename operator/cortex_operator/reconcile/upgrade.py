@@ -63,6 +63,7 @@ def upgrade_finding(observed: Observed, verdict: Verdict) -> Finding:
         return true(_TYPE, Reason.WAITING_FOR_APPROVAL, message)
     if standing.halted_by:
         message = f"its pods stay with release {release}: {standing.halted_by} did not become Ready with the next one"
+        message += f": {standing.paused}" if standing.paused else ""
         return true(_TYPE, Reason.UPGRADE_HALTED, message)
     message = f"its pods are of release {release}; resources move to {standing.release} one at a time"
     return true(_TYPE, Reason.WAITING_FOR_TURN, message)
@@ -76,6 +77,9 @@ def halted_finding(before: CommonStatus) -> Finding | None:
 
 def _moving(notes: dict[str, str], release: str, verdict: Verdict) -> Finding:
     match notes.get(MOVE):
+        case Move.MOVING if verdict.reason == Reason.ROLLOUT_PAUSED:
+            message = f"its pods are not those of release {release} yet, and no other resource moves to it"
+            return true(_TYPE, Reason.UPGRADE_HALTED, f"{message}: {verdict.message}")
         case Move.MOVING if not verdict.stalled or verdict.ready:
             return true(_TYPE, Reason.UPDATING, f"its pods are being replaced by those of release {release}")
         case Move.MOVING | Move.HALTED:

@@ -113,6 +113,19 @@ def test_who_halts_is_told_once_and_the_others_move_when_it_is_mended(caplog: py
     assert tell(fleet, a_deployment("a", NEW, version=8)) == ["b"]
 
 
+def test_who_moves_and_is_paused_halts_the_upgrade_until_it_is_resumed() -> None:
+    fleet = three()
+    moved = a_deployment("a", NEW, "Moving", version=2)
+    held = {"spec": {"replicas": 1, "paused": True}, "status": {"replicas": 1, "updatedReplicas": 0}}
+    tell(fleet, {**moved, **held})
+    standing = fleet.standing(ResourceKey("CortexIndex", "team", "b"))
+    assert (standing.granted, standing.halted_by) == (False, "CortexIndex team/a")
+    assert standing.paused.startswith("Deployment a-search is paused (spec.paused): kubectl -n team rollout resume")
+    tell(fleet, a_deployment("a", NEW, "Moving", version=3))
+    assert fleet.halted_by == ""
+    assert tell(fleet, a_deployment("a", NEW, version=4)) == ["b"]
+
+
 def test_an_older_state_and_a_deletion_of_another_object_change_nothing() -> None:
     fleet = three()
     tell(fleet, a_deployment("a", NEW, "Moving", version=10))

@@ -97,7 +97,7 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         some("t4-shared-0"),
         [],
         [
-            "sharing-strategy is time-slicing (not mps or time-slicing asked)",
+            "exclusive GPUs (these are shared: nvidia.com/gpu.sharing-strategy is time-slicing)",
             "set spec.gpu.products to [Tesla-T4-SHARED]",
         ],
     ),
@@ -106,7 +106,21 @@ CASES: list[tuple[str, dict[str, Any], list[Object], list[Object], list[str]]] =
         {},
         some("a100-mig-single-0"),
         [],
-        ["nvidia.com/gpu.slices.gi is 1 (absent asked)"],
+        ["node a100-mig-single-0 lacks: whole GPUs (only MIG slices are offered)"],
+    ),
+    (
+        "a shared one is asked for, and none is shared",
+        {"sharing": "MPS"},
+        some("l4-0"),
+        [],
+        ["node l4-0 lacks: GPUs shared by mps (these are not shared)"],
+    ),
+    (
+        "a shared one is asked for, and those there are shared otherwise",
+        {"sharing": "MPS"},
+        some("t4-shared-0"),
+        [],
+        ["GPUs shared by mps (nvidia.com/gpu.sharing-strategy is time-slicing)"],
     ),
     (
         "a product with too little memory",

@@ -186,7 +186,7 @@ CASES: list[tuple[str, CommonSpec, list[Object], Nodes, tuple[str, str], list[st
         [waiting({"products": ["NVIDIA-A100-MIG-1g.10gb"]})],
         Nodes(Room((SLICED,))),
         ("False", "Unschedulable"),
-        ["fits now on mig", SAID],
+        ["node mig looks free now, and the scheduler is expected to try again; pod papers-search-1; the sch", SAID],
     ),
 ]
 

@@ -158,6 +158,42 @@ def test_one_pod_is_and_two_pods_are() -> None:
     assert rollout(deployed(), (), NOW).message == "all 2 pods are ready"
 
 
+@pytest.mark.parametrize(
+    ("status", "held"),
+    [
+        pytest.param({"updatedReplicas": 0}, True, id="nothing of the change was made"),
+        pytest.param({"updatedReplicas": 1}, True, id="some of it was"),
+        pytest.param({"replicas": 0, "updatedReplicas": 0, "readyReplicas": 0}, True, id="it never began"),
+        pytest.param({"readyReplicas": 1}, False, id="a pod of this generation starts again"),
+        pytest.param({"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, False, id="it grows"),
+        pytest.param({"observedGeneration": 1, "updatedReplicas": 0}, False, id="nobody has seen it yet"),
+    ],
+)
+def test_a_pause_is_named_with_what_ends_it_while_it_holds_something_up(status: dict[str, Any], held: bool) -> None:
+    deployment = deployed(**status)
+    assert rollout(deployment, (), NOW).reason is Reason.PODS_STARTING
+    deployment["spec"]["paused"] = True
+    failing = a_pod(**waiting("CrashLoopBackOff"))
+    found = rollout(deployment, (failing,), NOW)
+    assert not found.done
+    if not held:
+        assert found.reason is Reason.POD_FAILING
+        return
+    assert (found.reason, found.failed) == (Reason.ROLLOUT_PAUSED, False)
+    name = deployment["metadata"]["name"]
+    command = f"kubectl -n {deployment['metadata']['namespace']} rollout resume deployment/{name}"
+    assert found.message == f"Deployment {name} is paused (spec.paused): {command}"
+
+
+def test_a_pause_that_holds_nothing_up_is_not_said() -> None:
+    deployment = deployed()
+    deployment["spec"]["paused"] = True
+    assert rollout(deployment, (), NOW).done
+    deployment["spec"]["replicas"] = 0
+    deployment["status"] = {"observedGeneration": 2}
+    assert rollout(deployment, (), NOW).reason is Reason.SCALED_TO_ZERO
+
+
 def test_a_rollout_that_ran_out_of_time_has_failed() -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     assert rollout(deployed(readyReplicas=0, conditions=[late]), (), NOW).failed

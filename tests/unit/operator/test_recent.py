@@ -79,3 +79,12 @@ async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(
     await asyncio.wait([impatient])
     lookup.go.set()
     assert (await patient, lookup.looks) == (1, 1)
+
+
+async def test_of_many_who_found_an_answer_outdated_one_looks_again_for_all(lookup: Lookup) -> None:
+    recent: Recent[str, int] = Recent(60)
+    assert await recent.get("a", lookup) == 1
+    assert await asyncio.gather(*(recent.get_after("a", 1, lookup) for _ in range(200))) == [2] * 200
+    assert await recent.get("a", lookup) == 2
+    assert await recent.get_after("a", 1, lookup) == 2
+    assert await recent.get_after("a", 2, lookup) == 3

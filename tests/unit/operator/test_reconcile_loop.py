@@ -25,7 +25,7 @@ from cortex_operator.cluster.packed import pack, unpack
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings, ingest_job
-from cortex_operator.reconcile import Reconciler, World
+from cortex_operator.reconcile import Reconciler, Timing, World
 from doubles import CountingCluster
 from objects import a_secret
 
@@ -101,6 +101,31 @@ async def test_a_right_that_is_missing_is_said_in_the_resource_and_soon_looked_f
     cluster.error = None
     await reconcile(KEY)
     assert (await conditions(cluster))["Ready"][1] == "PodsStarting"
+
+
+async def test_all_names_that_are_taken_are_told_at_once_and_nothing_of_others_is_touched() -> None:
+    cluster = MemoryCluster()
+    await reconciler(cluster)
+    reconcile = Reconciler(World(cluster, GrpcDataPlane(cluster), RELEASE, Timing(details=0.0)))
+    theirs = [("v1", "ConfigMap"), ("v1", "Service")]
+    for api_version, kind in theirs:
+        meta = {"name": "papers-search", "namespace": "default"}
+        await cluster.apply({"apiVersion": api_version, "kind": kind, "metadata": meta})
+    before = [await cluster.get(ObjectKey(*kind, "default", "papers-search")) for kind in theirs]
+    await reconcile(KEY)
+    status, reason, message = (await conditions(cluster))["Ready"]
+    assert (status, reason) == ("False", "ApplyRefused")
+    assert message == (
+        "ConfigMap default/papers-search is there already and was not made by Cortex: it is left alone; delete or "
+        "rename it, or give the CortexIndex another name; the same holds for Service default/papers-search"
+    )
+    assert [await cluster.get(ObjectKey(*kind, "default", "papers-search")) for kind in theirs] == before
+
+    await cluster.delete(ObjectKey("v1", "ConfigMap", "default", "papers-search"))
+    await reconcile(KEY)
+    message = (await conditions(cluster))["Ready"][2]
+    assert message.startswith("Service default/papers-search is there already")
+    assert "the same holds" not in message
 
 
 async def test_a_job_of_somebody_else_is_let_alone_whatever_its_labels_say() -> None:

@@ -154,6 +154,24 @@ def told(before: CommonStatus, after: CommonStatus) -> list[tuple[str, str]]:
             id="no node",
         ),
         pytest.param(
+            a_status(AutoscalingReady="True ScalingActive"),
+            a_status(2, AutoscalingReady="False FailedGetResourceMetric"),
+            [("Warning", "AutoscalingFailing")],
+            id="the autoscaler has no metrics",
+        ),
+        pytest.param(
+            a_status(AutoscalingReady="True ScalingActive", Schedulable="False Unschedulable"),
+            a_status(2, AutoscalingReady="False Suspended", Schedulable="True Suspended", Suspended="True Suspended"),
+            [("Normal", "Suspended")],
+            id="suspended: what nobody looks at is neither lost nor found",
+        ),
+        pytest.param(
+            a_status(AutoscalingReady="False Suspended", Suspended="True Suspended"),
+            a_status(2, AutoscalingReady="True ScalingActive"),
+            [("Normal", "Resumed")],
+            id="resumed: what was not looked at has not recovered",
+        ),
+        pytest.param(
             UNSEEN,
             a_status(Ready="False SecretNotFound", DependenciesReady="False SecretNotFound"),
             [("Warning", "DependencyMissing")],
@@ -179,3 +197,9 @@ def test_each_change_of_meaning_is_told(
 def test_a_note_says_the_conditions_reason_and_message() -> None:
     assert events(SERVES, a_status(Ready="False PodFailing"))[0].note == "PodFailing: podfailing"
     assert events(a_status(Ready="False Applying"), SERVES)[0].note == "ready"
+
+
+def test_a_resumed_one_is_said_to_have_pods_again() -> None:
+    suspended = a_status(Ready="True Suspended", Suspended="True Suspended")
+    (notice,) = events(suspended, a_status(2, Ready="False PodsStarting"))
+    assert notice.note == "it is no longer suspended: its pods are made again, as its spec says"

@@ -159,6 +159,22 @@ def test_the_others_wait_until_it_is_ready(
     assert pending(planned(kind, TURN, again, settings=None))[0] == reason
 
 
+@KINDS
+def test_one_that_moves_and_is_paused_says_so_and_that_the_others_wait(kind: str) -> None:
+    moved = {**live(kind, NOW, {MOVE: "Moving"}, paused=True), "status": {**SERVES, "updatedReplicas": 0}}
+    plan = planned(kind, TURN, moved, settings=None)
+    found = {c.type: (c.status, c.reason) for c in plan.status.conditions}
+    assert found["Ready"] == ("False", "RolloutPaused")
+    assert found["Reconciling"] == ("True", "RolloutPaused")
+    assert "Stalled" not in found
+    assert pending(plan)[0] == "UpgradeHalted"
+    name = moved["metadata"]["name"]
+    assert f"rollout resume deployment/{name}" in pending(plan)[1]
+    assert notes(plan)[MOVE] == "Moving"
+    resumed = {**live(kind, NOW, {MOVE: "Moving"}), "status": {**SERVES, "updatedReplicas": 0}}
+    assert pending(planned(kind, TURN, resumed, settings=None))[0] == "Updating"
+
+
 UNMADE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("CortexIndex", {"spec__gpu": {"pool": "gone"}}, {"nodes": Nodes(pools=())}, "UnknownGPUPool"),
     ("CortexIndex", {"spec__gpu": {"allocation": "DRA"}}, {"unclaimable": "not served"}, "ResourceClaimsNotServed"),
@@ -271,6 +287,11 @@ def test_an_own_image_stays_the_resources_own(kind: str) -> None:
     [
         (replace(WAITS, manual=True), "WaitingForApproval", f"cortex.datapunk.io/update={NOW.id}"),
         (replace(WAITS, halted_by="CortexIndex a/b"), "UpgradeHalted", "CortexIndex a/b did not become Ready"),
+        (
+            replace(WAITS, halted_by="CortexIndex a/b", paused="Deployment b-search is paused"),
+            "UpgradeHalted",
+            "CortexIndex a/b did not become Ready with the next one: Deployment b-search is paused",
+        ),
         (WAITS, "WaitingForTurn", NOW.id),
     ],
 )

@@ -57,6 +57,14 @@ class Room:
         """Namespaces with a pod that wants others kept away from it (required anti-affinity)."""
         return {pod["metadata"].get("namespace", "") for pod in self.pods if not is_over(pod) and _keeps_away(pod)}
 
+    def knows(self, pod: Object) -> bool:
+        """Whether the pods were read when this one was as it is here, or later."""
+        return self._versions.get(_place(pod), -1) >= _version(pod)
+
+    @cached_property
+    def _versions(self) -> dict[tuple[str, str], int]:
+        return {_place(pod): _version(pod) for pod in self.pods}
+
     @property
     def waiting(self) -> Iterable[Object]:
         """The pods without a node, in the order of their names."""
@@ -90,6 +98,10 @@ def _owner(pod: Object) -> tuple[str, str] | None:
 
 def _place(pod: Object) -> tuple[str, str]:
     return pod["metadata"].get("namespace", ""), pod["metadata"]["name"]
+
+
+def _version(pod: Object) -> int:
+    return int(pod["metadata"]["resourceVersion"])
 
 
 def _keeps_away(pod: Object) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cortex_operator.cluster import Object
-from cortex_operator.manifests.gpu import Requirement
+from cortex_operator.manifests.gpu import Requirement, plainly
 
 _NAMED: Final = 4
 """Values that a message names at most."""
@@ -88,7 +88,8 @@ def _broken(requirements: Iterable[Requirement], labels: dict[str, str]) -> Iter
         found, values = labels.get(wanted["key"]), wanted.get("values") or []
         if not _HOLDS[wanted["operator"]](found, values):
             have = "is not there" if found is None else f"is {found}"
-            yield f"{wanted['key']} {have} ({_WORDS[wanted['operator']](values)} asked)"
+            plain = plainly(wanted, found)
+            yield plain or f"{wanted['key']} {have} ({_WORDS[wanted['operator']](values)} asked)"
 
 
 def _tolerates(toleration: dict[str, Any], taint: dict[str, Any]) -> bool:

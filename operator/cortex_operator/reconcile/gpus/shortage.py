@@ -18,6 +18,7 @@ from cortex_operator.reconcile.gpus.demand import allocatable, demand
 from cortex_operator.reconcile.gpus.fit import Lacks, lacks, unforeseen
 from cortex_operator.reconcile.gpus.holders import Room
 from cortex_operator.reconcile.gpus.remedies import proposals
+from cortex_operator.reconcile.pods import condition
 from cortex_operator.reconcile.words import counted
 
 _GROUPS: Final = 4
@@ -27,11 +28,12 @@ _NAMED: Final = 4
 
 @dataclass(frozen=True)
 class Shortage:
-    """Why a pod has no node. `fits`: the nodes that have room now, where nothing but that decides; `never`: no node
-    could take it if it were empty."""
+    """Why a pod has no node. `fits`: the nodes that have room now, where nothing but that decides; `roomy`: some have
+    room, whatever else decides; `never`: no node could take it if it were empty."""
 
     message: str
     fits: tuple[str, ...] = ()
+    roomy: bool = False
     never: bool = False
 
 
@@ -47,7 +49,9 @@ def shortage(pod: Object, gpu: GPU | None, room: Room) -> Shortage:
         return Shortage(truncate(f"{asked}: {_none(wanted, room.nodes)}"), never=True)
     found = sorted((lacks(pod, node, room) for node in nodes), key=lambda one: (one.distance, one.node))
     if fits := tuple(one.node for one in found if one.fits):
-        return _room(asked, fits, unforeseen(pod, room))
+        return _room(
+            asked, fits, unforeseen(pod, room), refused=condition(pod, "PodScheduled").get("status") == "False"
+        )
     unblock = [*_unblock(found), *(proposals(pod, gpu, nodes, room) if gpu is not None and not room.unseen else ())]
     return Shortage(_sentence(asked, list(_groups(found, wanted, room)), unblock), never=bool(found[0].never))
 
@@ -80,11 +84,14 @@ def _none(wanted: Sequence[str], nodes: Sequence[Object]) -> str:
     )
 
 
-def _room(asked: str, fits: tuple[str, ...], open: list[str]) -> Shortage:
+def _room(asked: str, fits: tuple[str, ...], open: list[str], *, refused: bool) -> Shortage:
     names = _list(fits)
     if open:
-        return Shortage(truncate(f"{asked}: {names} may have room; what decides there is {' and '.join(open)}"))
-    return Shortage(truncate(f"{asked}: fits now on {names}"), fits)
+        message = f"{asked}: {names} may have room; what decides there is {' and '.join(open)}"
+        return Shortage(truncate(message), roomy=True)
+    look = f"node {names} looks" if len(fits) == 1 else f"nodes {names} look"
+    said = f"{look} free now, and the scheduler is expected to try again" if refused else f"fits now on {names}"
+    return Shortage(truncate(f"{asked}: {said}"), fits, roomy=True)
 
 
 def _sentence(asked: str, groups: list[str], unblock: list[str]) -> str:
