@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import CommonStatus
 from cortex_kinds.conditions import Reason
+from cortex_kinds.fielderrors import sentences
 from cortex_kinds.index import CortexIndex
 from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
@@ -153,10 +154,7 @@ class Reconciler:
 
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
-    mistakes = "; ".join(
-        f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
-        for mistake in error.errors(include_url=False, include_context=False)
-    )
+    mistakes = "; ".join(sentences(error, KINDS[obj["kind"]].model))
     verdict = Verdict(False, Reason.INVALID_SPEC, mistakes, stalled=True)
     generation, before = obj["metadata"].get("generation", 0), stored(obj)
     findings = [*verdict.findings(), *filter(None, [halted_finding(before)])]
