@@ -51,7 +51,12 @@ BUILDERS = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_w
 
 def cortex_plan(kubeconfig: Path, *words: str | Path, stdin: str = "") -> tuple[int, str, str]:
     """The command: exit code, stdout, stderr."""
-    command = [sys.executable, "-m", "cortex_cli.main", "plan", "--kubeconfig", str(kubeconfig), *map(str, words)]
+    return cortex(kubeconfig, "plan", *map(str, words), stdin=stdin)
+
+
+def cortex(kubeconfig: Path, *words: str, stdin: str = "") -> tuple[int, str, str]:
+    """A command: exit code, stdout, stderr."""
+    command = [sys.executable, "-m", "cortex_cli.main", *words, "--kubeconfig", str(kubeconfig)]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
@@ -245,11 +250,28 @@ async def test_what_a_user_may_not_read_is_said(bed: Bed, kubectl: Kubectl, tmp_
     assert {each["action"] for each in plan["objects"]} == {"Create"}
     assert plan["missing"] == []
     assert plan["placement"]["fits"] == "Unknown"
-    assert plan["placement"]["message"].startswith("Nodes cannot be listed: may not list nodes")
+    assert plan["placement"]["message"] == "Nodes cannot be listed: you may not list nodes in all namespaces (RBAC)"
     notes = "\n".join(document["notes"])
-    assert f"Secrets in namespace {bed.namespace} cannot be read" in notes
-    assert "may not patch cortexindexes.cortex.datapunk.io" in notes
-    assert "the operator's settings cannot be read: may not list deployments" in notes
+    assert f"you may not patch cortexindexes.cortex.datapunk.io in namespace {bed.namespace} (RBAC)" in notes
+    assert "the operator's settings cannot be read: you may not list deployments.apps in namespace" in notes
+    (unread,) = [note for note in document["notes"] if note.startswith("you may not read")]
+    assert f"Secret in namespace {bed.namespace}" in unread
+    assert "Node in all namespaces" in unread
+    assert "grant it to the operator" not in out
+
+
+async def test_credentials_that_are_not_known_are_no_missing_right(bed: Bed, kubectl: Kubectl, tmp_path: Path) -> None:
+    folder, mine = bed.written("new", [bed.manifest("CortexIndex", "papers", {})]), tmp_path / "stranger.kubeconfig"
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    mine.write_text(json.dumps({**config, "users": [{**each, "user": {"token": "old"}} for each in config["users"]]}))
+
+    for words in (["plan", "-f", str(folder)], ["gpus"], ["orphans"]):
+        code, out, err = await asyncio.to_thread(cortex, mine, *words)
+        assert (code, out) == (1, "")
+        assert err == (
+            "error: the API server does not know the credentials of this kubeconfig (401): log in anew, or choose "
+            "others (--kubeconfig, --context)\n"
+        )
 
 
 async def test_a_plan_reads_as_a_reviewer_wants_it(bed: Bed, api_server: Path, pools: dict[str, list[str]]) -> None:
@@ -296,7 +318,7 @@ async def test_mistakes_end_with_1_and_what_validate_says(bed: Bed, api_server: 
 
     code, _, err = await asyncio.to_thread(cortex_plan, api_server, "-f", elsewhere)
     assert code == 1
-    assert "its namespace is gone" in err or "nowhere-at-all" in err
+    assert "there is no namespace nowhere-at-all: create it (kubectl create namespace nowhere-at-all)" in err
 
     code, _, err = await asyncio.to_thread(cortex_plan, api_server, "-f", elsewhere, "-n", bed.namespace)
     assert (code, "is in namespace nowhere-at-all, but -n says" in err) == (1, True)

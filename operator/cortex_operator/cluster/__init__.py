@@ -21,6 +21,7 @@ from cortex_operator.cluster.port import (
     NotFound,
     Object,
     ObjectKey,
+    Unauthorized,
     Unavailable,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "ObjectKey",
     "Recorder",
     "Selection",
+    "Unauthorized",
     "Unavailable",
     "log_notices",
 ]
