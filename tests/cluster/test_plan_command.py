@@ -209,6 +209,57 @@ async def test_what_a_plan_names_is_what_the_operator_changes(api_server: Path, 
         operator.kill()
 
 
+async def test_an_operator_whose_settings_nobody_can_read_changes_nothing_without_a_change(
+    api_server: Path, bed: Bed, tmp_path: Path, pools: dict[str, list[str]]
+) -> None:
+    """It runs from source, and is set up unlike a release called "cortex"."""
+    manifests = [bed.manifest(kind, f"plain-{kind[6].lower()}", {}) for kind in BUILDERS]
+    manifests.append(bed.manifest("CortexIndex", "refused", {"spec__gpu": {"count": 1, "pool": "research"}}))
+    new = bed.manifest("CortexIndex", "new", {"spec__gpu": {"count": 1, "pool": "research"}})
+    folder, more = bed.written("old", manifests), bed.written("new", [new])
+    told = {"gateway": {"app": "mine"}, "monitoring_namespaces": ["a", "b"], "extra_egress": [{"ports": [{"port": 1}]}]}
+    operator = OperatorProcess(api_server, tmp_path / "operator.log", bed.namespace, CORTEX_ISOLATION=json.dumps(told))
+    try:
+        bed.apply(folder)
+        await bed.until_observed(manifests)
+        await bed.until_quiet()
+        nowhere = ("--operator-namespace", "nowhere-at-all")
+
+        code, out, err = await asyncio.to_thread(cortex_plan, api_server, "-f", folder, *nowhere)
+
+        assert (code, err) == (0, ""), out
+        assert "Nothing to do: 3 resources unchanged. 1 missing, 1 blocked: see above." in out
+        assert "blocked: UnknownGPUPool: spec.gpu.pool is research, which is no pool of this release" in out
+        assert "the operator's settings cannot be read: there is no operator in namespace nowhere-at-all" in out
+
+        code, out, err = await asyncio.to_thread(cortex_plan, api_server, "-f", more, *nowhere)
+
+        assert code == 2, err
+        assert "    + Deployment new-search" in out
+        why = "the release's GPU pools are not known, so neither is which nodes pool research has"
+        assert f"    placement: fits unknown: {why}" in out
+    finally:
+        operator.kill()
+
+
+async def test_who_may_not_read_secrets_is_told_of_no_drift(
+    api_server: Path, bed: Bed, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    manifests = [bed.manifest(kind, f"plain-{kind[6].lower()}", {}) for kind in BUILDERS]
+    folder, mine = bed.written("old", manifests), as_reviewer(kubectl, bed.namespace, tmp_path)
+    operator = OperatorProcess(api_server, tmp_path / "operator.log", bed.namespace)
+    try:
+        bed.apply(folder)
+        await bed.until_observed(manifests)
+        await bed.until_quiet()
+
+        code, out, err = await asyncio.to_thread(cortex_plan, mine, "-f", folder)
+
+        assert (code, err) == (0, ""), out
+    finally:
+        operator.kill()
+
+
 def rights(namespace: str) -> list[Object]:
     """Of a ServiceAccount `reviewer`, who may look at all but Secrets, in this namespace alone."""
     meta, group = {"name": "reviewer", "namespace": namespace}, "rbac.authorization.k8s.io"

@@ -3,7 +3,6 @@ nothing."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,8 +18,9 @@ from cortex_operator.preview.report import Blocked, Report, ResourcePlan
 from cortex_operator.preview.run import Proposal, Sandboxes, preview
 from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.reconcile.loop import KINDS
-from cortex_operator.reconcile.references import references
 
+from cortex_cli.planning.asmade import as_told
+from cortex_cli.planning.hidden import assume_hidden
 from cortex_cli.planning.installed import Installed, find_installed
 from cortex_cli.planning.notes import beside, unasked, unread
 from cortex_cli.planning.propose import propose
@@ -48,16 +48,17 @@ async def plan_cluster(api: Api, manifests: Sequence[Object], operator_namespace
     cluster = KubernetesCluster(api, asker=USER)
     look, given = Look(cluster), _sorted(manifests)
     proposals, why = await _proposals(api, look, given)
-    keys = [each.key for each in proposals]
-    installed = await find_installed(cluster, look, operator_namespace, keys)
+    installed = await find_installed(cluster, look, operator_namespace, proposals)
     worlds = Sandboxes(Sandbox(look), Sandbox(look))
     for each in given.brought:
         await worlds.proposed.apply(each, field_manager="kubectl")
     for proposal in proposals:
         if proposal.proposed is not None:
             worlds.proposed.take(proposal.proposed)
-            await _assume_hidden(look, worlds, proposal)
+    await assume_hidden(look, worlds, proposals)
     plans = await preview(worlds, proposals, installed.release_of, _described_by(look))
+    if not installed.known:
+        plans = tuple(as_told(plan, each.live) for plan, each in zip(plans, proposals, strict=True))
     notes = (*installed.notes, *unasked(why), *unread(look.unread), *beside(given.others))
     return Report(api.server, tuple(_watched(plan, installed) for plan in plans), notes)
 
@@ -95,21 +96,6 @@ async def _proposals(api: Api, look: Look, given: _Given) -> tuple[list[Proposal
 async def _exists(look: Look, namespace: str) -> bool:
     key = ObjectKey("v1", "Namespace", "", namespace)
     return await look.find(key) is not None or key in look.hidden
-
-
-async def _assume_hidden(look: Look, worlds: Sandboxes, proposal: Proposal) -> None:
-    """Secrets and ConfigMaps that may not be read are taken to be there, with every key."""
-    spec = KINDS[proposal.key.kind].model.model_validate(proposal.proposed).spec
-    for reference in references(spec):
-        key = ObjectKey("v1", reference.kind, proposal.key.namespace, reference.name)
-        if await look.find(key) is None and key in look.hidden:
-            filled = base64.b64encode(b"?").decode()
-            keys = {one.key: filled for one in references(spec) if (one.kind, one.name) == (key.kind, key.name)}
-            meta = {"name": key.name, "namespace": key.namespace}
-            for sandbox in (worlds.live, worlds.proposed):
-                sandbox.take(
-                    {"apiVersion": "v1", "kind": key.kind, "metadata": {**meta, "uid": str(key)}, "data": keys}
-                )
 
 
 def _described_by(look: Look) -> Describe:
