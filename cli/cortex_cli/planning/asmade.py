@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from cortex_kinds.common import Resources
-from cortex_kinds.conditions import ConditionType, Reason, get_condition
-from cortex_kinds.gpu import GPU
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.manifests.gpu import is_gpu
-from cortex_operator.manifests.gpupool import GPUPool
 from cortex_operator.manifests.labels import Part
 from cortex_operator.manifests.network import NETWORK_POLICY
 from cortex_operator.manifests.optional import POD_MONITOR, SCALED_OBJECT, Kind
-from cortex_operator.manifests.placement import job_scheduling
 from cortex_operator.manifests.reach import REACH, Reach
 from cortex_operator.preview.look import Look
-from cortex_operator.preview.report import ResourcePlan
 from cortex_operator.preview.revision import Resource
-from cortex_operator.preview.run import Proposal, deployment_key
+from cortex_operator.preview.run import Proposal, deployment_key, model_of
 from cortex_operator.preview.sandbox import Sandbox
-from cortex_operator.preview.standin import stand_in
-from cortex_operator.reconcile.loop import KINDS
 from cortex_operator.reconcile.network import place_rules
 from cortex_operator.reconcile.recent import Recent
-from pydantic import ValidationError
 
 from cortex_cli.planning.policy import OFF, told
+from cortex_cli.planning.pools import pools_of
 
-_UNKNOWN_POOL: Final = Reason.UNKNOWN_GPU_POOL.value
 _IMAGE: Final = "(the release's image)"
 _PROMETHEUS: Final = "(the release's Prometheus)"
 _RECENT: Final = 60.0
@@ -39,16 +30,16 @@ _RECENT: Final = 60.0
 
 async def as_made(look: Look, proposal: Proposal, served: frozenset[Kind]) -> ReleaseSettings:
     """As far as the objects tell; of a resource that has none, what is usual. Raises Unavailable."""
-    live, proposed = (_model(obj) for obj in (proposal.live, proposal.proposed))
+    live, proposed = (model_of(obj) for obj in (proposal.live, proposal.proposed))
     made = _Made(look, proposal)
     deployment = await made.find("apps/v1", "Deployment")
     usual = ReleaseSettings(_IMAGE, _IMAGE, served=served, prometheus_address=_PROMETHEUS)
     if deployment is None or live is None:
-        return replace(usual, gpu_pools=tuple(_pools(None, live, proposed)))
+        return replace(usual, gpu_pools=tuple(pools_of(None, live, proposed)))
     pod = deployment["spec"]["template"]["spec"]
     release = _of_pod(usual, pod["containers"][0], live)
     release = _of_settings(release, (await made.find("v1", "ConfigMap") or {}).get("data") or {})
-    release = replace(release, gpu_pools=tuple(_pools(pod, live, proposed)))
+    release = replace(release, gpu_pools=tuple(pools_of(pod, live, proposed)))
     release = await _of_ingest(release, look, live)
     if POD_MONITOR in served:
         monitor = await made.find(*POD_MONITOR)
@@ -141,56 +132,6 @@ async def _of_policy(release: ReleaseSettings, made: _Made, live: Resource) -> R
     return replace(release, isolation=found.isolation, namespace=found.namespace) if found else release
 
 
-def as_told(plan: ResourcePlan, live: Object | None) -> ResourcePlan:
-    """Which pools there are the operator said, where it refused the one that is asked for: a rehearsal knows none."""
-    told = _refusal(_model(live))
-    blocked = (replace(each, message=told) if each.reason == _UNKNOWN_POOL else each for each in plan.blocked)
-    return replace(plan, blocked=tuple(blocked)) if told else plan
-
-
-def _refusal(live: Resource | None) -> str:
-    """What the operator said of a pool that the release has not got; empty: nothing, or it was of another spec."""
-    if live is None or live.status.observed_generation != live.metadata.generation:
-        return ""
-    found = get_condition(live.status.conditions, ConditionType.STALLED)
-    return found.message if found is not None and found.reason == _UNKNOWN_POOL else ""
-
-
-def _pools(pod: Object | None, live: Resource | None, proposed: Resource | None) -> Iterator[GPUPool]:
-    """The pool that the pods have, as its nodes are told by them; of another one only its name is known, if it was not
-    refused already."""
-    known = _pool(pod, live.spec.gpu, live) if pod is not None and live is not None and live.spec.gpu else None
-    if known is not None:
-        yield known
-    settled = {known.name} if known is not None else {_asked(live)} if _refusal(live) else set()
-    yield from map(stand_in, sorted({_asked(live), _asked(proposed)} - settled - {""}))
-
-
-def _asked(resource: Resource | None) -> str:
-    gpu = resource.spec.gpu if resource is not None else None
-    return (gpu.pool or "") if gpu is not None else ""
-
-
-def _pool(pod: Object, gpu: GPU, live: Resource) -> GPUPool | None:
-    if gpu.pool is None:
-        return None
-    without = job_scheduling(live.spec.placement, gpu, ())
-    required = [each for each in _required(pod) if each not in _required(without)]
-    tolerations = [each for each in pod.get("tolerations") or () if each not in without.get("tolerations", ())]
-    try:
-        selector = {each["key"]: each["values"][0] for each in required if each["operator"] == "In"}
-        return GPUPool(name=gpu.pool, node_selector=selector, tolerations=tolerations)
-    except (ValidationError, KeyError, IndexError):
-        return None  # the operator has not made the pods of this pool yet
-
-
-def _required(pod: Object) -> list[Any]:
-    """What the labels of nodes must say, of the first of the alternatives."""
-    affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
-    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or [{}]
-    return list(terms[0].get("matchExpressions") or ())
-
-
 def _default_resources(container: Object, live: Resource) -> Resources:
     """What the container has and the resource does not ask for."""
     made, own = container.get("resources") or {}, live.spec.resources.to_manifest()
@@ -199,10 +140,3 @@ def _default_resources(container: Object, live: Resource) -> Resources:
         for part in ("requests", "limits")
     }
     return Resources.model_validate(parts)
-
-
-def _model(obj: Object | None) -> Resource | None:
-    try:
-        return KINDS[obj["kind"]].model.model_validate(obj) if obj is not None else None
-    except ValidationError:
-        return None

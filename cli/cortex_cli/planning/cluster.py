@@ -19,10 +19,10 @@ from cortex_operator.preview.run import Proposal, Sandboxes, preview
 from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.reconcile.loop import KINDS
 
-from cortex_cli.planning.asmade import as_told
 from cortex_cli.planning.hidden import assume_hidden
 from cortex_cli.planning.installed import Installed, find_installed
 from cortex_cli.planning.notes import beside, unasked, unread
+from cortex_cli.planning.pools import as_told
 from cortex_cli.planning.propose import propose
 
 _BROUGHT = frozenset({"Secret", "ConfigMap"})

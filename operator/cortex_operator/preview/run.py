@@ -70,7 +70,7 @@ async def preview(
     plans = [
         replace(
             _plan(worlds.proposed, each, changes[each.key], drift.get(each.key, {})),
-            missing=await _missing(coming[each.key], _model(each.proposed)),
+            missing=await _missing(coming[each.key], model_of(each.proposed)),
         )
         for each in proposals
     ]
@@ -86,7 +86,7 @@ def _world(sandbox: Sandbox, lake: Rehearsal, release: ReleaseSettings) -> World
 
 def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: Changes) -> ResourcePlan:
     own, deployment = _own(proposal.key), deployment_key(proposal.key)
-    was, will = _model(proposal.live), _model(proposal.proposed)
+    was, will = model_of(proposal.live), model_of(proposal.proposed)
     old, new = sandbox.before(deployment), sandbox.state(deployment)
     objects = tuple(replace(c, drift=_is_drift(c, drift.get(key))) for key, c in changes.items() if key != own)
     fields = field_changes(proposal.live, proposal.proposed) if proposal.live and proposal.proposed else ()
@@ -137,7 +137,7 @@ def _blocked(resource: Object | None) -> tuple[Blocked, ...]:
 
 
 async def _claim(worlds: Sandboxes, proposal: Proposal, plan: ResourcePlan) -> Claim | None:
-    deployment, resource = deployment_key(proposal.key), _model(proposal.proposed) or _model(proposal.live)
+    deployment, resource = deployment_key(proposal.key), model_of(proposal.proposed) or model_of(proposal.live)
     if resource is None:
         return None
     pods = await find_pods(worlds.live, Part(resource, _PARTS[proposal.key.kind][0]))
@@ -167,7 +167,8 @@ async def _by_nodes(worlds: Sandboxes, claims: Sequence[Claim]) -> dict[Resource
         return verdicts(claims, Room(nodes, unseen=str(error)))
 
 
-def _model(obj: Object | None) -> Resource | None:
+def model_of(obj: Object | None) -> Resource | None:
+    """As its model; None: there is none, or it cannot be read."""
     if obj is None:
         return None
     try:

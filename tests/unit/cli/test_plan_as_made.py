@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
-from cortex_cli.planning.asmade import as_made, as_told
+from cortex_cli.planning.asmade import as_made
+from cortex_cli.planning.pools import as_told
 from cortex_kinds.common import Resources
 from cortex_kinds.network import EgressRule
 from cortex_operator.cluster import MemoryCluster, Object
