@@ -325,6 +325,24 @@ async def test_credentials_that_are_not_known_are_no_missing_right(bed: Bed, kub
         )
 
 
+async def test_who_may_only_look_is_told_of_a_namespace_that_is_not_there(
+    bed: Bed, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    mine, name = as_reviewer(kubectl, bed.namespace, tmp_path), f"{bed.namespace}-viewer"
+    kinds = "cortexindexes.cortex.datapunk.io,namespaces"
+    kubectl("create", "clusterrole", name, "--verb=get,list", f"--resource={kinds}")
+    subject = f"--serviceaccount={bed.namespace}:reviewer"
+    kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", subject)
+    elsewhere = bed.written("elsewhere", [a_cortex_index_manifest(metadata__namespace="nowhere-at-all")])
+    try:
+        code, out, err = await asyncio.to_thread(cortex_plan, mine, "-f", elsewhere)
+    finally:
+        kubectl("delete", f"clusterrolebinding/{name}", f"clusterrole/{name}")
+
+    assert (code, out) == (1, "")
+    assert "there is no namespace nowhere-at-all: create it (kubectl create namespace nowhere-at-all)" in err
+
+
 async def test_a_plan_reads_as_a_reviewer_wants_it(bed: Bed, api_server: Path, pools: dict[str, list[str]]) -> None:
     workflow = bed.manifest("CortexWorkflow", "helpdesk", {})
     index = bed.manifest("CortexIndex", "papers", {"spec__gpu": {"count": 1, "products": ["NVIDIA-B200"]}})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import NamespaceTerminating, Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.cluster.refusals import USER
 from cortex_operator.dataplane import Description, ResourceKey
@@ -44,7 +44,7 @@ class _Given:
 
 async def plan_cluster(api: Api, manifests: Sequence[Object], operator_namespace: str | None) -> Report:
     """What an apply of the manifests would do; each has its namespace. Raises Invalid (the API server refuses one),
-    Unreadable, Forbidden, Unavailable, Unsettled."""
+    Unreadable, Forbidden, NamespaceTerminating, Unavailable, Unsettled."""
     cluster = KubernetesCluster(api, asker=USER)
     look, given = Look(cluster), _sorted(manifests)
     proposals, why = await _proposals(api, look, given)
@@ -85,8 +85,11 @@ async def _proposals(api: Api, look: Look, given: _Given) -> tuple[list[Proposal
         live = await look.find(key)
         if key in look.hidden:
             raise Unreadable(f"{key} cannot be read: {look.hidden[key]}")
-        there = key.namespace not in given.namespaces or await _exists(look, key.namespace)
-        proposed, reason = await propose(api, look, manifest, ask=there)
+        brought = key.namespace in given.namespaces
+        proposed, reason = await propose(api, look, manifest, ask=not brought or await _exists(look, key.namespace))
+        # Where the API server was asked it said so itself.
+        if reason and not brought and not await _exists(look, key.namespace):
+            raise NamespaceTerminating(USER.nowhere.format(what=key, namespace=key.namespace))
         proposals.append(Proposal(ResourceKey(key.kind, key.namespace, key.name), live, proposed))
         if reason:
             why.setdefault(reason, []).append(str(key))
