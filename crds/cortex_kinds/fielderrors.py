@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cortex_kinds.base import DNS_LABEL, DNS_SUBDOMAIN, DURATION, IDENTIFIER, QUANTITY, BrokenRules
 from cortex_kinds.cel import found_type
-from cortex_kinds.paths import Path
+from cortex_kinds.labels import LABEL_KEY, LABEL_VALUE
+from cortex_kinds.network import CIDR_TEXT, PORT_NAME
+from cortex_kinds.paths import Path, path_text
+from cortex_kinds.problems import sentence
 from cortex_kinds.suggest import did_you_mean
 
 Found = tuple[Path, str, str]
@@ -23,6 +26,10 @@ _PATTERNS: Final = {
     DURATION: "a duration such as 500ms, 10s, 5m or 1h30m",
     QUANTITY: "a quantity such as 500m, 2, 512Mi or 4Gi",
     IDENTIFIER: "a key of a-z, A-Z, 0-9 and _, not beginning with a digit",
+    LABEL_KEY: "the name of a label, such as zone or topology.kubernetes.io/zone",
+    LABEL_VALUE: "the value of a label: letters, digits, -, _ and ., with a letter or digit at both ends",
+    CIDR_TEXT: "a CIDR such as 10.0.0.0/8 or 2001:db8::/32",
+    PORT_NAME: "a port's number, or its name of a-z, 0-9 and -",
 }
 _WANTED: Final = {
     "string_type": "a string", "int_type": "a whole number", "int_from_float": "a whole number",
@@ -31,12 +38,19 @@ _WANTED: Final = {
 }  # fmt: skip
 
 
+def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """All that pydantic found, one sentence for each mistake; `model` is the one that was validated."""
+    return [sentence(path_text(path), *rest) for one in error.errors() for path, *rest in explain(one, model)]
+
+
 def explain(error: ErrorDetails, model: type[BaseModel]) -> list[Found]:
     """One error of pydantic's as mistakes; `model` is the one that was validated."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     value, context, kind = error["input"], error.get("ctx", {}), error["type"]
     if isinstance(broken := context.get("error"), BrokenRules):
-        return [((*path, *rule.field.strip(".").split(".")), rule.message, "") for rule in broken.rules]
+        return [((*path, *filter(None, rule.field.split("."))), rule.message, "") for rule in broken.rules]
+    if kind == "value_error":
+        return [(path, str(broken), "")]
     match kind:
         case "extra_forbidden":
             return [(path, "there is no such field", _field_hint(str(path[-1]), model, path[:-1]))]

@@ -14,7 +14,7 @@ from cortex_kinds.cel import Rule
 from cortex_kinds.labels import LabelSelector
 
 PORT_NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-_CIDR: Final = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"
+CIDR_TEXT: Final = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"
 _IS_NUMBER: Final = "string(self.port).matches('^[0-9]+$')"
 _NUMBER: Final = "int(string(self.port))"
 
@@ -38,7 +38,7 @@ def _cidr(value: str) -> str:
 
 CIDR = Annotated[
     str,
-    Field(min_length=4, max_length=49, pattern=_CIDR, json_schema_extra={"format": "cidr"}),
+    Field(min_length=4, max_length=49, pattern=CIDR_TEXT, json_schema_extra={"format": "cidr"}),
     AfterValidator(_cidr),
 ]
 """Addresses: `10.0.0.0/8`, `2001:db8::/32`."""

@@ -51,7 +51,12 @@ BUILDERS = {"CortexIndex": a_cortex_index_manifest, "CortexWorkflow": a_cortex_w
 
 def cortex_plan(kubeconfig: Path, *words: str | Path, stdin: str = "") -> tuple[int, str, str]:
     """The command: exit code, stdout, stderr."""
-    command = [sys.executable, "-m", "cortex_cli.main", "plan", "--kubeconfig", str(kubeconfig), *map(str, words)]
+    return cortex(kubeconfig, "plan", *map(str, words), stdin=stdin)
+
+
+def cortex(kubeconfig: Path, *words: str, stdin: str = "") -> tuple[int, str, str]:
+    """A command: exit code, stdout, stderr."""
+    command = [sys.executable, "-m", "cortex_cli.main", *words, "--kubeconfig", str(kubeconfig)]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
@@ -204,6 +209,57 @@ async def test_what_a_plan_names_is_what_the_operator_changes(api_server: Path, 
         operator.kill()
 
 
+async def test_an_operator_whose_settings_nobody_can_read_changes_nothing_without_a_change(
+    api_server: Path, bed: Bed, tmp_path: Path, pools: dict[str, list[str]]
+) -> None:
+    """It runs from source, and is set up unlike a release called "cortex"."""
+    manifests = [bed.manifest(kind, f"plain-{kind[6].lower()}", {}) for kind in BUILDERS]
+    manifests.append(bed.manifest("CortexIndex", "refused", {"spec__gpu": {"count": 1, "pool": "research"}}))
+    new = bed.manifest("CortexIndex", "new", {"spec__gpu": {"count": 1, "pool": "research"}})
+    folder, more = bed.written("old", manifests), bed.written("new", [new])
+    told = {"gateway": {"app": "mine"}, "monitoring_namespaces": ["a", "b"], "extra_egress": [{"ports": [{"port": 1}]}]}
+    operator = OperatorProcess(api_server, tmp_path / "operator.log", bed.namespace, CORTEX_ISOLATION=json.dumps(told))
+    try:
+        bed.apply(folder)
+        await bed.until_observed(manifests)
+        await bed.until_quiet()
+        nowhere = ("--operator-namespace", "nowhere-at-all")
+
+        code, out, err = await asyncio.to_thread(cortex_plan, api_server, "-f", folder, *nowhere)
+
+        assert (code, err) == (0, ""), out
+        assert "Nothing to do: 3 resources unchanged. 1 missing, 1 blocked: see above." in out
+        assert "blocked: UnknownGPUPool: spec.gpu.pool is research, which is no pool of this release" in out
+        assert "the operator's settings cannot be read: there is no operator in namespace nowhere-at-all" in out
+
+        code, out, err = await asyncio.to_thread(cortex_plan, api_server, "-f", more, *nowhere)
+
+        assert code == 2, err
+        assert "    + Deployment new-search" in out
+        why = "the release's GPU pools are not known, so neither is which nodes pool research has"
+        assert f"    placement: fits unknown: {why}" in out
+    finally:
+        operator.kill()
+
+
+async def test_who_may_not_read_secrets_is_told_of_no_drift(
+    api_server: Path, bed: Bed, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    manifests = [bed.manifest(kind, f"plain-{kind[6].lower()}", {}) for kind in BUILDERS]
+    folder, mine = bed.written("old", manifests), as_reviewer(kubectl, bed.namespace, tmp_path)
+    operator = OperatorProcess(api_server, tmp_path / "operator.log", bed.namespace)
+    try:
+        bed.apply(folder)
+        await bed.until_observed(manifests)
+        await bed.until_quiet()
+
+        code, out, err = await asyncio.to_thread(cortex_plan, mine, "-f", folder)
+
+        assert (code, err) == (0, ""), out
+    finally:
+        operator.kill()
+
+
 def rights(namespace: str) -> list[Object]:
     """Of a ServiceAccount `reviewer`, who may look at all but Secrets, in this namespace alone."""
     meta, group = {"name": "reviewer", "namespace": namespace}, "rbac.authorization.k8s.io"
@@ -245,11 +301,46 @@ async def test_what_a_user_may_not_read_is_said(bed: Bed, kubectl: Kubectl, tmp_
     assert {each["action"] for each in plan["objects"]} == {"Create"}
     assert plan["missing"] == []
     assert plan["placement"]["fits"] == "Unknown"
-    assert plan["placement"]["message"].startswith("Nodes cannot be listed: may not list nodes")
+    assert plan["placement"]["message"] == "Nodes cannot be listed: you may not list nodes in all namespaces (RBAC)"
     notes = "\n".join(document["notes"])
-    assert f"Secrets in namespace {bed.namespace} cannot be read" in notes
-    assert "may not patch cortexindexes.cortex.datapunk.io" in notes
-    assert "the operator's settings cannot be read: may not list deployments" in notes
+    assert f"you may not patch cortexindexes.cortex.datapunk.io in namespace {bed.namespace} (RBAC)" in notes
+    assert "the operator's settings cannot be read: you may not list deployments.apps in namespace" in notes
+    (unread,) = [note for note in document["notes"] if note.startswith("you may not read")]
+    assert f"Secret in namespace {bed.namespace}" in unread
+    assert "Node in all namespaces" in unread
+    assert "grant it to the operator" not in out
+
+
+async def test_credentials_that_are_not_known_are_no_missing_right(bed: Bed, kubectl: Kubectl, tmp_path: Path) -> None:
+    folder, mine = bed.written("new", [bed.manifest("CortexIndex", "papers", {})]), tmp_path / "stranger.kubeconfig"
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    mine.write_text(json.dumps({**config, "users": [{**each, "user": {"token": "old"}} for each in config["users"]]}))
+
+    for words in (["plan", "-f", str(folder)], ["gpus"], ["orphans"]):
+        code, out, err = await asyncio.to_thread(cortex, mine, *words)
+        assert (code, out) == (1, "")
+        assert err == (
+            "error: the API server does not know the credentials of this kubeconfig (401): log in anew, or choose "
+            "others (--kubeconfig, --context)\n"
+        )
+
+
+async def test_who_may_only_look_is_told_of_a_namespace_that_is_not_there(
+    bed: Bed, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    mine, name = as_reviewer(kubectl, bed.namespace, tmp_path), f"{bed.namespace}-viewer"
+    kinds = "cortexindexes.cortex.datapunk.io,namespaces"
+    kubectl("create", "clusterrole", name, "--verb=get,list", f"--resource={kinds}")
+    subject = f"--serviceaccount={bed.namespace}:reviewer"
+    kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", subject)
+    elsewhere = bed.written("elsewhere", [a_cortex_index_manifest(metadata__namespace="nowhere-at-all")])
+    try:
+        code, out, err = await asyncio.to_thread(cortex_plan, mine, "-f", elsewhere)
+    finally:
+        kubectl("delete", f"clusterrolebinding/{name}", f"clusterrole/{name}")
+
+    assert (code, out) == (1, "")
+    assert "there is no namespace nowhere-at-all: create it (kubectl create namespace nowhere-at-all)" in err
 
 
 async def test_a_plan_reads_as_a_reviewer_wants_it(bed: Bed, api_server: Path, pools: dict[str, list[str]]) -> None:
@@ -296,7 +387,7 @@ async def test_mistakes_end_with_1_and_what_validate_says(bed: Bed, api_server: 
 
     code, _, err = await asyncio.to_thread(cortex_plan, api_server, "-f", elsewhere)
     assert code == 1
-    assert "its namespace is gone" in err or "nowhere-at-all" in err
+    assert "there is no namespace nowhere-at-all: create it (kubectl create namespace nowhere-at-all)" in err
 
     code, _, err = await asyncio.to_thread(cortex_plan, api_server, "-f", elsewhere, "-n", bed.namespace)
     assert (code, "is in namespace nowhere-at-all, but -n says" in err) == (1, True)

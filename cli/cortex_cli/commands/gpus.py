@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cortex_kube.client import Api, ApiError, ConfigError, Forbidden
-from cortex_kube.resources import path
+from cortex_kube.client import Api
+from cortex_operator.cluster import EVERYWHERE
+from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.cluster.refusals import USER
 from cortex_operator.reconcile.gpus import POOL_LABELS, Holder, Ledger, Supply, Waiting, ledger
 
 from cortex_cli.commands.common import fail
+from cortex_cli.commands.refused import refused
 from cortex_cli.commands.table import print_table
 
 _Objects = list[dict[str, Any]]
@@ -32,12 +35,8 @@ def gpus(
     """Show who holds the GPUs of the cluster of KUBECONFIG, what is free, and what waits and why."""
     if output not in ("table", "json"):
         fail(f"-o {output} is not known; use table or json")
-    try:
+    with refused("the ledger needs the right to list nodes, and pods of all namespaces"):
         nodes, pods = asyncio.run(_look(kubeconfig, context))
-    except Forbidden as error:
-        fail(f"{error}; the ledger needs the right to list nodes, and pods of all namespaces")
-    except (ApiError, ConfigError) as error:
-        fail(str(error))
     found = ledger(nodes, pods, (*(pool_label or ()), *POOL_LABELS))
     if output == "json":
         typer.echo(json.dumps(_as_json(found), indent=2))
@@ -47,9 +46,8 @@ def gpus(
 
 async def _look(kubeconfig: Path | None, context: str | None) -> tuple[_Objects, _Objects]:
     async with await Api.connect(kubeconfig=kubeconfig, context=context, user_agent="cortex") as api:
-        nodes, _ = await api.list(path("v1", "Node", None))
-        pods, _ = await api.list(path("v1", "Pod", None))
-        return nodes, pods
+        cluster = KubernetesCluster(api, asker=USER)
+        return await cluster.list("v1", "Node"), await cluster.list("v1", "Pod", namespace=EVERYWHERE)
 
 
 def _as_json(found: Ledger) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from cortex_kube.client import Api, ApiError, ConfigError, Forbidden
-from cortex_kube.resources import path
+from cortex_kube.client import Api
+from cortex_operator.cluster import EVERYWHERE
+from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.cluster.refusals import USER
 from cortex_operator.reconcile.deletion.orphans import LABELS, Orphan, read
 
 from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, ask, fail
+from cortex_cli.commands.refused import refused
 from cortex_cli.commands.table import print_table
 
 _Objects = list[dict[str, Any]]
@@ -55,19 +58,14 @@ def _local(data_dir: Path, namespace: str | None) -> _Objects:
 
 
 def _of_cluster(kubeconfig: Path | None, context: str | None, namespace: str | None) -> _Objects:
-    try:
+    with refused("name the operator's namespace by -n, and have the right to list its ConfigMaps"):
         return asyncio.run(_look(kubeconfig, context, namespace))
-    except Forbidden as error:
-        fail(f"{error}; name the operator's namespace by -n, and have the right to list its ConfigMaps")
-    except (ApiError, ConfigError) as error:
-        fail(str(error))
 
 
 async def _look(kubeconfig: Path | None, context: str | None, namespace: str | None) -> _Objects:
-    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
     async with await Api.connect(kubeconfig=kubeconfig, context=context, user_agent="cortex") as api:
-        found, _ = await api.list(path("v1", "ConfigMap", namespace), query={"labelSelector": selector})
-        return found
+        cluster = KubernetesCluster(api, asker=USER)
+        return await cluster.list("v1", "ConfigMap", namespace=namespace or EVERYWHERE, labels=LABELS)
 
 
 def _print(found: list[Orphan], left_out: int) -> None:

@@ -73,16 +73,15 @@ def _by_file(files: list[Path], objects: list[tuple[str, dict[str, Any]]]) -> di
 def _of_cluster(
     objects: _Objects, namespace: str | None, access: tuple[Path | None, str | None], operator_namespace: str | None
 ) -> dict[str, Any]:
-    from cortex_kube.client import ApiError, ConfigError
-    from cortex_operator.cluster import Forbidden, Invalid, NamespaceTerminating, NotFound, Unavailable
     from cortex_operator.preview.settle import Unsettled
 
+    from cortex_cli.commands.refused import refused
     from cortex_cli.planning.cluster import Unreadable
 
-    refusals = (ApiError, ConfigError, Forbidden, Invalid, NamespaceTerminating, NotFound, Unavailable)
     try:
-        return asyncio.run(_ask_cluster(objects, namespace, access, operator_namespace))
-    except (*refusals, Unreadable, Unsettled) as error:
+        with refused("docs/plan.md says which rights a plan needs"):
+            return asyncio.run(_ask_cluster(objects, namespace, access, operator_namespace))
+    except (Unreadable, Unsettled) as error:
         fail(str(error))
 
 

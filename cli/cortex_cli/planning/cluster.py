@@ -3,14 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cortex_kinds.base import API_VERSION
 from cortex_kube.client import Api
-from cortex_operator.cluster import Object, ObjectKey
+from cortex_operator.cluster import NamespaceTerminating, Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
+from cortex_operator.cluster.refusals import USER
 from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.preview.lake import Describe, as_last_seen
 from cortex_operator.preview.look import Look
@@ -18,9 +18,11 @@ from cortex_operator.preview.report import Blocked, Report, ResourcePlan
 from cortex_operator.preview.run import Proposal, Sandboxes, preview
 from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.reconcile.loop import KINDS
-from cortex_operator.reconcile.references import references
 
+from cortex_cli.planning.hidden import assume_hidden
 from cortex_cli.planning.installed import Installed, find_installed
+from cortex_cli.planning.notes import beside, unasked, unread
+from cortex_cli.planning.pools import as_told
 from cortex_cli.planning.propose import propose
 
 _BROUGHT = frozenset({"Secret", "ConfigMap"})
@@ -42,21 +44,22 @@ class _Given:
 
 async def plan_cluster(api: Api, manifests: Sequence[Object], operator_namespace: str | None) -> Report:
     """What an apply of the manifests would do; each has its namespace. Raises Invalid (the API server refuses one),
-    Unreadable, Forbidden, Unavailable, Unsettled."""
-    cluster = KubernetesCluster(api)
+    Unreadable, Forbidden, NamespaceTerminating, Unavailable, Unsettled."""
+    cluster = KubernetesCluster(api, asker=USER)
     look, given = Look(cluster), _sorted(manifests)
-    proposals, unasked = await _proposals(api, look, given)
-    keys = [each.key for each in proposals]
-    installed = await find_installed(cluster, look, operator_namespace, keys)
+    proposals, why = await _proposals(api, look, given)
+    installed = await find_installed(cluster, look, operator_namespace, proposals)
     worlds = Sandboxes(Sandbox(look), Sandbox(look))
     for each in given.brought:
         await worlds.proposed.apply(each, field_manager="kubectl")
     for proposal in proposals:
         if proposal.proposed is not None:
             worlds.proposed.take(proposal.proposed)
-            await _assume_hidden(look, worlds, proposal)
+    await assume_hidden(look, worlds, proposals)
     plans = await preview(worlds, proposals, installed.release_of, _described_by(look))
-    notes = (*installed.notes, *unasked, *_unread(look), *_beside(given))
+    if not installed.known:
+        plans = tuple(as_told(plan, each.live) for plan, each in zip(plans, proposals, strict=True))
+    notes = (*installed.notes, *unasked(why), *unread(look.unread), *beside(given.others))
     return Report(api.server, tuple(_watched(plan, installed) for plan in plans), notes)
 
 
@@ -73,39 +76,29 @@ def _sorted(manifests: Sequence[Object]) -> _Given:
     )
 
 
-async def _proposals(api: Api, look: Look, given: _Given) -> tuple[list[Proposal], tuple[str, ...]]:
-    proposals, why = [], {}
+async def _proposals(api: Api, look: Look, given: _Given) -> tuple[list[Proposal], dict[str, list[str]]]:
+    """And of which the API server was not asked, by the reason."""
+    proposals: list[Proposal] = []
+    why: dict[str, list[str]] = {}
     for manifest in given.resources:
         key = ObjectKey.of(manifest)
         live = await look.find(key)
         if key in look.hidden:
-            raise Unreadable(f"{key} cannot be read: {'; '.join(look.unread.values())}")
-        there = key.namespace not in given.namespaces or await _exists(look, key.namespace)
-        proposed, unasked = await propose(api, look, manifest, ask=there)
+            raise Unreadable(f"{key} cannot be read: {look.hidden[key]}")
+        brought = key.namespace in given.namespaces
+        proposed, reason = await propose(api, look, manifest, ask=not brought or await _exists(look, key.namespace))
+        # Where the API server was asked it said so itself.
+        if reason and not brought and not await _exists(look, key.namespace):
+            raise NamespaceTerminating(USER.nowhere.format(what=key, namespace=key.namespace))
         proposals.append(Proposal(ResourceKey(key.kind, key.namespace, key.name), live, proposed))
-        if unasked:
-            why[key] = f"{key}: defaults and admission (CEL, policies) are not the API server's own word: {unasked}"
-    return proposals, tuple(why.values())
+        if reason:
+            why.setdefault(reason, []).append(str(key))
+    return proposals, why
 
 
 async def _exists(look: Look, namespace: str) -> bool:
     key = ObjectKey("v1", "Namespace", "", namespace)
     return await look.find(key) is not None or key in look.hidden
-
-
-async def _assume_hidden(look: Look, worlds: Sandboxes, proposal: Proposal) -> None:
-    """Secrets and ConfigMaps that may not be read are taken to be there, with every key."""
-    spec = KINDS[proposal.key.kind].model.model_validate(proposal.proposed).spec
-    for reference in references(spec):
-        key = ObjectKey("v1", reference.kind, proposal.key.namespace, reference.name)
-        if await look.find(key) is None and key in look.hidden:
-            filled = base64.b64encode(b"?").decode()
-            keys = {one.key: filled for one in references(spec) if (one.kind, one.name) == (key.kind, key.name)}
-            meta = {"name": key.name, "namespace": key.namespace}
-            for sandbox in (worlds.live, worlds.proposed):
-                sandbox.take(
-                    {"apiVersion": "v1", "kind": key.kind, "metadata": {**meta, "uid": str(key)}, "data": keys}
-                )
 
 
 def _described_by(look: Look) -> Describe:
@@ -121,17 +114,3 @@ def _watched(plan: ResourcePlan, installed: Installed) -> ResourcePlan:
         return plan
     message = f"the operator looks at {', '.join(installed.watched)} alone (chart value watchNamespaces)"
     return replace(plan, blocked=(Blocked("NamespaceNotWatched", message), *plan.blocked))
-
-
-def _unread(look: Look) -> list[str]:
-    return [f"{what} cannot be read{_meaning(what)}: {why}" for what, why in look.unread.items()]
-
-
-def _meaning(what: str) -> str:
-    """What a plan makes of it; of other objects it says so itself, one by one."""
-    taken = what.startswith(("Secrets ", "ConfigMaps "))
-    return ", those that are named are taken to be there" if taken else ""
-
-
-def _beside(given: _Given) -> list[str]:
-    return [f"not planned, as other kinds are: {', '.join(given.others)}"] if given.others else []

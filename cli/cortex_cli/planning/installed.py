@@ -7,41 +7,42 @@ Shields the plan from this command's own environment and release, which say noth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
-from cortex_kinds.common import Resources
-from cortex_operator.cluster import Forbidden, Object, ObjectKey
+from cortex_operator.cluster import Forbidden, Object
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.manifests.gpu import is_gpu
-from cortex_operator.manifests.names import graph_name, search_name
 from cortex_operator.manifests.optional import OPTIONAL
 from cortex_operator.preview.look import Look
+from cortex_operator.preview.run import Proposal
 from cortex_operator.settings import OperatorSettings, mistakes, settings_of
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from cortex_cli.planning.asmade import as_made
+
 _LABELS: Final = {"app.kubernetes.io/part-of": "datapunk-cortex", "app.kubernetes.io/component": "operator"}
 _USUAL: Final = "cortex-system"
-_UNKNOWN: Final = "(the release's image)"
 
 
 @dataclass(frozen=True)
 class Installed:
     """`release_of` says what holds for a resource; `notes` what was assumed; `watched` the namespaces that the operator
-    looks at, none: all."""
+    looks at, none: all; `known`: whether its settings could be read."""
 
     release_of: Callable[[ResourceKey], ReleaseSettings]
     notes: tuple[str, ...] = ()
-    watched: tuple[str, ...] = field(default=())
+    watched: tuple[str, ...] = ()
+    known: bool = True
 
 
 async def find_installed(
-    cluster: KubernetesCluster, look: Look, namespace: str | None, keys: Sequence[ResourceKey]
+    cluster: KubernetesCluster, look: Look, namespace: str | None, proposals: Sequence[Proposal]
 ) -> Installed:
     """Looks in `namespace`, or for an operator anywhere. Raises Unavailable."""
+    keys = [each.key for each in proposals]
     served = await _served(cluster)
     deployments, why = await _deployments(cluster, namespace)
     settings, wrong = _settings(deployments, keys)
@@ -50,9 +51,12 @@ async def find_installed(
         return Installed(lambda _: release, wrong, settings.watch_namespaces)
     where = f"namespace {namespace}" if namespace else "any namespace"
     reason = why or "; ".join(wrong) or f"there is no operator in {where} (--operator-namespace says where it is)"
-    found = {key: replace(await _as_made(look, key), served=served) for key in keys}
-    assumed = "images, default resources and the like are assumed to stay as its objects have them, GPU pools unknown"
-    return Installed(found.__getitem__, (f"the operator's settings cannot be read: {reason}; {assumed}",))
+    found = {each.key: await as_made(look, each, served) for each in proposals}
+    assumed = (
+        "images, default resources, rules of networks and the like are assumed to stay as its objects have them; GPU "
+        "pools that no pod has yet are not known"
+    )
+    return Installed(found.__getitem__, (f"the operator's settings cannot be read: {reason}; {assumed}",), known=False)
 
 
 async def _served(cluster: KubernetesCluster) -> frozenset[tuple[str, str]]:
@@ -96,38 +100,3 @@ def _environment(deployment: Object) -> dict[str, str]:
     operator = next((each for each in containers if each["name"] == "operator"), containers[0])
     plain = {each["name"]: each["value"] for each in operator.get("env") or () if "value" in each}
     return {"CORTEX_NAMESPACE": deployment["metadata"]["namespace"], **plain}
-
-
-async def _as_made(look: Look, key: ResourceKey) -> ReleaseSettings:
-    """As far as the resource's own objects tell."""
-    name = search_name(key.name) if key.kind == "CortexIndex" else graph_name(key.name)
-    deployment = await look.find(ObjectKey("apps/v1", "Deployment", key.namespace, name))
-    config = await look.find(ObjectKey("v1", "ConfigMap", key.namespace, name))
-    resource = await look.find(ObjectKey("cortex.datapunk.io/v1alpha1", key.kind, key.namespace, key.name))
-    unknown = ReleaseSettings(_UNKNOWN, _UNKNOWN, gpu_pools=None)
-    if deployment is None or resource is None:
-        return unknown
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
-    image = _UNKNOWN if resource["spec"].get("image") else container["image"]
-    resources = _default_resources(container.get("resources") or {}, resource["spec"].get("resources") or {})
-    data: dict[str, str] = (config or {}).get("data") or {}
-    return replace(
-        unknown,
-        search_image=image,
-        graph_image=image,
-        image_pull_policy=container.get("imagePullPolicy", unknown.image_pull_policy),
-        search_resources=resources,
-        graph_resources=resources,
-        drain_seconds=float(data.get("CORTEX_DRAIN_SECONDS", unknown.drain_seconds)),
-        log_level=data.get("CORTEX_LOG_LEVEL", unknown.log_level),
-        otlp_endpoint=data.get("CORTEX_OTLP_ENDPOINT", unknown.otlp_endpoint),
-    )
-
-
-def _default_resources(made: dict[str, Any], own: dict[str, Any]) -> Resources:
-    """What the container has and the resource does not ask for."""
-    parts = {
-        part: {n: q for n, q in (made.get(part) or {}).items() if n not in (own.get(part) or {}) and not is_gpu(n)}
-        for part in ("requests", "limits")
-    }
-    return Resources.model_validate(parts)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from cortex_kube.client import Api
 from cortex_kube.resources import path
 from cortex_operator.cluster import Forbidden, Invalid, Object, ObjectKey
-from cortex_operator.cluster.refusals import translated
+from cortex_operator.cluster.refusals import USER, translated
 from cortex_operator.preview.look import Look
 from cortex_operator.preview.sandbox import Sandbox
 
@@ -31,7 +31,7 @@ async def propose(api: Api, look: Look, manifest: Object, *, ask: bool) -> tuple
     if not ask:
         return await _alone(look, key, manifest, live, last), "its namespace is not there yet"
     try:
-        with translated(key):
+        with translated(key, USER):
             return await _dry_run(api, key, manifest, live, last), ""
     except Forbidden as error:
         return await _alone(look, key, manifest, live, last), str(error)

@@ -22,6 +22,7 @@ from cortex_operator.cluster.port import (
     Object,
     ObjectKey,
     Taken,
+    Unauthorized,
     Unavailable,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "Recorder",
     "Selection",
     "Taken",
+    "Unauthorized",
     "Unavailable",
     "log_notices",
 ]

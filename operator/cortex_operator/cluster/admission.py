@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from cortex_kinds.base import API_VERSION
+from cortex_kinds.fielderrors import sentences
 from cortex_kinds.index import CortexIndex, CortexIndexStatus
 from cortex_kinds.workflow import CortexWorkflow, CortexWorkflowStatus
 from pydantic import BaseModel, ValidationError
@@ -152,9 +153,7 @@ def _model_mistakes(model: type[BaseModel], value: Object) -> Iterator[str]:
     try:
         model.model_validate(value)
     except ValidationError as error:
-        for mistake in error.errors(include_url=False, include_context=False):
-            where = ".".join(map(str, mistake["loc"]))
-            yield f"{where}: {mistake['msg']}" if where else mistake["msg"]
+        yield from sentences(error, model)
 
 
 def _plain(obj: Object, path: tuple[str, ...]) -> Any:

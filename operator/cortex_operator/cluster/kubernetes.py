@@ -36,7 +36,7 @@ from cortex_operator.cluster.port import (
     ObjectKey,
     Objects,
 )
-from cortex_operator.cluster.refusals import translated
+from cortex_operator.cluster.refusals import OPERATOR, Asker, translated
 from cortex_operator.cluster.schema import CLUSTER_SCOPED
 from cortex_operator.cluster.watching import Watcher
 
@@ -53,7 +53,7 @@ _SOON: Final = 1.0
 class KubernetesCluster:
     """Objects of an API server; of namespaced kinds those in `namespaces`, or all when it is empty. Reads of what
     `cache` knows ask nobody; somebody else lets it hear the watches. `fence` is called just before each write and does
-    not return when this process may not write. The caller closes `api`."""
+    not return when this process may not write. `asker` words its refusals. The caller closes `api`."""
 
     def __init__(
         self,
@@ -61,8 +61,10 @@ class KubernetesCluster:
         namespaces: Sequence[str] = (),
         cache: Cache | None = None,
         fence: Callable[[], object] = lambda: None,
+        asker: Asker = OPERATOR,
     ) -> None:
         self._api = api
+        self._asker = asker
         self._fence = fence
         self._namespaces = tuple(namespaces)
         self._cache = cache or Cache({})
@@ -114,7 +116,7 @@ class KubernetesCluster:
             return self._cache.list(api_version, kind, namespace, labels or {})
         found: list[Object] = []
         for place in self._places(kind, namespace):
-            with translated(f"the list of {kind}"):
+            with translated(f"the list of {kind}", self._asker):
                 found += (await self._api.list(path(api_version, kind, place), query=_query(labels)))[0]
         return sorted(found, key=ObjectKey.of)
 
@@ -123,14 +125,14 @@ class KubernetesCluster:
     ) -> AsyncGenerator[Objects, None]:
         """All objects of a kind, in pages. Raises Forbidden, Unavailable."""
         for place in self._places(kind, None):
-            with translated(f"the list of {kind}"):
+            with translated(f"the list of {kind}", self._asker):
                 async with aclosing(self._api.pages(path(api_version, kind, place), query=_query(labels))) as pages:
                     async for page, _ in pages:
                         yield page
 
     async def served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """Those of the kinds that the API server serves. Raises Forbidden, Unavailable."""
-        return await served_of(self._api, kinds)
+        return await served_of(self._api, kinds, self._asker)
 
     async def delete(self, key: ObjectKey, *, uid: str | None = None, foreground: bool = False) -> None:
         """Deletes an object, what it owns in the background or before it. Raises NotFound, Forbidden, Unavailable."""
@@ -275,7 +277,7 @@ class KubernetesCluster:
 
     async def _request(self, method: str, key: ObjectKey, subresource: str | None = None, **options: Any) -> Object:
         where = path(key.api_version, key.kind, key.namespace or None, key.name, subresource)
-        with translated(key):
+        with translated(key, self._asker):
             try:
                 return await self._send(method, where, **options)
             except NoAnswer as error:

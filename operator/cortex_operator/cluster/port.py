@@ -95,8 +95,12 @@ class Forbidden(PermissionError):
         self.about = about
 
 
+class Unauthorized(Forbidden):
+    """The cluster does not know who asks: no right would help."""
+
+
 class NamespaceTerminating(RuntimeError):
-    """Nothing can be created in the namespace any more: it is being deleted, or gone. What wanted it goes too."""
+    """Nothing can be created in the namespace: it is being deleted, or not there. What was in it goes too."""
 
 
 class Unavailable(ConnectionError):

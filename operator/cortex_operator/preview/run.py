@@ -27,6 +27,7 @@ from cortex_operator.preview.report import Blocked, Missing, ResourcePlan
 from cortex_operator.preview.revision import Resource, revision_change
 from cortex_operator.preview.sandbox import Sandbox
 from cortex_operator.preview.settle import Changes, settle
+from cortex_operator.preview.standin import unknown_nodes
 from cortex_operator.reconcile import World
 from cortex_operator.reconcile.gpus import Room
 from cortex_operator.reconcile.grants import find_indexes
@@ -69,12 +70,12 @@ async def preview(
     plans = [
         replace(
             _plan(worlds.proposed, each, changes[each.key], drift.get(each.key, {})),
-            missing=await _missing(coming[each.key], _model(each.proposed)),
+            missing=await _missing(coming[each.key], model_of(each.proposed)),
         )
         for each in proposals
     ]
     claims = [await _claim(worlds, *each) for each in zip(proposals, plans, strict=True)]
-    placed = await _placed(worlds, [each for each in claims if each is not None])
+    placed = await _placed(worlds, [each for each in claims if each is not None], releases)
     return tuple(replace(plan, placement=placed.get(plan.key)) for plan in plans)
 
 
@@ -84,8 +85,8 @@ def _world(sandbox: Sandbox, lake: Rehearsal, release: ReleaseSettings) -> World
 
 
 def _plan(sandbox: Sandbox, proposal: Proposal, changes: Changes, drift: Changes) -> ResourcePlan:
-    own, deployment = _own(proposal.key), _deployment(proposal.key)
-    was, will = _model(proposal.live), _model(proposal.proposed)
+    own, deployment = _own(proposal.key), deployment_key(proposal.key)
+    was, will = model_of(proposal.live), model_of(proposal.proposed)
     old, new = sandbox.before(deployment), sandbox.state(deployment)
     objects = tuple(replace(c, drift=_is_drift(c, drift.get(key))) for key, c in changes.items() if key != own)
     fields = field_changes(proposal.live, proposal.proposed) if proposal.live and proposal.proposed else ()
@@ -136,7 +137,7 @@ def _blocked(resource: Object | None) -> tuple[Blocked, ...]:
 
 
 async def _claim(worlds: Sandboxes, proposal: Proposal, plan: ResourcePlan) -> Claim | None:
-    deployment, resource = _deployment(proposal.key), _model(proposal.proposed) or _model(proposal.live)
+    deployment, resource = deployment_key(proposal.key), model_of(proposal.proposed) or model_of(proposal.live)
     if resource is None:
         return None
     pods = await find_pods(worlds.live, Part(resource, _PARTS[proposal.key.kind][0]))
@@ -144,7 +145,13 @@ async def _claim(worlds: Sandboxes, proposal: Proposal, plan: ResourcePlan) -> C
     return claim(proposal.key, resource.spec.gpu, both, plan.pods, pods)
 
 
-async def _placed(worlds: Sandboxes, claims: Sequence[Claim]) -> dict[ResourceKey, Verdict]:
+async def _placed(worlds: Sandboxes, claims: Sequence[Claim], releases: Releases) -> dict[ResourceKey, Verdict]:
+    why = {each.key: unknown_nodes(each.gpu, releases(each.key).gpu_pools) for each in claims if each.count}
+    unknown = {key: Verdict(Fits.UNKNOWN, message) for key, message in why.items() if message}
+    return {**await _by_nodes(worlds, [each for each in claims if each.key not in unknown]), **unknown}
+
+
+async def _by_nodes(worlds: Sandboxes, claims: Sequence[Claim]) -> dict[ResourceKey, Verdict]:
     if not any(each.count for each in claims):
         return {each.key: Verdict(Fits.NOT_NEEDED, "no pod is to be placed") for each in claims}
     if not worlds.nodes:
@@ -160,7 +167,8 @@ async def _placed(worlds: Sandboxes, claims: Sequence[Claim]) -> dict[ResourceKe
         return verdicts(claims, Room(nodes, unseen=str(error)))
 
 
-def _model(obj: Object | None) -> Resource | None:
+def model_of(obj: Object | None) -> Resource | None:
+    """As its model; None: there is none, or it cannot be read."""
     if obj is None:
         return None
     try:
@@ -174,7 +182,8 @@ def _own(key: ResourceKey) -> ObjectKey:
     return ObjectKey(API_VERSION, key.kind, key.namespace, key.name)
 
 
-def _deployment(key: ResourceKey) -> ObjectKey:
+def deployment_key(key: ResourceKey) -> ObjectKey:
+    """Its Deployment; other objects of the resource have that name, too."""
     return ObjectKey("apps/v1", "Deployment", key.namespace, _PARTS[key.kind][1](key.name))
 
 

@@ -13,6 +13,7 @@ from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import CommonStatus
 from cortex_kinds.conditions import Reason
 from cortex_kinds.events import EventReason, Notice
+from cortex_kinds.fielderrors import sentences
 from cortex_kinds.index import CortexIndex
 from cortex_kinds.workflow import CortexWorkflow
 from pydantic import ValidationError
@@ -179,10 +180,7 @@ def _target(key: ResourceKey) -> ObjectKey:
 
 
 def _unreadable(obj: Object, error: ValidationError, now: datetime) -> CommonStatus:
-    mistakes = "; ".join(
-        f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
-        for mistake in error.errors(include_url=False, include_context=False)
-    )
+    mistakes = "; ".join(sentences(error, KINDS[obj["kind"]].model))
     return _stuck(obj, Reason.INVALID_SPEC, mistakes, now)
 
 

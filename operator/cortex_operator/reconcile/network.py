@@ -15,6 +15,10 @@ from cortex_operator.manifests.reach import REACH, Backend, Place, Reach, Rule, 
 from cortex_operator.reconcile.model import World
 from cortex_operator.reconcile.named import Facts
 from cortex_operator.reconcile.observe import find
+from cortex_operator.reconcile.recent import Recent
+
+Backends = Recent[tuple[str, str], Backend]
+"""Services that hosts in Secrets are, by namespace and name."""
 
 
 async def find_reach(
@@ -28,8 +32,15 @@ async def find_reach(
     live = await find(world.cluster, ObjectKey(*NETWORK_POLICY, namespace, name))
     places = [] if part.resource.spec.suspend else [*await _places(world, part.resource), *operands]
     reach = follow(places, _remembered(live), [pod["metadata"].get("creationTimestamp", "") for pod in pods])
-    rules = [place_rule(place, await _backend(world, namespace, place), namespace) for place in reach.everywhere]
-    return replace(reach, rules=tuple(_distinct(rule for rule in rules if rule is not None)))
+    return replace(reach, rules=await place_rules(world.cluster, world.backends, reach.everywhere, namespace))
+
+
+async def place_rules(
+    cluster: Cluster, backends: Backends, places: Iterable[Place], namespace: str
+) -> tuple[Rule, ...]:
+    """What lets pods of `namespace` get to the places. Raises Unavailable."""
+    rules = [place_rule(place, await _backend(cluster, backends, namespace, place), namespace) for place in places]
+    return tuple(_distinct(rule for rule in rules if rule is not None))
 
 
 def policies(objects: Iterable[Object]) -> tuple[Object, ...]:
@@ -51,9 +62,9 @@ async def _facts(world: World, resource: Resource, secret: str) -> Facts | None:
     return await world.named.look(ObjectKey("v1", "Secret", meta.namespace, secret), user, read)
 
 
-async def _backend(world: World, namespace: str, place: Place) -> Backend:
+async def _backend(cluster: Cluster, backends: Backends, namespace: str, place: Place) -> Backend:
     where = place.service(namespace) if isinstance(place, Address) else None
-    return await world.backends.get(where, partial(_find_service, world.cluster, *where)) if where else Backend()
+    return await backends.get(where, partial(_find_service, cluster, *where)) if where else Backend()
 
 
 async def _find_service(cluster: Cluster, namespace: str, name: str) -> Backend:

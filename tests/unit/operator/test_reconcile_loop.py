@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,8 @@ from builders import a_cortex_index_manifest, a_cortex_workflow_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.events import Notice
 from cortex_kinds.index import CortexIndex
+from cortex_kinds.problems import sentence
+from cortex_kinds.validate import validate_bytes
 from cortex_operator.cluster import (
     EVERYWHERE,
     ApplyResult,
@@ -56,10 +59,14 @@ class Refusing(MemoryCluster):
 class Older(MemoryCluster):
     """A cluster whose stored object does not fit the models of today."""
 
+    def __init__(self, spec: Object | None = None) -> None:
+        super().__init__()
+        self.spec = spec or {"chunking": {"splitLength": 0}, "colour": "red"}
+
     async def get(self, key: ObjectKey, *, unwatched: bool = False) -> Object:
         found = await super().get(key, unwatched=unwatched)
         if key == INDEX:
-            found["spec"] = {"chunking": {"splitLength": 0}, "colour": "red"}
+            found["spec"] = self.spec
         return found
 
 
@@ -233,6 +240,26 @@ async def test_who_scales_the_deployment_back_each_time_is_told_of_and_not_follo
     assert await scaled() == 7
     await cluster.apply(a_cortex_index_manifest(spec__replicas=2))
     assert await scaled() == 2
+
+
+MISTAKES: list[Object] = [
+    {"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}},
+    {"placement": {"nodeSelector": {"bad key": "x", "zone": "no good"}}},
+    {"network": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0"}}, {}], "ports": [{"port": "A"}]}]}},
+    {"lake": {"secretRef": {"name": "UP"}}, "gpu": {"count": 0}, "colour": "red"},
+]
+
+
+@pytest.mark.parametrize("spec", MISTAKES, ids=["-".join(spec) for spec in MISTAKES])
+async def test_mistakes_of_a_spec_are_said_as_validate_says_them(spec: Object) -> None:
+    cluster = Older({**a_cortex_index_manifest()["spec"], **spec})
+    await (await reconciler(cluster))(KEY)
+    said = (await conditions(cluster))["Stalled"][2]
+
+    _, problems = validate_bytes(json.dumps({**a_cortex_index_manifest(), "spec": cluster.spec}).encode(), "f")
+    assert set(said.split("; ")) == {sentence(each.path, each.reason, each.hint) for each in problems}
+    for raw in ("Value error", "should match", "[key]", "^", "extraEgress.0"):
+        assert raw not in said
 
 
 class Remade(MemoryCluster):
