@@ -55,6 +55,8 @@ class EventReason(StrEnum):
     """It was stalled and goes on."""
     DATA_CLEANUP = "DataCleanup"
     """It is being deleted, and its data is dropped first."""
+    WAITING_FOR_FINALIZERS = "WaitingForFinalizers"
+    """It is being deleted, and only finalizers of others keep it; the note says what has become of its data."""
     DATA_LEFT = "DataLeft"
     """It was deleted and its data could not be dropped; `cortex orphans` lists it."""
 

@@ -54,7 +54,8 @@ async def test_it_says_who_uses_it_and_keeps_what_it_said_before(users: int, wor
 
 
 async def test_a_pass_writes_that_once_and_nothing_where_nobody_uses_it() -> None:
-    for users, reasons in ((1, ["DeletedInUse"]), (0, [])):
+    waits = ["WaitingForFinalizers"] * 2
+    for users, reasons in ((1, ["DeletedInUse", *waits]), (0, waits)):
         cluster = MemoryCluster()
         await cluster.apply(a_cortex_index_manifest(metadata__finalizers=["example.com/hold"]))
         await cluster.delete(INDEX)
