@@ -48,7 +48,7 @@ class EventReason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     """The cluster refused an object of the resource."""
     DELETED_IN_USE = "DeletedInUse"
-    """The index is being deleted although workflows use it."""
+    """The index is being deleted, or was, although workflows use it."""
     STALLED = "Stalled"
     """Nothing goes on until somebody changes something; the note says what."""
     RECOVERED = "Recovered"

@@ -64,6 +64,7 @@ class Reconciler:
         self._now = now
         self._status = StatusWriter(world, now)
         self._deletion = Deletion(world, self._status)
+        self._used = index.Used(world)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -73,6 +74,7 @@ class Reconciler:
             await self._world.dataplane.forget(key)
             self._status.forget(target)
             self._world.named.leave(key)
+            self._used.gone(key)
             await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
@@ -89,6 +91,7 @@ class Reconciler:
         if (again := await self._deletion.prepare(key, obj, resource, self._now())) is not None:
             return again
         plan = await self._carry_out(key, steps, await steps.observe(self._world, resource, self._now()))
+        self._used.seen(key, obj, plan.status)
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
 
@@ -100,6 +103,7 @@ class Reconciler:
         # What is said must not hold up what is done.
         with suppress(Invalid, Forbidden):
             await self._status.write(target, obj, status)
+            self._used.told(ResourceKey(target.kind, target.namespace, target.name))
         return {**obj, "status": status.to_manifest()}, resource.model_copy(update={"status": status})
 
     async def _carry_out(self, key: ResourceKey, steps: Steps[Any, Any], observed: Any) -> Plan:
