@@ -132,6 +132,9 @@ class Reason(StrEnum):
     """A Secret that the spec names is not in the namespace; the message says the command that makes it."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a secret
     """A Secret is there but lacks the key that is read."""
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105 - a reason, not a secret
+    """The address of the Lake or of the shared state in a Secret cannot be read: pods would end at it; the message
+    names Secret and key, never the value."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """A ConfigMap that the spec names is not in the namespace; the message says the command that makes it."""
     CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
