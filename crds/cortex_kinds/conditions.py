@@ -44,7 +44,8 @@ class ConditionType(StrEnum):
     while True; it says nothing about whether the resource answers."""
     DATA_CLEANUP = "DataCleanup"
     """The resource is being deleted and its data dropped, as `spec.deletionPolicy: Delete` says; the message says what
-    it waits for, and until when at most. Present only then."""
+    it waits for, and until when at most. False: that is over, the message says how, and only finalizers of others keep
+    the resource. Present only then."""
     DATA_PLANE_REACHABLE = "DataPlaneReachable"
     """A pod of the resource could be asked; while not, the revisions in the status are the last that were seen."""
 
@@ -107,6 +108,15 @@ class Reason(StrEnum):
     the message names the Job, and says by when it has ended."""
     CLEANUP_REFUSED = "CleanupRefused"
     """The cluster refuses the Job that drops the data, or its Secret; the message has its words."""
+    DATA_DROPPED = "DataDropped"
+    """The data of the resource is dropped, or there was none."""
+    DATA_KEPT = "DataKept"
+    """The data stays, as its dropping was called off; the message says how, and whether a part may be gone."""
+    DATA_LEFT = "DataLeft"
+    """The data could not be dropped; the message says why, and `cortex orphans` lists it."""
+    WAITING_FOR_FINALIZERS = "WaitingForFinalizers"
+    """The resource is being deleted, and only finalizers of others keep it; the message names them, and says what has
+    become of the data and how the resource can go. Nothing of it is repaired meanwhile."""
     SCALING_ACTIVE = "ScalingActive"
     """The autoscaler has its metrics."""
     SCALING_LIMITED = "ScalingLimited"
@@ -127,6 +137,9 @@ class Reason(StrEnum):
     """A Secret that the spec names is not in the namespace; the message says the command that makes it."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a secret
     """A Secret is there but lacks the key that is read."""
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105 - a reason, not a secret
+    """The address of the Lake or of the shared state in a Secret cannot be read: pods would end at it; the message
+    names Secret and key, never the value."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """A ConfigMap that the spec names is not in the namespace; the message says the command that makes it."""
     CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"

@@ -48,7 +48,7 @@ class EventReason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     """The cluster refused an object of the resource."""
     DELETED_IN_USE = "DeletedInUse"
-    """The index is being deleted although workflows use it."""
+    """The index is being deleted, or was, although workflows use it."""
     CONTESTED = "Contested"
     """Somebody changes an object of the resource back as often as the operator puts it right, which it does more seldom
     from now on; the note says how to find out who."""
@@ -58,6 +58,8 @@ class EventReason(StrEnum):
     """It was stalled and goes on."""
     DATA_CLEANUP = "DataCleanup"
     """It is being deleted, and its data is dropped first."""
+    WAITING_FOR_FINALIZERS = "WaitingForFinalizers"
+    """It is being deleted, and only finalizers of others keep it; the note says what has become of its data."""
     DATA_LEFT = "DataLeft"
     """It was deleted and its data could not be dropped; `cortex orphans` lists it."""
 

@@ -9,7 +9,9 @@ from typing import Annotated, Final, Literal
 from cortex_kinds.autoscaling import HTTP_URL
 from cortex_kinds.common import Resources
 from cortex_kinds.labels import LabelKey, LabelValue
+from cortex_kinds.lists import unique
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -61,7 +63,7 @@ class OperatorSettings(BaseSettings):
     """Of the operator."""
     workload_log_level: _Level = "INFO"
     """Of the workloads."""
-    gpu_pools: tuple[GPUPool, ...] = ()
+    gpu_pools: Annotated[tuple[GPUPool, ...], unique("name")] = ()
     """What `spec.gpu.pool` may name: JSON list of {"name", "nodeSelector": {}, "tolerations": []}."""
     isolation: Isolation = Isolation()
     """NetworkPolicies of the resources: JSON; unset: for a release called "cortex"."""
@@ -155,6 +157,12 @@ def mistakes(error: ValidationError | SettingsError) -> str:
         return f'the environment variable {name} is not valid JSON (a list is written ["a", "b"])'
     return "; ".join(
         f"the environment variable {PREFIX}{str(mistake['loc'][0]).upper()} is "
-        f"{'not set' if mistake['type'] == 'missing' else 'not valid: ' + mistake['msg']}"
+        f"{'not set' if mistake['type'] == 'missing' and not mistake['loc'][1:] else 'not valid: ' + _where(mistake)}"
         for mistake in error.errors()
     )
+
+
+def _where(mistake: ErrorDetails) -> str:
+    """What is wrong, and where in a variable that is JSON."""
+    place = ".".join(map(str, mistake["loc"][1:]))
+    return f"{place}: {mistake['msg']}" if place else mistake["msg"]

@@ -168,6 +168,18 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
     bench.kubectl("wait", "--for=delete", "cortexindex/papers", where, "--timeout=30s")
 
 
+def test_an_index_in_use_that_is_gone_at_once_is_told_of_by_an_event(bench: Bench) -> None:
+    bench.index(spec__access=ALL)
+    bench.workflow()
+    bench.until_used_by("helpdesk")
+    where = f"--namespace={bench.library}"
+    bench.kubectl("delete", "cortexindex/papers", where)
+    selector = "--field-selector=reason=DeletedInUse,involvedObject.kind=CortexIndex"
+    bench.kubectl("wait", "--for=create", "events", selector, where, "--timeout=30s")
+    (event,) = bench.kubectl.get("events", selector, where)["items"]
+    assert f"it was deleted although it is used by CortexWorkflow {bench.team}/helpdesk" in event["message"]
+
+
 def test_an_index_says_who_uses_it_as_workflows_come_change_and_go(bench: Bench) -> None:
     bench.index(spec__access=ALL)
     bench.workflow("one")

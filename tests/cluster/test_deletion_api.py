@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -101,6 +102,27 @@ async def test_what_it_waits_for_stands_in_the_status_and_no_value_of_a_secret(o
     assert "postgresql://" not in said
     await of.job_ends("Complete")
     await eventually(of)
+    assert await of.find() is None
+
+
+@pytest.mark.usefixtures("no_pods")
+async def test_after_the_drop_who_else_holds_it_stands_in_the_status_with_a_command_that_works(
+    of: Deletions, kubectl: Kubectl
+) -> None:
+    await of.set_up()
+    found = await of.find()
+    assert found is not None
+    await of.cluster.set_finalizers(found, [*await of.finalizers(), "example.com/foreign"])
+    await of.delete()
+    await cleaning(of)
+    await of.job_ends("Complete")
+    await eventually(of)
+    assert await of.finalizers() == ["example.com/foreign"]
+    assert await of.condition("DataCleanup") == ("False", "DataDropped", "its data is dropped")
+    status, reason, said = await of.condition("Ready")
+    assert (status, reason) == ("False", "WaitingForFinalizers")
+    command = shlex.split(said.partition(": kubectl ")[2])
+    kubectl(*command)
     assert await of.find() is None
 
 

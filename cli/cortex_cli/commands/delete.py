@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from cortex_kinds.conditions import Reason
 
 from cortex_cli.commands.common import DEFAULT_DATA_DIR, DataDir, ask, read_sources
 
 _SAID: Final = {"Deleted": "deleted", "Deleting": "is being deleted"}
 _LOOK_SECONDS: Final = 0.2
+_TOLD: Final = (Reason.DATA_CLEANUP, Reason.WAITING_FOR_FINALIZERS)
 
 
 def delete(
@@ -50,4 +52,4 @@ def _follow(directory: Path, obj: dict[str, Any]) -> None:
 
 def _why(obj: dict[str, Any]) -> str:
     conditions = obj.get("status", {}).get("conditions", ())
-    return next((c["message"] for c in conditions if c["type"] == "DataCleanup"), "")
+    return next((c["message"] for c in conditions if c["type"] == "Ready" and c["reason"] in _TOLD), "")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cortex_kinds.base import DNS_LABEL, Model
 from cortex_kinds.gpu import GPU
+from cortex_kinds.labels import LabelKey, LabelValue
 from pydantic import Field
 
 
@@ -15,7 +16,7 @@ class GPUPool(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
     """What `spec.gpu.pool` says."""
-    node_selector: Annotated[dict[str, str], Field(min_length=1)]
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(min_length=1)]
     """Labels that its nodes have."""
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
     """As in a pod."""

@@ -34,6 +34,11 @@ _STALLED_BY: Final[Mapping[str, EventReason]] = {
     Reason.INGEST_FAILED: EventReason.REVISION_FAILED,
 }
 """Stalled for these reasons has names of its own."""
+_GOING: Final[Mapping[str, EventReason]] = {
+    Reason.DATA_CLEANUP: EventReason.DATA_CLEANUP,
+    Reason.WAITING_FOR_FINALIZERS: EventReason.WAITING_FOR_FINALIZERS,
+}
+"""Reasons of a Ready of one that is being deleted."""
 _NOTHING_SERVES: Final = frozenset({Reason.SUSPENDED, Reason.SCALED_TO_ZERO})
 """Reasons of a Ready that is True without pods."""
 _PODS: Final = frozenset({Reason.POD_FAILING, Reason.PODS_REFUSED})
@@ -66,8 +71,8 @@ def _ready(before: CommonStatus, after: CommonStatus) -> Iterator[Notice]:
 
 def _of_ready(was: Condition | None, now: Condition) -> EventReason | None:
     other = was is None or was.reason != now.reason
-    if now.reason == Reason.DATA_CLEANUP:
-        return EventReason.DATA_CLEANUP if other else None
+    if now.reason in _GOING:
+        return _GOING[now.reason] if other else None
     if _serves(now):
         if not _serves(was):
             return EventReason.READY

@@ -76,6 +76,7 @@ class Reconciler:
         self._deletion = Deletion(world, self._status)
         self._failures: Counter[ResourceKey] = Counter()
         self._orders = Orders(world.cluster)
+        self._used = index.Used(world)
 
     async def __call__(self, key: ResourceKey) -> float | None:
         """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
@@ -113,6 +114,7 @@ class Reconciler:
             self._status.forget(target)
             self._world.named.leave(key)
             self._failures.pop(key, None)
+            self._used.gone(key)
             await self._deletion.gone(key, self._now())
             return None
         steps = KINDS[key.kind]
@@ -129,6 +131,7 @@ class Reconciler:
         if (again := await self._deletion.prepare(key, obj, resource, self._now())) is not None:
             return again
         plan = await self._carry_out(key, obj, steps, await steps.observe(self._world, resource, self._now()))
+        self._used.seen(key, obj, plan.status)
         early = await self._status.write(target, obj, plan.status)
         return min((wait for wait in (plan.again, early) if wait is not None), default=None)
 
@@ -140,6 +143,7 @@ class Reconciler:
         # What is said must not hold up what is done.
         with suppress(Invalid, Forbidden):
             await self._status.write(target, obj, status)
+            self._used.told(ResourceKey(target.kind, target.namespace, target.name))
         return {**obj, "status": status.to_manifest()}, resource.model_copy(update={"status": status})
 
     async def _carry_out(self, key: ResourceKey, obj: Object, steps: Steps[Any, Any], observed: Any) -> Plan:

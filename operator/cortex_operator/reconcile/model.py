@@ -65,8 +65,8 @@ class World:
 
 @dataclass(frozen=True)
 class MissingReference:
-    """A Secret or ConfigMap, or a key of one, or a PersistentVolumeClaim, that is not there. `example`: a value that
-    shows the form."""
+    """A Secret or ConfigMap, or a key of one, or a PersistentVolumeClaim, that is not there or holds what no pod could
+    read. `example`: a value that shows the form."""
 
     namespace: str
     name: str
@@ -78,6 +78,9 @@ class MissingReference:
     make: str = "secret generic"
     """What `kubectl create` makes; empty: it makes no object of this kind from words alone."""
 
+    unreadable: bool = False
+    """It is there, and pods would end at its value."""
+
     @property
     def message(self) -> str:
         """What is missing, and what makes it: in a cluster a command, on this machine a manifest."""
@@ -87,8 +90,14 @@ class MissingReference:
     def _command(self) -> str:
         if self.found:
             field = "stringData" if self.kind == "Secret" else "data"
+            wrong = (
+                f"the value of key {self.key!r} in {self.kind} {self.name} cannot be read as an address (characters "
+                "@:/?#% of a password are written %40 and so on); replace it"
+                if self.unreadable
+                else f"{self.kind} {self.name} has no key {self.key!r}; add it"
+            )
             return (
-                f"{self.kind} {self.name} has no key {self.key!r}; add it: kubectl -n {self.namespace} patch "
+                f"{wrong}: kubectl -n {self.namespace} patch "
                 f'{self.kind.lower()} {self.name} -p \'{{"{field}":{{"{self.key}":"{self.example}"}}}}\''
             )
         if not self.make:

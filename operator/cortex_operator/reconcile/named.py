@@ -18,6 +18,7 @@ from typing import Final
 from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.addresses import Address, lake_addresses, state_addresses
+from cortex_operator.manifests.readable import may_be_dsn, may_be_state_url
 
 RELOAD: Final = {"cortex.datapunk.io/reload": "true"}
 """The label of a Secret or ConfigMap whose changes replace the pods that use it."""
@@ -28,7 +29,7 @@ Read = Callable[[ObjectKey], Awaitable[Object | None]]
 @dataclass(frozen=True)
 class Facts:
     """An object that was there. `filled`: those of its `keys` that have a value. `lake`, `state`: hosts and ports of
-    the addresses in a Secret."""
+    the addresses in a Secret. `unreadable`: those of `keys` that hold no such address."""
 
     keys: frozenset[str]
     filled: frozenset[str]
@@ -36,6 +37,7 @@ class Facts:
     """A keyed digest of each value; None: it is not labelled RELOAD, or nothing is reloaded."""
     lake: tuple[Address, ...] = ()
     state: tuple[Address, ...] = ()
+    unreadable: frozenset[str] = frozenset()
 
 
 class Named:
@@ -111,7 +113,10 @@ def facts(obj: Object, secret: bytes) -> Facts:
     filled = (key for key, value in data.items() if _is_filled(value, obj["kind"]))
     known = Facts(frozenset(values), frozenset(filled))
     if obj["kind"] == "Secret":
-        known = replace(known, lake=lake_addresses(_text(data, "dsn")), state=state_addresses(_text(data, "url")))
+        dsn, url = _text(data, "dsn"), _text(data, "url")
+        wrong = {"dsn": dsn and not may_be_dsn(dsn), "url": url and not may_be_state_url(url)}
+        unreadable = frozenset(key for key, is_wrong in wrong.items() if is_wrong)
+        known = replace(known, lake=lake_addresses(dsn), state=state_addresses(url), unreadable=unreadable)
     if not secret or not RELOAD.items() <= (obj["metadata"].get("labels") or {}).items():
         return known
     place = (obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])

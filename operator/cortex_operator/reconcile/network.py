@@ -7,30 +7,29 @@ from dataclasses import replace
 from functools import partial
 
 from cortex_operator.cluster import Cluster, Forbidden, Object, ObjectKey
-from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests.addresses import Address, otlp_addresses
 from cortex_operator.manifests.labels import Part, Resource
 from cortex_operator.manifests.network import NETWORK_POLICY
 from cortex_operator.manifests.reach import REACH, Backend, Place, Reach, Rule, follow, place_rule
 from cortex_operator.reconcile.model import World
-from cortex_operator.reconcile.named import Facts
 from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.recent import Recent
+from cortex_operator.reconcile.references import Found
 
 Backends = Recent[tuple[str, str], Backend]
 """Services that hosts in Secrets are, by namespace and name."""
 
 
 async def find_reach(
-    world: World, part: Part, name: str, pods: Iterable[Object], operands: Iterable[Place] = ()
+    world: World, part: Part, name: str, pods: Iterable[Object], named: Found, operands: Iterable[Place] = ()
 ) -> Reach:
-    """Where pods must get to; `name`: of the policy that there is. Nobody looks while the resource is suspended. Raises
-    Forbidden, Unavailable."""
+    """Where pods must get to; `name`: of the policy that there is, `named`: what the spec names. Nobody looks while the
+    resource is suspended. Raises Forbidden, Unavailable."""
     namespace = part.resource.metadata.namespace
     if not world.release.isolation.enabled:
         return Reach()
     live = await find(world.cluster, ObjectKey(*NETWORK_POLICY, namespace, name))
-    places = [] if part.resource.spec.suspend else [*await _places(world, part.resource), *operands]
+    places = [] if part.resource.spec.suspend else [*_places(world, part.resource, named), *operands]
     reach = follow(places, _remembered(live), [pod["metadata"].get("creationTimestamp", "") for pod in pods])
     return replace(reach, rules=await place_rules(world.cluster, world.backends, reach.everywhere, namespace))
 
@@ -48,18 +47,11 @@ def policies(objects: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(obj for obj in objects if (obj["apiVersion"], obj["kind"]) == NETWORK_POLICY)
 
 
-async def _places(world: World, resource: Resource) -> list[Place]:
-    lake = await _facts(world, resource, resource.spec.lake.secret_ref.name)
-    state = await _facts(world, resource, resource.spec.state.secret_ref.name)
+def _places(world: World, resource: Resource, named: Found) -> list[Place]:
+    lake = named.facts.get(("Secret", resource.spec.lake.secret_ref.name))
+    state = named.facts.get(("Secret", resource.spec.state.secret_ref.name))
     otlp = otlp_addresses(world.release.otlp_endpoint)
     return [*(lake.lake if lake else ()), *(state.state if state else ()), *otlp]
-
-
-async def _facts(world: World, resource: Resource, secret: str) -> Facts | None:
-    meta = resource.metadata
-    user = ResourceKey(resource.kind, meta.namespace, meta.name)
-    read = partial(find, world.cluster, unwatched=True)
-    return await world.named.look(ObjectKey("v1", "Secret", meta.namespace, secret), user, read)
 
 
 async def _backend(cluster: Cluster, backends: Backends, namespace: str, place: Place) -> Backend:

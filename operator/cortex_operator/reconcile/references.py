@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -37,15 +37,20 @@ class Reference:
     """Pods start without it."""
     read: bool = True
     """Pods read it."""
+    address: bool = False
+    """It is the address of the Lake or of the shared state."""
 
     def missing_from(self, namespace: str, found: Facts | None) -> MissingReference | None:
         """What is missing; None: nothing."""
         if self.optional:
             return None
+        make = self.make or _MAKE[self.kind]
+        what = MissingReference(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
+        if found is not None and self.address and self.key in found.unreadable:
+            return replace(what, unreadable=True)
         if found is not None and (not self.key or self.key in (found.keys if self.may_be_empty else found.filled)):
             return None
-        make = self.make or _MAKE[self.kind]
-        return MissingReference(namespace, self.name, self.key, found is not None, self.example, self.kind, make)
+        return what
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Found:
     """In the spec's order."""
     reads: Mapping[str, str | None] = field(default_factory=dict)
     """What pods read (`secret/NAME`), with a digest of it where its changes are to reach them."""
+    facts: Mapping[tuple[str, str], Facts | None] = field(default_factory=dict)
+    """By kind and name, of what was looked at; None: it is not there."""
 
 
 async def find_references(world: World, user: ResourceKey, spec: CommonSpec) -> Found:
@@ -72,7 +79,7 @@ async def find_references(world: World, user: ResourceKey, spec: CommonSpec) -> 
     missing = [(one, what) for one, what in seen if what is not None]
     for one, _ in missing:
         world.named.forget(_object(user, one))
-    return Found(tuple(what for _, what in missing), _reads(named, found))
+    return Found(tuple(what for _, what in missing), _reads(named, found), found)
 
 
 def _object(user: ResourceKey, reference: Reference) -> ObjectKey:
@@ -99,8 +106,8 @@ def references(spec: CommonSpec) -> Iterator[Reference]:
     """All that it names."""
     lake, state = spec.lake.secret_ref.name, spec.state.secret_ref.name
     dsn = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-    yield Reference("Secret", lake, "dsn", dsn, may_be_empty=False)
-    yield Reference("Secret", state, "url", "redis://HOST:6379/0", may_be_empty=False)
+    yield Reference("Secret", lake, "dsn", dsn, may_be_empty=False, address=True)
+    yield Reference("Secret", state, "url", "redis://HOST:6379/0", may_be_empty=False, address=True)
     if spec.ca_bundle is not None:
         kind, ref = spec.ca_bundle.source
         yield Reference(kind, ref.name, ref.key, "CERTIFICATES IN PEM", may_be_empty=False)

@@ -68,11 +68,12 @@ def unasked(spec: CommonSpec) -> tuple[ConditionType, ...]:
 
 
 def references_finding(observed: Observed) -> Finding | None:
-    """DependenciesReady=False when a Secret, ConfigMap or PersistentVolumeClaim is missing."""
+    """DependenciesReady=False when a Secret, ConfigMap or PersistentVolumeClaim is missing, or a Secret's address
+    cannot be read."""
     if not observed.missing_references:
         return None
     worst = next((one for one in observed.missing_references if not one.found), observed.missing_references[0])
-    reason = _MISSING[worst.kind, worst.found]
+    reason = Reason.SECRET_INVALID if worst.unreadable else _MISSING[worst.kind, worst.found]
     message = "; ".join(one.message for one in observed.missing_references)
     return false(ConditionType.DEPENDENCIES_READY, reason, message)
 

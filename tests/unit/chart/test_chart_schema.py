@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cortex_kinds.labels import LABEL_KEY, LABEL_VALUE
 from cortex_workloads.runtime.resilience.policies import GatewayPolicies
 from helm_chart import CHART, TRIAL, refusal, render
 
@@ -97,6 +98,14 @@ for part in ("search", "graph", "ingest"):
     CHANGES[f"workloads.{part}Resources"] = {"limits": {"cpu": "3"}}
 
 
+A_POOL = {"name": "research", "nodeSelector": {"team": "research"}}
+EGRESS = "/networkPolicy/extraEgress/0"
+
+
+def egress_to(cidr: str) -> dict[str, Any]:
+    return {"extraEgress": [{"to": [{"ipBlock": {"cidr": cidr}}]}]}
+
+
 def described(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every property of the schema that has no properties of its own, by its path. `resources` is one value."""
     schema = {**SCHEMA["$defs"].get(schema.get("$ref", "").rpartition("/")[2], {}), **schema}
@@ -180,6 +189,20 @@ def test_every_value_does_something(path: str, everything: str) -> None:
         ({"operator": {"securityContext": {}}}, "/operator", "'securityContext' not allowed"),
         ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy", "must be one of"),
         ({"image": {"registry": "registry.example.com/"}}, "/image/registry", "pattern"),
+        ({"image": {"registry": "https://x"}}, "/image/registry", "pattern"),
+        ({"image": {"registry": "x/Upper"}}, "/image/registry", "pattern"),
+        ({"image": {"repositoryPrefix": "my cortex-"}}, "/image/repositoryPrefix", "pattern"),
+        ({"workloads": {"otlpEndpoint": "notaurl"}}, "/workloads/otlpEndpoint", "pattern"),
+        ({"workloads": {"otlpEndpoint": "https://"}}, "/workloads/otlpEndpoint", "pattern"),
+        ({"gpuPools": [{"name": "a", "nodeSelector": {"bad key": "x"}}]}, "/gpuPools/0/nodeSelector", "'bad key'"),
+        ({"gpuPools": [{"name": "a", "nodeSelector": {"k": "a b"}}]}, "/gpuPools/0/nodeSelector/k", "pattern"),
+        ({"podMonitors": {"labels": {"a b": "x"}}}, "/podMonitors/labels", "'a b'"),
+        ({"operator": {"podAnnotations": {"a b": "x"}}}, "/operator/podAnnotations", "'a b'"),
+        ({"networkPolicy": egress_to("999.1.1.1/33")}, f"{EGRESS}/to/0/ipBlock/cidr", "pattern"),
+        ({"networkPolicy": egress_to("10.0.0.0/33")}, f"{EGRESS}/to/0/ipBlock/cidr", "pattern"),
+        ({"networkPolicy": egress_to("2001:db8::/129")}, f"{EGRESS}/to/0/ipBlock/cidr", "pattern"),
+        ({"networkPolicy": {"extraEgress": [{"ports": [{"port": 0}]}]}}, f"{EGRESS}/ports/0/port", "minimum"),
+        ({"networkPolicy": {"apiServer": {"cidrs": ["1.2.3/24"]}}}, "/networkPolicy/apiServer/cidrs/0", "pattern"),
         ({"workloads": {"logLevel": "debug"}}, "/workloads/logLevel", "must be one of"),
         ({"watchNamespaces": "team-a"}, "/watchNamespaces", "want array"),
         ({"watchNamespaces": ["team-a", "team-a"]}, "/watchNamespaces", "equal"),
@@ -210,10 +233,40 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], key: str, 
             {"resourceNamespaces": ["a"], "watchNamespaces": ["b"], "trial": {"enabled": True}},
             'resourceNamespaces: "a" is not in watchNamespaces',
         ),
+        ({"gpuPools": [A_POOL, A_POOL]}, 'gpuPools: two pools have the name "research"'),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused_with_the_remedy(values: dict[str, Any], said: str) -> None:
     assert said in refusal(values=values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"image": {"registry": name}} for name in ("localhost:5000", "ghcr.io/a-b/c__d", "my_org")),
+        *({"image": {"repositoryPrefix": name}} for name in ("", "team/cortex-")),
+        *(
+            {"workloads": {"otlpEndpoint": address}}
+            for address in (
+                "https://otel.example.com/v1",
+                "collector:4317",
+                "dns:///collector.a:4317",
+                "http://[::1]:1",
+            )
+        ),
+        *({"networkPolicy": egress_to(cidr)} for cidr in ("0.0.0.0/0", "255.10.0.1/32", "::/0", "::ffff:1.2.3.4/128")),
+        {"gpuPools": [{"name": "a", "nodeSelector": {"nvidia.com/gpu.product": "A100-SXM4-80GB", "empty": ""}}]},
+        {"gateway": {"service": {"annotations": {"a.example.com/b": "any text: at all"}}}},
+    ],
+)
+def test_what_kubernetes_takes_is_taken(values: dict[str, Any]) -> None:
+    render(values=values)
+
+
+def test_labels_have_the_form_that_the_operator_asks_of_them() -> None:
+    defs = SCHEMA["$defs"]
+    assert (defs["labelKey"]["pattern"], defs["labelValue"]["pattern"]) == (LABEL_KEY, LABEL_VALUE)
+    assert [[*defs[name]["patternProperties"]] for name in ("labels", "annotations")] == [[LABEL_KEY]] * 2
 
 
 def test_helm_may_set_global_when_this_chart_is_a_part_of_another() -> None:

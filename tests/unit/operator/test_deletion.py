@@ -477,6 +477,140 @@ async def test_a_spec_that_cannot_be_read_holds_nobody(
     assert ("a part of it may be gone" in await of.record()) is with_job
 
 
+FOREIGN = "example.com/foreign"
+
+
+async def is_held(of: Deletions) -> None:
+    """A finalizer of somebody else is put on the index, as it is deleted."""
+    found = await of.find()
+    assert found is not None
+    await of.cluster.set_finalizers(found, [*await of.finalizers(), FOREIGN])
+    await of.delete()
+
+
+async def waits_for_others(of: Deletions, *words: str) -> None:
+    """The status is about this generation, and says who holds the index, how it can go, and `words`."""
+    found = await of.find()
+    assert found is not None
+    assert found["metadata"]["finalizers"] == [FOREIGN]
+    assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+    status, reason, said = await of.condition("Ready")
+    assert (status, reason) == ("False", "WaitingForFinalizers")
+    for text in (f"it waits for finalizer {FOREIGN}", "kubectl -n default patch cortexindex papers", *words):
+        assert text in said
+
+
+async def test_after_the_drop_the_status_says_who_else_holds_the_resource(of: Deletions) -> None:
+    await of.set_up()
+    of.notices.clear()
+    await is_held(of)
+    await of.pass_()
+    assert (await of.condition("DataCleanup"))[:2] == ("True", "CleanupRunning")
+    await of.job_ends("Complete")
+    assert await of.pass_() is None
+    await waits_for_others(of, "its data is dropped")
+    assert await of.condition("DataCleanup") == ("False", "DataDropped", "its data is dropped")
+    found = await of.find()
+    assert found is not None
+    assert not {"replicas", "revisions", "currentRevision"} & {n for n, value in found["status"].items() if value}
+    assert await of.job() is None
+
+    of.restart()
+    assert await of.pass_(700) is None
+    assert await of.find() == found
+    assert [notice.reason for notice in of.notices] == ["DataCleanup", "WaitingForFinalizers"]
+    await let_go_by_hand(of)
+    await of.pass_()
+    assert await of.orphans() == []
+
+
+async def test_data_that_is_left_is_told_while_others_hold_the_resource(of: Deletions) -> None:
+    await of.set_up()
+    await is_held(of)
+    await of.pass_()
+    await of.job_ends("Failed", "the Lake does not answer")
+    await of.pass_()
+    await waits_for_others(of, "CleanupFailed: ", "the Lake does not answer", "cortex orphans")
+    assert (await of.condition("DataCleanup"))[:2] == ("False", "DataLeft")
+    of.restart()
+    await of.pass_()
+    await let_go_by_hand(of)
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "CleanupFailed")]
+
+
+@pytest.mark.parametrize("end", ["Complete", "Failed"])
+async def test_a_cleanup_that_is_over_does_not_begin_again(
+    of: Deletions, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    await of.set_up()
+    await is_held(of)
+    await of.pass_()
+    await of.job_ends(end)
+    once(monkeypatch, of.cluster, "set_finalizers", Conflict("it has been modified"))
+    with pytest.raises(Conflict):
+        await of.pass_()
+    job = await of.job()
+    assert job is not None
+    await of.cluster.delete(ObjectKey.of(job))
+    of.restart()
+    await of.apply("Retain")
+    await of.pass_()
+    await waits_for_others(of, {"Complete": "its data is dropped", "Failed": "CleanupFailed"}[end])
+    assert await of.job() is None
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_retained_one_that_others_hold_says_so(of: Deletions, restarts: bool) -> None:
+    await of.set_up("Retain")
+    await is_held(of)
+    if restarts:
+        of.restart()
+    assert await of.pass_() is None
+    await waits_for_others(of, "deletionPolicy is Retain: its data stays in the Lake")
+    assert await of.condition("DataCleanup") == ("", "", "")
+    if restarts:
+        of.restart()
+        await of.pass_()
+    await let_go_by_hand(of)
+    await of.pass_()
+    assert await of.orphans() == [(PAPERS, "Retained")]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_drop_that_is_called_off_is_told_while_others_hold_the_resource(of: Deletions, by_hand: bool) -> None:
+    await of.set_up()
+    await is_held(of)
+    await of.pass_()
+    pod = await of.job_pod()
+    if by_hand:
+        await let_go_by_hand(of, FOREIGN)
+    else:
+        await of.apply("Retain")
+    assert await of.pass_() == 2.0
+    assert (await of.condition("DataCleanup"))[:2] == ("True", "CleanupStopping")
+    await of.pod_ends(pod)
+    of.restart()
+    assert await of.pass_() is None
+    why = "its finalizer was removed by hand" if by_hand else "deletionPolicy is Retain"
+    await waits_for_others(of, why, "a part of it may be gone")
+    assert (await of.condition("DataCleanup"))[:2] == ("False", "DataKept")
+    of.restart()
+    await of.pass_()
+    await waits_for_others(of, why, "a part of it may be gone")
+
+
+async def test_who_holds_it_is_followed(of: Deletions) -> None:
+    await of.set_up("Retain")
+    await is_held(of)
+    await of.pass_()
+    await let_go_by_hand(of, FOREIGN, "example.com/another")
+    early = await of.pass_(1)
+    assert early is not None
+    await of.pass_(early)
+    assert f"finalizers {FOREIGN}, example.com/another, " in (await of.condition("Ready"))[2]
+
+
 def test_retained_resources_are_made_as_before() -> None:
     """The policy is no part of the pods, nor of a revision."""
     kept, dropped = a_cortex_index(), a_cortex_index(spec__deletionPolicy="Delete")

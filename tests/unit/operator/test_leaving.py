@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,7 +55,8 @@ async def test_it_says_who_uses_it_and_keeps_what_it_said_before(users: int, wor
 
 
 async def test_a_pass_writes_that_once_and_nothing_where_nobody_uses_it() -> None:
-    for users, reasons in ((1, ["DeletedInUse"]), (0, [])):
+    waits = ["WaitingForFinalizers"] * 2
+    for users, reasons in ((1, ["DeletedInUse", *waits]), (0, waits)):
         cluster = MemoryCluster()
         await cluster.apply(a_cortex_index_manifest(metadata__finalizers=["example.com/hold"]))
         await cluster.delete(INDEX)
@@ -66,6 +68,38 @@ async def test_a_pass_writes_that_once_and_nothing_where_nobody_uses_it() -> Non
         assert versions[0] == versions[1]
         status = (await cluster.get(INDEX))["status"]
         assert [c["reason"] for c in status.get("conditions", ())] == reasons
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "lets_go", "expected"),
+    [([], False, 1), ([], True, 0), (["example.com/hold"], False, 1)],
+)
+async def test_one_that_is_gone_is_told_of_once_unless_nobody_names_it_any_more(
+    finalizers: list[str], lets_go: bool, expected: int
+) -> None:
+    cluster, told = MemoryCluster(), []
+    world = replace(a_world(cluster, 2), record=lambda obj, notices: told.extend((obj, each) for each in notices))
+    await cluster.apply(a_cortex_index_manifest(metadata__finalizers=finalizers))
+    reconcile = Reconciler(world)
+    await reconcile(KEY)
+    before = await cluster.get(INDEX)
+    assert len(before["status"]["usedBy"]) == 2
+    told.clear()
+    await cluster.delete(INDEX)
+    if finalizers:
+        await reconcile(KEY)
+        await cluster.set_finalizers(await cluster.get(INDEX), [])
+    if lets_go:
+        for number in range(2):
+            workflow = a_cortex_workflow_manifest(metadata__name=f"flow-{number:02}")
+            list(world.uses.of_workflow(Event(EventType.DELETED, workflow)))
+    for _ in range(2):
+        await reconcile(KEY)
+    found = [(obj, notice) for obj, notice in told if notice.reason == "DeletedInUse"]
+    assert len(found) == expected
+    for obj, notice in found:
+        assert (obj["metadata"]["uid"], notice.type) == (before["metadata"]["uid"], "Warning")
+        assert "although it is used by CortexWorkflow default/flow-00, default/flow-01: " in notice.note
 
 
 def told_by_an_own_write(obj: Object) -> list[ResourceKey]:

@@ -1,16 +1,19 @@
-"""The operator's process is told to end in an awkward moment."""
+"""The operator's process: what it does not begin with, and when it is told to end in an awkward moment."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import pytest
 from cortex_kube.client import Conflict, NotFound
 from cortex_operator import main
 from cortex_operator.health import Health
-from cortex_operator.settings import settings_of
+from cortex_operator.settings import mistakes, settings_of
 from cortex_operator.watched import Watched
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 VARIABLES = {
     "CORTEX_POD": "operator-1",
@@ -53,3 +56,23 @@ async def test_a_lease_that_was_written_in_the_moment_of_the_end_is_given_away()
         await main._Operator(settings, api, watched, Health(registry), registry, stop).lead()
     assert api.lease["spec"]["holderIdentity"] == ""
     assert api.lease["spec"]["leaseTransitions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("pools", "said"),
+    [
+        (
+            [{"name": "a", "nodeSelector": {"x": "1"}}, {"name": "a", "nodeSelector": {"x": "2"}}],
+            "the environment variable CORTEX_GPU_POOLS is not valid: two items have the same name 'a'; remove one",
+        ),
+        (
+            [{"name": "a", "nodeSelector": {"bad key": "1"}}],
+            "the environment variable CORTEX_GPU_POOLS is not valid: 0.nodeSelector.bad key",
+        ),
+        ([{"name": "a"}], "the environment variable CORTEX_GPU_POOLS is not valid: 0.nodeSelector: Field required"),
+    ],
+)
+def test_pools_that_can_only_be_a_mistake_are_refused(pools: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(ValidationError) as found:
+        settings_of({**VARIABLES, "CORTEX_GPU_POOLS": json.dumps(pools)})
+    assert mistakes(found.value).startswith(said)

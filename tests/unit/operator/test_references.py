@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import a_cortex_index
+from builders import a_cortex_index, a_cortex_index_manifest
+from cortex_kinds.base import API_VERSION
 from cortex_operator.cluster import MemoryCluster, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from cortex_operator.manifests import ReleaseSettings
-from cortex_operator.reconcile import World
+from cortex_operator.reconcile import Reconciler, World
 from cortex_operator.reconcile.named import Named
 from cortex_operator.reconcile.references import find_references, references
 from objects import a_config_map, a_secret
@@ -68,6 +69,41 @@ async def test_each_field_that_names_an_object_needs_it_and_no_other_field_does(
 
 async def test_nothing_is_missing_when_all_is_there() -> None:
     assert await missing(every_field(), *named_objects("default")) == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [
+        (a_secret("cortex-lake", dsn="postgresql://u:hush/hush@lake/d"), "dsn"),
+        (a_secret("cortex-lake", dsn="mysql://u:hush@lake/d"), "dsn"),
+        (a_secret("cortex-state", url="http://:hush@state"), "url"),
+    ],
+)
+async def test_an_address_that_no_pod_could_read_is_named_without_its_words(secret: dict[str, Any], key: str) -> None:
+    (message,) = await missing({}, secret)
+    assert message.startswith(f"the value of key '{key}' in Secret {secret['metadata']['name']} cannot be read")
+    assert f"kubectl -n default patch secret {secret['metadata']['name']} -p " in message
+    assert "hush" not in message
+
+
+@pytest.mark.parametrize(
+    ("lake", "reason"), [({"dsn": "lake.invalid:5432"}, "SecretInvalid"), ({"other": "a"}, "SecretKeyMissing")]
+)
+async def test_pods_are_not_made_for_an_address_that_they_could_not_read_and_come_when_it_is_right(
+    lake: dict[str, str], reason: str
+) -> None:
+    cluster = MemoryCluster()
+    for obj in (a_secret("cortex-lake", **lake), STATE, a_cortex_index_manifest()):
+        await cluster.apply(obj)
+    reconcile, index = Reconciler(a_world(cluster)), ObjectKey(API_VERSION, "CortexIndex", "default", "papers")
+    assert await reconcile(PAPERS) == 15
+    conditions = {c["type"]: c for c in (await cluster.get(index))["status"]["conditions"]}
+    for type in ("Ready", "DependenciesReady"):
+        assert (conditions[type]["status"], conditions[type]["reason"]) == ("False", reason)
+    assert await cluster.list("apps/v1", "Deployment", namespace="default") == []
+    await cluster.apply(LAKE)
+    await reconcile(PAPERS)
+    assert len(await cluster.list("apps/v1", "Deployment", namespace="default")) == 1
 
 
 @pytest.mark.parametrize("field", ["env.secretKeyRef", "caBundle.secretRef", "caBundle.configMapRef"])

@@ -52,6 +52,12 @@ def told(before: CommonStatus, after: CommonStatus) -> list[tuple[str, str]]:
             id="not ready after a change of the spec",
         ),
         pytest.param(
+            a_status(Ready="True Ready"),
+            a_status(2, Ready="False WaitingForFinalizers"),
+            [("Normal", "WaitingForFinalizers")],
+            id="others hold one that is deleted",
+        ),
+        pytest.param(
             a_status(Ready="False PodsStarting"),
             a_status(Ready="False Applying"),
             [],

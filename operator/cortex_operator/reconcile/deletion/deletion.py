@@ -1,7 +1,8 @@
 """The deletion of a resource, as its `deletionPolicy` says: who holds it up, for how long, and what is written of it.
 
 Under Retain nothing holds it up. Under Delete our finalizer does, until the data is dropped or the time for that is
-over. When it began stands in the condition DataCleanup: a restart of the operator does not begin anew.
+over. When it began, and how it ended where others hold the resource still, stands in the condition DataCleanup: a
+restart of the operator does not begin anew.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from cortex_operator.dataplane import ResourceKey
 from cortex_operator.reconcile.deletion.credentials import Credentials
 from cortex_operator.reconcile.deletion.jobs import Jobs
 from cortex_operator.reconcile.deletion.orphans import Orphan, Orphans
+from cortex_operator.reconcile.deletion.others import FINALIZER, is_over, others, told, waits, without_pods
 from cortex_operator.reconcile.deletion.steps import End, Resource, Steps, Times, Wait, had_data, moment
-from cortex_operator.reconcile.finding import Finding, true
+from cortex_operator.reconcile.finding import Finding, false, true
 from cortex_operator.reconcile.model import World
+from cortex_operator.reconcile.observe import find
 from cortex_operator.reconcile.report import StatusWriter, stored
 from cortex_operator.reconcile.verdict import Verdict, conditions
 
-FINALIZER: Final = "cortex.datapunk.io/data-cleanup"
 _REFUSED: Final = (Conflict, Forbidden, Invalid, NamespaceTerminating)
+_UNREADABLE: Final = "its spec could not be read"
 _RETAINED: Final = ("Retained", "deletionPolicy is Retain")
 _UNSEEN: Final = ("FinalizerRemoved", "its finalizer was removed by hand")
 _WITH_A_JOB: Final = frozenset({Reason.CLEANUP_RUNNING, Reason.CLEANUP_STOPPING})
@@ -84,7 +87,12 @@ class Deletion:
         """One pass over a resource that is being deleted; None for `resource`: its spec cannot be read. Returns after
         how many seconds to look again. Raises Conflict, Unavailable."""
         if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
-            return self._world.timing.moving if await self._stop(key, now) else None
+            return await self._wait_for_others(key, obj, resource, now)
+        if resource is not None and is_over(resource.status):
+            if others(obj):
+                await self._tell_of_others(obj, resource.status, self._fate(key, resource, resource.status), now)
+            await self._leave(key, obj, now)
+            return None
         if resource is not None:
             self._note(key, resource)
         if resource is None or resource.spec.deletion_policy is not DeletionPolicy.DELETE:
@@ -111,21 +119,50 @@ class Deletion:
     async def _let_go(self, key: ResourceKey, obj: Object, resource: Resource | None, now: datetime) -> float | None:
         """Its data is kept: once nobody drops it any more, nobody holds the resource."""
         before = stored(obj) if resource is None else resource.status
-        told = get_condition(before.conditions, ConditionType.DATA_CLEANUP)
-        if told is not None and told.reason in _WITH_A_JOB:
-            self._partly.add(key)
-        if working := await self._stop(key, now):
+        if working := await self._stop(key, now, before):
             await self._tell(obj, before, Wait(Reason.CLEANUP_STOPPING, working), now)
             return self._world.timing.moving
         if resource is None:
-            why = self._kept(key, "its spec could not be read")
+            why = self._kept(key, _UNREADABLE)
             await self._record(key, obj["metadata"]["uid"], "InvalidSpec", why, now)
+        if others(obj):
+            await self._tell_of_others(obj, before, self._fate(key, resource, before), now)
         await self._release(obj)
         return None
 
-    async def _stop(self, key: ResourceKey, now: datetime) -> str:
+    async def _wait_for_others(
+        self, key: ResourceKey, obj: Object, resource: Resource | None, now: datetime
+    ) -> float | None:
+        """One that we do not hold (any more)."""
+        before = stored(obj) if resource is None else resource.status
+        if is_over(before):
+            if await self._jobs.end(key, now):
+                return self._world.timing.moving
+        else:
+            if resource is not None:
+                self._note(key, resource)
+            if working := await self._stop(key, now, before):
+                await self._tell(obj, before, Wait(Reason.CLEANUP_STOPPING, working), now)
+                return self._world.timing.moving
+        if not others(obj):
+            return None
+        return await self._tell_of_others(obj, before, self._fate(key, resource, before), now)
+
+    def _fate(self, key: ResourceKey, resource: Resource | None, before: CommonStatus) -> str:
+        """What has become of the data of one whose data nobody drops (any more), as a sentence."""
+        if (said := told(before)) is not None:
+            return said.message
+        if resource is None:
+            return self._kept(key, _UNREADABLE)
+        if resource.spec.deletion_policy is DeletionPolicy.RETAIN:
+            return self._kept(key, _RETAINED[1])
+        begun = get_condition(before.conditions, ConditionType.DATA_CLEANUP) is not None
+        return self._kept(key, _UNSEEN[1] if begun else f"it is without the finalizer {FINALIZER}")
+
+    async def _stop(self, key: ResourceKey, now: datetime, before: CommonStatus | None = None) -> str:
         """Ends the Job, if there is one; what may be at work nevertheless, as a sentence. Raises Unavailable."""
-        if await self._jobs.has(key):
+        said = None if before is None else get_condition(before.conditions, ConditionType.DATA_CLEANUP)
+        if (said is not None and said.reason in _WITH_A_JOB) or await self._jobs.has(key):
             self._partly.add(key)
         return await self._jobs.end(key, now)
 
@@ -167,23 +204,45 @@ class Deletion:
         except _REFUSED as error:
             log.warning("%s waits, and its status does not say so: %s", ObjectKey.of(obj), error)
 
+    async def _tell_of_others(
+        self, obj: Object, before: CommonStatus, fate: str, now: datetime, ended: Reason | None = None
+    ) -> float | None:
+        """Says that only others hold it; `ended`: how its cleanup did, where that is new. Returns after how many
+        seconds the rest may be written."""
+        cleanup = get_condition(before.conditions, ConditionType.DATA_CLEANUP)
+        reason = Reason.DATA_KEPT if ended is None and cleanup is not None and told(before) is None else ended
+        more = [] if reason is None else [false(ConditionType.DATA_CLEANUP, reason, fate)]
+        try:
+            return await self._say(obj, before, Reason.WAITING_FOR_FINALIZERS, waits(obj, fate), now, *more)
+        except _REFUSED as error:
+            log.warning("%s waits, and its status does not say so: %s", ObjectKey.of(obj), error)
+            return None
+
     async def _say(
         self, obj: Object, before: CommonStatus, reason: Reason, message: str, now: datetime, *more: Finding
-    ) -> None:
+    ) -> float | None:
         verdict = Verdict(False, reason, message, reconciling=True)
         generation = obj["metadata"].get("generation", 0)
         found = conditions(before, [*verdict.findings(), *more], generation, now)
         after = before.model_copy(update={"observed_generation": generation, "conditions": found})
-        await self._status.write(ObjectKey.of(obj), obj, after)
+        return await self._status.write(ObjectKey.of(obj), obj, after)
 
     async def _end(self, key: ResourceKey, obj: Object, resource: Resource, end: End, now: datetime) -> None:
-        """First what is to be known afterwards, then nobody holds the resource. The Job goes last: until then it tells
-        how the data ended."""
+        """First what is to be known afterwards, then we do not hold the resource. The Job goes last: until then it
+        tells how the data ended."""
         if end.reason:
             await self._record(key, resource.metadata.uid, end.reason, end.message, now)
             self._world.record(obj, (Notice(EventReason.DATA_LEFT, f"{end.reason}: {end.message}"),))
         else:
             await self._orphans.remove(key)
+        if others(obj):
+            left = f"{end.reason}: {end.message}; cortex orphans lists it" if end.reason else ""
+            before = without_pods(resource.status, data=bool(left))
+            ended = Reason.DATA_LEFT if left else Reason.DATA_DROPPED
+            await self._tell_of_others(obj, before, left or end.message or "its data is dropped", now, ended)
+        await self._leave(key, obj, now)
+
+    async def _leave(self, key: ResourceKey, obj: Object, now: datetime) -> None:
         await self._release(obj)
         self._forget(key)
         await self._jobs.end(key, now)
@@ -197,7 +256,10 @@ class Deletion:
         await self._orphans.record(Orphan(*place, uid, reason, message, timestamp(now), remedy))
 
     async def _release(self, obj: Object) -> None:
-        await self._hold(obj, [name for name in obj["metadata"].get("finalizers") or () if name != FINALIZER])
+        # A status that was just written makes what was read before too old to be changed.
+        if others(obj) and (found := await find(self._world.cluster, ObjectKey.of(obj))) is not None:
+            obj = found
+        await self._hold(obj, others(obj))
 
     async def _hold(self, obj: Object, finalizers: list[str]) -> None:
         try:

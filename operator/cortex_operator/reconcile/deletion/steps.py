@@ -41,7 +41,8 @@ class Wait:
 
 @dataclass(frozen=True)
 class End:
-    """Nothing is waited for any more. `reason` and `message`: why the data stays; empty when it does not."""
+    """Nothing is waited for any more. `reason` and `message`: why the data stays; without a reason it does
+    not, and a message says why there was nothing to drop."""
 
     reason: str = ""
     message: str = ""
@@ -121,7 +122,7 @@ class Steps:
     async def _without_values(self, resource: Resource) -> Wait | End:
         namespace, secret = resource.metadata.namespace, resource.spec.lake.secret_ref.name
         if not had_data(resource):
-            return End()
+            return End(message="no pod ever told of data of it")
         if await self._is_terminating(namespace):
             return End("SecretNotFound", f"Secret {namespace}/{secret} was deleted before the data was dropped")
         lacks = f"Secret {namespace}/{secret} with the key dsn is not there"

@@ -80,7 +80,7 @@ async def observe(world: World, index: CortexIndex, now: datetime) -> ObservedIn
             *await find_old_account(cluster, part, search_name(name), deployment, (*pods, *ingest_pods), working(jobs)),
             *await find_old_templates(cluster, part, search_name(name), world.release, deployment, pods),
         ),
-        reach=await find_reach(world, part, search_name(name), pods),
+        reach=await find_reach(world, part, search_name(name), pods, named),
         standing=find_standing(world.fleet, index),
         settings=await find_settings(cluster, deployment, world.release),
         users=await find_users(world, index),

@@ -85,7 +85,7 @@ async def observe(world: World, workflow: CortexWorkflow, now: datetime) -> Obse
             *await find_old_account(cluster, part, graph_name(name), deployment, pods),
             *await find_old_templates(cluster, part, graph_name(name), world.release, deployment, pods),
         ),
-        reach=await find_reach(world, part, graph_name(name), pods, _operands(workflow, indexes)),
+        reach=await find_reach(world, part, graph_name(name), pods, named, _operands(workflow, indexes)),
         standing=find_standing(world.fleet, workflow),
         settings=await find_settings(cluster, deployment, world.release),
         indexes=indexes,
