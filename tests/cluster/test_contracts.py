@@ -54,21 +54,16 @@ class Bench:
         self.kubectl("wait", *wait)
         return self.kubectl("get", f"cortexworkflow/{name}", where, f"--output=jsonpath={path}.message}}")
 
-    def until_used_by(self, name: str) -> None:
-        """Returns when the index says so."""
-        where = f"--namespace={self.library}"
-        path = "{.status.usedBy[*].name}"
-        self.kubectl("wait", "cortexindex/papers", where, f"--for=jsonpath={path}={name}", "--timeout=30s")
-
-    def until_unused(self, seconds: float = 30.0) -> None:
-        """Returns when the index says that nobody uses it."""
+    def until_used_by(self, *names: str, seconds: float = 30.0) -> None:
+        """Returns when the index says that these workflows use it, and no others."""
+        wanted = [f"{self.team}/{name}" for name in names]
         deadline = time.monotonic() + seconds
-        while (found := self.used_by()) != []:
-            assert time.monotonic() < deadline, f"it is still used by {found}"
+        while (found := self.used_by()) != wanted:
+            assert time.monotonic() < deadline, f"it is used by {found}, not {wanted}"
             time.sleep(0.1)
 
     def used_by(self) -> list[str]:
-        found = self.kubectl.get("cortexindex", "papers", f"--namespace={self.library}")["status"]
+        found = self.kubectl.get("cortexindex", "papers", f"--namespace={self.library}").get("status", {})
         return [f"{user['namespace']}/{user['name']}" for user in found.get("usedBy", ())]
 
     def told(self) -> dict[str, str]:
@@ -160,7 +155,7 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
         bench.kubectl("wait", "--for=create", "events", selector, f"--namespace={namespace}", "--timeout=30s")
 
     bench.kubectl("delete", "cortexworkflow/helpdesk", f"--namespace={bench.team}")
-    bench.until_unused()
+    bench.until_used_by()
     conditions = bench.kubectl.get("cortexindex", "papers", where)["status"]["conditions"]
     assert "DeletedInUse" not in [each["type"] for each in conditions]
     release = '[{"op": "remove", "path": "/metadata/finalizers"}]'

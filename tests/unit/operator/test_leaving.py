@@ -70,6 +70,24 @@ async def test_a_pass_writes_that_once_and_nothing_where_nobody_uses_it() -> Non
         assert [c["reason"] for c in status.get("conditions", ())] == reasons
 
 
+async def test_a_workflow_that_others_hold_says_so_under_both_policies() -> None:
+    name = ObjectKey(API_VERSION, "CortexWorkflow", "default", "helpdesk")
+    for policy, said in (("Retain", "deletionPolicy is Retain"), ("Delete", "no pod ever told of data of it")):
+        cluster = MemoryCluster()
+        reconcile = Reconciler(a_world(cluster, 0))
+        held = {"metadata__finalizers": ["example.com/hold"], "spec__deletionPolicy": policy}
+        await cluster.apply(a_cortex_workflow_manifest(**held))
+        await reconcile(WORKFLOW)
+        await cluster.delete(name)
+        assert await reconcile(WORKFLOW) is None
+        found = await cluster.get(name)
+        assert found["metadata"]["finalizers"] == ["example.com/hold"]
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+        conditions = {c["type"]: c for c in found["status"]["conditions"]}
+        assert conditions["Ready"]["reason"] == "WaitingForFinalizers"
+        assert said in conditions["Ready"]["message"]
+
+
 @pytest.mark.parametrize(
     ("finalizers", "lets_go", "expected"),
     [([], False, 1), ([], True, 0), (["example.com/hold"], False, 1)],
