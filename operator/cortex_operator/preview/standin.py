@@ -9,8 +9,8 @@ from cortex_kinds.gpu import GPU
 
 from cortex_operator.manifests.gpupool import GPUPool, pool_of
 
-_NODES: Final = "(nodes of pool)"
-"""No label of a node."""
+_NODES: Final = "cortex.datapunk.io/nodes-of-unknown-pool"
+"""A label that no node has."""
 
 
 def stand_in(name: str) -> GPUPool:
