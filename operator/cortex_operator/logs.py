@@ -53,8 +53,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Calm(logging.Filter):
-    """Lets kopf tell of a failed request once in a while, as each of its watches tells of each try; and not of a task
-    that failed, as that comes out of kopf as an error."""
+    """Lets kopf tell of a failed request once in a while, as each of its watches tells of each try, and as of something
+    that is tried again; and not of a task that failed, as that comes out of kopf as an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,10 @@ class _Calm(logging.Filter):
             return True
         if " has failed: " in text:
             return False
-        return not text.startswith("Request attempt") or self._is_time()
+        if not text.startswith("Request attempt"):
+            return True
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return self._is_time()
 
     def _is_time(self) -> bool:
         now = time.monotonic()
