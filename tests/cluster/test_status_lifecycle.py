@@ -276,14 +276,6 @@ async def test_every_moment_of_an_index_is_called_rightly(live: Lives) -> None:
         await life.becomes("True", "Ready")
 
         await life.begin("InProgress")
-        await pauses(life, paused=True)
-        await life.apply(env=[{"name": "COLOUR", "value": "blue"}])
-        await life.becomes("False", "RolloutPaused")
-        await life.begin("Current")
-        await pauses(life, paused=False)
-        await life.becomes("True", "Ready")
-
-        await life.begin("InProgress")
         await life.apply(chunking={"splitLength": 4})
         await life.becomes("True", "RevisionBuilding")
         await life.begin("Current")
@@ -336,6 +328,26 @@ async def test_every_moment_of_an_index_is_called_rightly(live: Lives) -> None:
         check(life)
         promoted = ("RevisionBuilding", "RevisionPromoted", "RevisionFailed", "Recovered")
         await check_events(life, "DependencyMissing", "Ready", "Updating", "ScaledToZero", *promoted)
+
+
+async def test_a_rollout_that_somebody_paused_is_in_progress_until_it_is_resumed(live: Lives) -> None:
+    async with live("CortexIndex", "papers") as (life, start):
+        await life.begin("Current")
+        await secrets(life)
+        await life.apply(env=[{"name": "COLOUR", "value": "red"}])
+        await start()
+        await life.becomes("True", "Ready")
+
+        await life.begin("InProgress")
+        await pauses(life, paused=True)
+        await life.apply(env=[{"name": "COLOUR", "value": "blue"}])
+        await life.becomes("False", "RolloutPaused")
+        await life.begin("Current")
+        await pauses(life, paused=False)
+        await life.becomes("True", "Ready")
+
+        await ends(life)
+        check(life)
 
 
 async def pauses(life: Life, *, paused: bool) -> None:

@@ -16,6 +16,8 @@ from cortex_operator.reconcile.loop import KINDS
 from cortex_operator.reconcile.references import references
 
 _ANY: Final = "?"
+_OWN: Final = {"dsn": "postgresql://localhost/", "url": "redis://localhost"}
+"""Addresses that pods can read and that open no way."""
 
 
 async def assume_hidden(look: Look, worlds: Sandboxes, proposals: Sequence[Proposal]) -> None:
@@ -29,22 +31,24 @@ async def assume_hidden(look: Look, worlds: Sandboxes, proposals: Sequence[Propo
             key = ObjectKey("v1", one.kind, proposal.key.namespace, one.name)
             if await look.find(key) is not None or key not in look.hidden:
                 continue
+            any_value = _OWN[one.key] if one.address else _ANY
             lake = (one.kind, one.name, one.key) == ("Secret", spec.lake.secret_ref.name, "dsn")
-            value = await _servers(look, proposal) if lake else _ANY
+            value = (await _servers(look, proposal) if lake else "") or any_value
             data = assumed.setdefault(key, {})
-            data[one.key] = value if data.get(one.key, _ANY) == _ANY else data[one.key]
+            data[one.key] = value if data.get(one.key, any_value) == any_value else data[one.key]
     for key, data in assumed.items():
         for sandbox in (worlds.live, worlds.proposed):
             sandbox.take(_made(key, data))
 
 
 async def _servers(look: Look, proposal: Proposal) -> str:
-    """A connection string of the hosts that its pods get to now, so that the rules of its NetworkPolicy stay."""
+    """A connection string of the hosts that its pods get to now, so that the rules of its NetworkPolicy stay; empty:
+    none is known."""
     deployment = deployment_key(proposal.key)
     policy = await look.find(ObjectKey(*NETWORK_POLICY, deployment.namespace, deployment.name))
     told = ((policy or {}).get("metadata", {}).get("annotations") or {}).get(REACH, "")
     hosts = [_host(each) for each in Reach.load(told).places if isinstance(each, Address)]
-    return f"postgresql://{','.join(hosts)}/" if hosts else _ANY
+    return f"postgresql://{','.join(hosts)}/" if hosts else ""
 
 
 def _host(address: Address) -> str:
