@@ -106,6 +106,17 @@ async def test_what_the_cache_lacks_is_made_by_one_request_which_is_refused_wher
         assert [asked.method for asked in proxy.asked] == ["PATCH"]
 
 
+@pytest.mark.parametrize("status", [409, 422])
+async def test_an_api_server_that_takes_no_version_of_what_it_is_to_make_is_asked_first(
+    behind: Behind, proxy: FaultProxy, status: int
+) -> None:
+    await behind.look()
+    proxy.fault = lambda _: status if len(proxy.asked) == 1 else 0
+    assert await behind.cluster.apply(behind.place.config_map(a="1")) is ApplyResult.CREATED
+    assert [asked.method for asked in proxy.asked] == ["PATCH", "GET", "PATCH"]
+    assert (await behind.known())["data"] == {"a": "1"}
+
+
 async def test_other_kinds_and_other_namespaces_are_asked_of_the_api_server(behind: Behind, proxy: FaultProxy) -> None:
     await behind.look()
     with pytest.raises(NotFound):

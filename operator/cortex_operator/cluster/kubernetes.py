@@ -221,14 +221,16 @@ class KubernetesCluster:
             return None
 
     async def _create(self, key: ObjectKey, config: Object, field_manager: str) -> Object | None:
-        """Applies what the cache lacks; None when there is an object of this name. One request does both: an apply that
-        names a version makes the object, or is refused because the version of what is there is another one."""
+        """Applies what the cache lacks; None when there is an object of this name, or something is wrong with it. One
+        request does both: an apply that names a version makes the object, or is refused because the version of what is
+        there is another one."""
         if config["metadata"].keys() & {"uid", "resourceVersion"}:
             return None
         new = {**config, "metadata": {**config["metadata"], "resourceVersion": _OF_NONE}}
         try:
             return await self._apply(key, new, field_manager, force=True)
-        except Conflict:
+        except (Conflict, Invalid):
+            # Also where an API server takes no version of what it is to make: the apply that follows names none.
             return None
 
     async def _apply(self, key: ObjectKey, config: Object, field_manager: str, *, force: bool) -> Object:
