@@ -9,6 +9,7 @@ import zlib
 from typing import Any, Final
 
 import orjson
+from cortex_kube.deep import LEVELS
 
 from cortex_operator.cluster.port import FIELD_MANAGER, Object
 
@@ -16,9 +17,6 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _POD: Final = ("nodeName", "containers")
 _CONTAINER: Final = ("name", "startupProbe", "readinessProbe")
 _LEVEL: Final = 1
-_DEPTH: Final = 200
-"""Levels that are kept of what orjson does not write, which is an object of more than 254: no kind allows so many
-(`cortex_kinds.base.MAX_DEPTH`), and who reads what is left says so."""
 
 
 def pack(obj: Object) -> bytes:
@@ -27,7 +25,9 @@ def pack(obj: Object) -> bytes:
     try:
         data = orjson.dumps(trimmed)
     except orjson.JSONEncodeError:
-        data = orjson.dumps(_shallow(trimmed, _DEPTH))
+        # It reads more levels than it writes (254). No kind allows so many (`cortex_kinds.base.MAX_DEPTH`), and who
+        # reads what is left says so.
+        data = orjson.dumps(_shallow(trimmed, LEVELS))
     return zlib.compress(data, _LEVEL)
 
 
