@@ -48,13 +48,14 @@ Fault = Callable[[Asked], int]
 
 
 class FaultProxy:
-    """`kubeconfig` leads to it; `asked` is what came so far. Watches that `silence` names stay open and say nothing;
-    requests that `lost` names are passed on, and their answer never comes. `retry_after`: what a fault of 429 or 503
-    says, in seconds."""
+    """`kubeconfig` leads to it; `asked` is what came so far, `done` what of it the API server did. Watches that
+    `silence` names stay open and say nothing; requests that `lost` names are passed on, and their answer never comes.
+    `retry_after`: what a fault of 429 or 503 says, in seconds."""
 
     def __init__(self, directory: Path) -> None:
         self.kubeconfig = directory / "proxy.kubeconfig"
         self.asked: list[Asked] = []
+        self.done: list[Asked] = []
         self.fault: Fault = lambda _: 0
         self.too_old: Callable[[Asked], bool] = lambda _: False
         """Watches that are told in their stream that their version is too old (410): their client must list anew."""
@@ -135,6 +136,8 @@ class FaultProxy:
             ssl=context,
             skip_auto_headers=("Content-Type", "Accept-Encoding"),
         ) as got:
+            if got.ok:
+                self.done.append(asked)
             kept = {name: value for name, value in got.headers.items() if name.lower() not in _HOP}
             response = web.StreamResponse(status=got.status, headers=kept)
             if self.lost(asked):

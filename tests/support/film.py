@@ -21,6 +21,7 @@ class Film:
 
     def __init__(self) -> None:
         self.frames: dict[str, list[Object]] = {}
+        self._gone: set[tuple[str, str]] = set()
         self._more = asyncio.Condition()
 
     @asynccontextmanager
@@ -38,10 +39,10 @@ class Film:
             for shot in shots:
                 await cancelled(shot)
 
-    async def until(self, kind: str, resource_version: int) -> None:
-        """Returns when it is so far."""
-        async with asyncio.timeout(20), self._more:
-            await self._more.wait_for(lambda: any(version(f) >= resource_version for f in self.frames[kind]))
+    async def until_gone(self, kind: str, name: str) -> None:
+        """Returns when all is there that was stored of an object, to its end."""
+        async with asyncio.timeout(30), self._more:
+            await self._more.wait_for(lambda: (kind, name) in self._gone)
 
     def at(self, kind: str, name: str, resource_version: int) -> Object | None:
         """An object as it was at that moment of the API server."""
@@ -51,6 +52,8 @@ class Film:
     async def _shoot(self, api: Api, where: str, kind: str, since: str) -> None:
         async for event in api.watch(where, resource_version=since):
             if event["type"] != "BOOKMARK":
+                ended = self._gone.add if event["type"] == "DELETED" else self._gone.discard
                 async with self._more:
+                    ended((kind, event["object"]["metadata"]["name"]))
                     self.frames[kind].append(event["object"])
                     self._more.notify_all()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import oracle
 from cortex_kube.resources import path
-from cortex_operator.cluster import NotFound, Object, ObjectKey
+from cortex_operator.cluster import Conflict, NotFound, Object, ObjectKey
 from cortex_operator.cluster.series import API_VERSION as EVENTS
 from cortex_operator.cluster.series import CONTROLLER
 from fault_proxy import Asked
@@ -171,12 +171,13 @@ class Soak:
             if self._rng.random() < 0.5:
                 await self._judge.cluster.delete(child)
             else:
-                await self._judge.cluster.get(child)
-                meta = {"name": child.name, "namespace": child.namespace, "labels": {"app.kubernetes.io/name": "x"}}
+                found = await self._judge.cluster.get(child)
+                meta = {"name": child.name, "namespace": child.namespace, "uid": found["metadata"]["uid"]}
+                meta["labels"] = {"app.kubernetes.io/name": "x"}
                 claimed = {"apiVersion": child.api_version, "kind": child.kind, "metadata": meta}
                 await self._judge.cluster.apply(claimed, field_manager="somebody")
-        except NotFound:
-            return
+        except (NotFound, Conflict):
+            return  # it has gone, or went just now: what names a uid makes nothing
 
     async def _fault(self) -> None:
         """For a moment."""
