@@ -30,7 +30,7 @@ class Far:
     """The server at a redis:// or rediss:// URL; empty: there is none. Raises InvalidInput when it cannot be read."""
 
     def __init__(self, url: str) -> None:
-        self._client = connect(url, _TIMEOUT_SECONDS) if url else None
+        self._client = connect(url, None) if url else None
         self._failed_at = self._retry_at = 0.0
         self._lost = self._well = False
         """It did not answer, and was said so; it answered, and has not failed since."""

@@ -5,10 +5,12 @@ Shields the state manager from a server that is away, lost its functions, or is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from importlib.resources import files
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
@@ -19,8 +21,12 @@ from cortex_workloads.runtime.state import support
 
 _PREFIX: Final = "cortex_state_1_"
 _TIMEOUT_SECONDS: Final = 0.5
+_FIRST_SECONDS: Final = 1.0
+"""For what may need a connection first: nothing was answered yet, or the last call failed."""
 _PAUSE_SECONDS: Final = 0.5
 _LIBRARY: Final = files("cortex_workloads.runtime.state").joinpath("functions.lua").read_text("utf-8")
+
+T = TypeVar("T")
 
 _log = logging.getLogger("cortex.state")
 
@@ -30,7 +36,8 @@ class Functions:
     is left alone for half a second. Raises InvalidInput when the URL cannot be read."""
 
     def __init__(self, url: str) -> None:
-        self._client = connect(url, _TIMEOUT_SECONDS) if url else None
+        self._client = connect(url, None) if url else None
+        self._seconds = _FIRST_SECONDS
         self._retry_at, self._why = 0.0, ""
         self._failing: set[bool] = set()
 
@@ -58,12 +65,12 @@ class Functions:
 
     async def scan(self, pattern: str) -> list[bytes]:
         """Every key that matches. Raises Unavailable."""
-        if self._client is None:
-            raise _unreachable("CORTEX_STATE_URL is not set")
-        try:
-            return [found async for found in self._client.scan_iter(match=pattern, count=1000)]
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._failed(error) from error
+        keys, cursor = [], 0
+        while True:
+            cursor, found = await self.run("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            keys += found
+            if not cursor:
+                return keys
 
     async def run(self, *words: Any) -> Any:
         """What a plain command returns. Raises Unavailable."""
@@ -75,7 +82,16 @@ class Functions:
     async def _execute(self, *words: Any) -> Any:
         if self._client is None:
             raise _unreachable("CORTEX_STATE_URL is not set")
-        return await cast(Any, self._client).execute_command(*words)
+        return await self._bounded(cast(Any, self._client).execute_command(*words))
+
+    async def _bounded(self, asked: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                reply = await asked
+        except TimeoutError:
+            raise TimeoutError(f"nothing came in {self._seconds:g} s") from None
+        self._seconds = _TIMEOUT_SECONDS
+        return reply
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -85,10 +101,10 @@ class Functions:
     async def _load(self) -> None:
         assert self._client is not None
         try:
-            support.check(await self._client.info("server"))
+            support.check(await self._bounded(self._client.info("server")))
         except NoPermissionError:
             _log.info("the user may not ask the shared state for its version (INFO): it is taken to be supported")
-        await self._client.function_load(_LIBRARY, replace=True)
+        await self._bounded(self._client.function_load(_LIBRARY, replace=True))
         _log.info("functions loaded into the shared state")
 
     def _failed(self, error: Exception, read_only: bool = True) -> CortexError:
@@ -111,7 +127,7 @@ class Functions:
                 remedy="see to what it says: memory (maxmemory), disk; what is in the Lake is read there",
                 reason="StateUnreachable",
             )
-        self._retry_at = time.monotonic() + _PAUSE_SECONDS
+        self._retry_at, self._seconds = time.monotonic() + _PAUSE_SECONDS, _FIRST_SECONDS
         return _unreachable(self._why)
 
 
