@@ -412,8 +412,40 @@ def test_what_holds_up_the_job_of_a_revision_that_is_built_is_told(description: 
         "found; check the image's name and that it can be pulled (spec.image)"
     )
     assert [text.endswith(said) for text in messages(an_ingest_pod("Pending", PULLS)).values()] == [True] * 3
-    for fine in ((), (an_ingest_pod("Pending"),), (an_ingest_pod("Failed", ENDED), an_ingest_pod("Running"))):
+    for fine in ((an_ingest_pod("Pending"),), (an_ingest_pod("Failed", ENDED), an_ingest_pod("Running"))):
         assert not any("does not get on" in text for text in messages(*fine).values())
+
+
+REFUSED = (
+    f"; Job papers-ingest-{DESIRED} does not get on: the cluster makes no pod for it; see the quotas and policies of "
+    f"the namespace, and what kubectl -n default describe job papers-ingest-{DESIRED} tells"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "age", "said"),
+    [
+        ({}, 15, REFUSED),
+        ({}, 14, ""),
+        ({"status": {"active": 1}}, 3600, ""),
+        ({"status": {"failed": 1}}, 3600, ""),
+        (
+            {"spec": {"suspend": True}},
+            0,
+            "it is suspended (spec.suspend), until its queue admits it or who suspended it",
+        ),
+        ({"spec": {"suspend": False}}, 3600, REFUSED),
+    ],
+)
+def test_a_job_without_a_pod_is_told(changes: dict[str, Any], age: int, said: str) -> None:
+    job = a_job()
+    job["metadata"]["creationTimestamp"] = (NOW - timedelta(seconds=age)).isoformat()
+    for part, more in changes.items():
+        job[part] = {**job[part], **more}
+    status = plan(WORLD, settled(description=BUILDS, jobs=(job,), ingest_pods=())).status
+    message = next(c.message for c in status.conditions if c.type == "IndexReady")
+    assert said in message
+    assert ("does not get on" in message) == bool(said)
 
 
 def test_without_the_lake_no_job_is_touched() -> None:

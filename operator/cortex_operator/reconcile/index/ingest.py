@@ -21,6 +21,8 @@ MANY_WAITING: Final = 1_000
 """More documents than this are embedded by a Job."""
 RETRY_AFTER: Final = timedelta(minutes=5)
 """A Job that failed is made again after this time."""
+_MAKES_PODS_IN: Final = timedelta(seconds=15)
+"""A Job that has none after this time is refused them; usually it has one at once."""
 
 
 class JobPhase(StrEnum):
@@ -100,13 +102,29 @@ def working(jobs: tuple[Object, ...]) -> tuple[Object, ...]:
     return tuple(job for job in jobs if phase(job) is JobPhase.ACTIVE)
 
 
-def hindrance(revision: str, jobs: tuple[Object, ...], pods: tuple[Object, ...]) -> str:
-    """Why the Job of a revision does not get on, by its pods, as a sentence; empty when it does or there is none."""
+def hindrance(revision: str, jobs: tuple[Object, ...], pods: tuple[Object, ...], now: datetime) -> str:
+    """Why the Job of a revision does not get on, by its pods or because it has none, as a sentence; empty when it does
+    or there is none."""
     for job in working(jobs):
         own = _pods_of(job, pods) if _revision(job) == revision else []
         if not any(map(is_working, own)) and (blamed := culprit(own)) is not None:
             return f"Job {job['metadata']['name']} does not get on: {blamed}"
+        if _revision(job) == revision and not own and (why := _without_pods(job, now)):
+            return f"Job {job['metadata']['name']} does not get on: {why}"
     return ""
+
+
+def _without_pods(job: Object, now: datetime) -> str:
+    meta, counts = job["metadata"], job.get("status") or {}
+    if job["spec"].get("suspend"):
+        return "it is suspended (spec.suspend), until its queue admits it or who suspended it resumes it"
+    since = datetime.fromisoformat(meta["creationTimestamp"]).astimezone(UTC)
+    if counts.get("active") or counts.get("failed") or now - since < _MAKES_PODS_IN:
+        return ""
+    return (
+        "the cluster makes no pod for it; see the quotas and policies of the namespace, and what kubectl -n "
+        f"{meta['namespace']} describe job {meta['name']} tells"
+    )
 
 
 def failure(description: Description, desired: str, jobs: tuple[Object, ...]) -> str:

@@ -116,7 +116,7 @@ def _building(description: Description, current: RevisionStatus, desired: str) -
 
 
 def _hindered(message: str, observed: ObservedIndex, desired: str) -> str:
-    why = hindrance(desired, observed.jobs, observed.ingest_pods)
+    why = hindrance(desired, observed.jobs, observed.ingest_pods, observed.now)
     return f"{message}; {why}" if why else message
 
 
