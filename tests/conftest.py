@@ -37,6 +37,8 @@ hypothesis.settings.load_profile("cortex")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tells the workers whose end is the end of the run."""
+    # A shell's background jobs ignore Ctrl-C, and so would what tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[OWNER] = str(os.getpid())
 
