@@ -16,8 +16,8 @@ from typing import Any
 
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.runtime.lake.migrate import migrate
-from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import history
+from patience import opened
 from state_cast import Member, follow, lines, read, relay, switch, write
 from state_desk import Desk
 
@@ -27,8 +27,7 @@ PATIENCE = 60.0
 
 async def prepared(dsn: str) -> None:
     """Gives a database the schema and the workflow."""
-    lake = Lake(dsn, 2)
-    await lake.open()
+    lake = await opened(dsn, 2)
     await migrate(lake)
     await checkpoints.migrate(lake)
     desk = Desk(lake, "")
@@ -182,6 +181,9 @@ async def judge(desk: Desk, crashes: Crashes) -> str:
     deadline = time.monotonic() + PATIENCE
     await desk.relayed()
     ((last,),) = await desk.rows("SELECT position FROM feeds WHERE resource_id = %s", row)
+    while (await desk.copies.standing()).position < last:
+        assert time.monotonic() < deadline, "the copies stay behind"
+        await desk.relayed()
     seen = list(lines(crashes.follower.path))
     while not seen or seen[-1]["position"] < last:
         assert crashes.follower.lives, seen[-1:]
