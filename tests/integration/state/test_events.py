@@ -15,6 +15,7 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.lake.migrate import migrate, migrations
 from cortex_workloads.runtime.lake.pool import Lake
 from cortex_workloads.runtime.lake.revisions import Resource
+from patience import opened
 
 DESK = Resource("CortexWorkflow", "default", "desk")
 A, B, C = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"
@@ -167,8 +168,7 @@ async def test_positions_are_given_in_order_and_without_a_gap_by_many_at_once(la
 
 
 async def test_what_is_there_before_events_begins_its_history(lake_dsn: str) -> None:
-    lake = Lake(lake_dsn, 2)
-    await lake.open()
+    lake = await opened(lake_dsn, 2)
     await migrate(lake, [one for one in migrations() if one.number < 6])
     async with lake.connection() as connection:
         await connection.execute(

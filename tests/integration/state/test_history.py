@@ -12,6 +12,8 @@ from cortex_workloads.runtime.lake import revisions
 from cortex_workloads.runtime.state import feed, history
 from state_desk import DESK, A, B, C, Desk
 
+WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
 
 async def same(desk: Desk) -> list[history.Difference]:
     async with desk.lake.connection() as connection:
@@ -39,8 +41,8 @@ async def test_rows_are_mended_while_others_write_them(desk: Desk) -> None:
         # Its row is held by a writer when the mending begins, and another one when it goes on.
         await connection.execute("UPDATE runs SET attempts = attempts + 1 WHERE run_id = %s", (run.id,))
         mending = asyncio.create_task(mend())
-        async with asyncio.timeout(20):
-            while not (await desk.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):  # noqa: ASYNC110 - what others do
+        async with asyncio.timeout(60):
+            while not (await desk.rows(WAITING)):  # noqa: ASYNC110 - what others do
                 await asyncio.sleep(0.01)
     assert [one.aggregate for one in await mending] == [f"run/{run.id}"]
     assert await same(desk) == []

@@ -134,6 +134,9 @@ async def test_latest_reads_are_linearizable(desk: Desk, state_url: str) -> None
     await desk.store.succeed(found, {"v": "first"}, 1)
     others_tasks = [asyncio.create_task(task) for task in (*map(read, others), relay())]
     await asyncio.gather(*map(write, range(2)))
+    async with asyncio.timeout(60):
+        while not sources["Copy"]:  # noqa: ASYNC110 - the relay may not have caught up with the writers once
+            await asyncio.sleep(0.01)
     done.set()
     await asyncio.gather(*others_tasks)
     assert len([call for call in told if call.wrote]) > 5

@@ -31,6 +31,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from patience import opened
 
 T = TypeVar("T")
 REVISIONS = ("aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc")
@@ -51,14 +52,13 @@ class Bed:
 
     def __call__(self, work: Awaitable[T]) -> T:
         async def bounded() -> T:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await work
 
         return self._runner.run(bounded())
 
     async def _open(self, dsn: str) -> Lake:
-        lake = Lake(dsn, 4)
-        await lake.open()
+        lake = await opened(dsn, 4)
         await migrate(lake)
         await checkpoints.migrate(lake)
         return lake

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,7 @@ class Silence:
         self._port = port
         self._quiet: list[asyncio.Event] = []
         self.connections = 0
+        self.pings = self.pongs = 0
         self.deaf = False
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,6 +33,8 @@ class Silence:
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             while data := await source.read(65536):
+                self.pings += b"PING" in data
+                self.pongs += b"pong" in data
                 if not quiet.is_set() and not (self.deaf and b"SUBSCRIBE" in data):
                     sink.write(data)
                     await sink.drain()
@@ -53,25 +57,31 @@ async def silence(state_url: str) -> AsyncIterator[tuple[Silence, str]]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what others do
             await asyncio.sleep(0.01)
 
 
+def own_resource() -> str:
+    """Other workers' tests use the same channels."""
+    return f"workflow:default/{secrets.token_hex(4)}"
+
+
 async def test_a_listener_hears_what_concerns_its_resource(state_url: str) -> None:
     heard: list[Any] = []
+    resource = own_resource()
 
     async def hear() -> None:
-        async for message in messages.listen(state_url, "cortex:proof", "workflow:default/desk"):
+        async for message in messages.listen(state_url, "cortex:proof", resource):
             heard.append(message)
 
     hearing = asyncio.create_task(hear())
     client = aioredis.from_url(state_url)
     await until(lambda: heard)
-    for sent in ("no json", "[]", json.dumps({"resource": "other"}), json.dumps({"resource": "workflow:default/desk"})):
+    for sent in ("no json", "[]", json.dumps({"resource": "other"}), json.dumps({"resource": resource})):
         await client.publish("cortex:proof", sent)
     await until(lambda: len(heard) >= 2)
-    assert heard == [None, {"resource": "workflow:default/desk"}]
+    assert heard == [None, {"resource": resource}]
     hearing.cancel()
     await client.aclose()
 
@@ -80,24 +90,29 @@ async def test_a_connection_that_says_nothing_any_more_is_made_again(
     silence: tuple[Silence, str], state_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a node is gone: nobody closes the connection."""
-    monkeypatch.setattr(messages, "_PING_SECONDS", 0.3)
+    monkeypatch.setattr(messages, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(messages, "_ANSWER_SECONDS", 30.0)
     proxy, url = silence
     heard: list[Any] = []
+    resource = own_resource()
 
     async def hear() -> None:
-        async for message in messages.listen(url, "cortex:proof", "workflow:default/desk"):
+        async for message in messages.listen(url, "cortex:proof", resource):
             heard.append(message)
 
     hearing = asyncio.create_task(hear())
     client = aioredis.from_url(state_url)
     await until(lambda: heard)
     # An idle connection that answers is kept.
-    await asyncio.sleep(1.2)
+    await until(lambda: proxy.pings == proxy.pongs >= 3)
     assert (heard, proxy.connections) == ([None], 1)
+    monkeypatch.setattr(messages, "_ANSWER_SECONDS", 0.3)
     proxy.quiet()
+    await until(lambda: proxy.connections > 1)
+    monkeypatch.setattr(messages, "_ANSWER_SECONDS", 30.0)
     await until(lambda: len(heard) == 2)
     assert heard == [None, None]
-    await client.publish("cortex:proof", json.dumps({"resource": "workflow:default/desk"}))
+    await client.publish("cortex:proof", json.dumps({"resource": resource}))
     await until(lambda: len(heard) == 3)
     hearing.cancel()
     await client.aclose()
@@ -107,7 +122,7 @@ async def test_nobody_is_told_to_look_before_messages_come(
     silence: tuple[Silence, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what changes between the look and the subscription is missed."""
-    monkeypatch.setattr(messages, "_PING_SECONDS", 0.3)
+    monkeypatch.setattr(messages, "_ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(messages, "_AGAIN_SECONDS", 0.05)
     proxy, url = silence
     proxy.deaf = True
@@ -120,6 +135,7 @@ async def test_nobody_is_told_to_look_before_messages_come(
     hearing = asyncio.create_task(hear())
     await until(lambda: proxy.connections >= 2)
     assert heard == []
+    monkeypatch.setattr(messages, "_ANSWER_SECONDS", 30.0)
     proxy.deaf = False
     await until(lambda: heard)
     hearing.cancel()

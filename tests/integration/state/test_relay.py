@@ -6,11 +6,12 @@ import asyncio
 from contextlib import aclosing
 from typing import Any, cast
 
+import orjson
 import pytest
 import redis.asyncio as aioredis
 from cortex_workloads.runtime.errors import StateSyncFailed
 from cortex_workloads.runtime.lake.pool import Lake
-from cortex_workloads.runtime.state import history
+from cortex_workloads.runtime.state import feed, history
 from cortex_workloads.runtime.state import relay as state_relay
 from cortex_workloads.runtime.state.aggregates import Consistency, Source
 from cortex_workloads.runtime.telemetry import REGISTRY
@@ -82,7 +83,7 @@ async def test_who_follows_misses_nothing_when_the_stream_begins_anew(desk: Desk
     await desk.run("a")
     await desk.relayed()
     end = (await desk.copies.standing()).position
-    async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(end - 1))) as stream:
+    async with asyncio.timeout(60), aclosing(cast(Any, desk.watching.changes(end - 1))) as stream:
         assert (await anext(stream)).position == end
         await desk.run("b")
         await desk.relayed()
@@ -119,18 +120,19 @@ async def test_long_outputs_are_brought_in_parts(lake: Lake, state_url: str) -> 
     desk = Desk(lake, state_url)
     await desk.ensure()
     await desk.relayed()
-    for n in range(60):
+    for n in range(15):
         await desk.store.succeed(await desk.run(f"t{n}"), {"text": f"{n}" * 1_000_000}, 1)
     sizes: list[int] = []
+    longest = len(orjson.dumps({"text": "14" * 1_000_000}))
     apply = desk.copies.apply
 
     async def measured(epoch: str, changes: list, states: dict) -> int:  # type: ignore[type-arg]
-        sizes.append(len(changes))
+        sizes.append(sum(len(orjson.dumps(change.data)) for change in changes))
         return await apply(epoch, changes, states)
 
     desk.copies.apply = measured  # type: ignore[method-assign, assignment]
     await desk.relayed()
-    print(sizes)
+    assert max(sizes) < feed._BYTES + 2 * longest < sum(sizes) / 3
     async with desk.lake.connection() as connection:
         assert await history.copies_against_rows(connection, await desk.row(), desk.copies) == []
     (last,) = (await desk.rows("SELECT position FROM feeds"))[0]
@@ -153,7 +155,7 @@ async def test_what_cannot_be_written_as_json_is_read_in_the_lake(desk: Desk) ->
     assert reply.state is not None
     assert (reply.source, reply.state.fields["state"]) == (Source.LAKE, {"deep": deep})
     assert (await desk.reader.read(f"run/{other.id}", Consistency.BOUNDED, 60.0)).source is Source.COPY
-    async with asyncio.timeout(20), aclosing(cast(Any, desk.watching.changes(0))) as stream:
+    async with asyncio.timeout(60), aclosing(cast(Any, desk.watching.changes(0))) as stream:
         assert [(await anext(stream)).position for _ in range(last)] == [*range(1, last + 1)]
 
 
@@ -199,7 +201,7 @@ async def test_a_defect_does_not_end_the_relay(
     relaying = asyncio.create_task(desk.relay.run())
     for count in (3, 5):
         await desk.run(f"t{count}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             (last,) = (await desk.rows("SELECT max(position) FROM events"))[0]
             while failed < count or (await desk.copies.standing()).position < (last or 0):  # noqa: ASYNC110 - polled
                 await asyncio.sleep(0.02)

@@ -72,8 +72,7 @@ async def everything(lake: Lake, url: str) -> None:
         assert pod in [state.fields["pod"] for state in await replicas(volatile)]
         await volatile.remove(f"replica/{pod}")
         # Without the stream a watch goes on by the Lake: here it has to be the stream.
-        assert desk.watching._client is not None
-        assert await desk.watching._client.xread({desk.copies.stream: "0-0"})
+        assert await desk.functions.run("XREAD", "STREAMS", desk.copies.stream, "0-0")
     finally:
         await desk.close()
 

@@ -13,16 +13,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis.asyncio as aioredis
+from cortex_workloads.runtime.cache import far
 from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.cache.tally import Tally
 from cortex_workloads.runtime.errors import FailedPrecondition
 from cortex_workloads.runtime.progress import ProgressStream
-from cortex_workloads.runtime.state import messages
+from cortex_workloads.runtime.state import messages, presence
 from cortex_workloads.runtime.state.aggregates import Consistency, Source, tag
 from cortex_workloads.runtime.state.copies import Copies
 from cortex_workloads.runtime.state.forget import forget
 from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.manager import StateManager
+from patience import ANSWER_SECONDS
 from redis.exceptions import NoPermissionError
 from state_desk import DESK, Desk
 
@@ -54,14 +56,18 @@ async def user(state_url: str) -> AsyncIterator[Any]:
     await admin.aclose()
 
 
-async def test_the_rights_are_enough(desk: Desk, user: Any) -> None:
+async def test_the_rights_are_enough(desk: Desk, user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What counts is that it is done, not how soon.
+    monkeypatch.setattr(far, "_TIMEOUT_SECONDS", ANSWER_SECONDS)
+    monkeypatch.setattr(far, "_LATE_SECONDS", ANSWER_SECONDS)
+    monkeypatch.setattr(presence, "LIVES_SECONDS", 600.0)
     url = await user(*rules())
     manager = StateManager(desk.lake, url, DESK)
     heard = asyncio.create_task(cast(Any, anext(messages.listen(url, "cortex:invalidate", tag(DESK)))))
     manager.start("pod-1", lambda: {"runs": 1})
     run = await desk.run()
     await desk.store.succeed(run, {}, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await heard
         while (await manager.read(f"run/{run.id}", Consistency.BOUNDED, 60)).source is not Source.COPY:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

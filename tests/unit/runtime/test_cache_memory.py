@@ -11,7 +11,8 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
-from cortex_workloads.runtime.cache.memory import ENTRY_BYTES, JITTER, Memory
+from cortex_workloads.runtime.cache import memory
+from cortex_workloads.runtime.cache.memory import ENTRY_BYTES, JITTER, Memory, jittered
 from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
 from hypothesis import given, settings
@@ -209,13 +210,24 @@ async def is_kept(cache: Memory[bytes], key: bytes) -> bool:
     return False
 
 
-async def test_entries_end_within_their_time_and_not_all_together() -> None:
+async def test_entries_end_within_their_time_and_not_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     cache, seconds = a_cache(seconds=1.0), 1.0
+    lives: list[float] = []
+
+    def noted(seconds: float) -> float:
+        lives.append(jittered(seconds))
+        return lives[-1]
+
+    monkeypatch.setattr(memory, "jittered", noted)
     began = time.monotonic()
     keys = [b"%d" % number for number in range(200)]
     for key in keys:
         await cache.get(key, gives(b"first"))
     filled = time.monotonic() - began
+    assert len(lives) == len(keys)
+    assert min(lives) >= seconds * (1 - JITTER)
+    assert max(lives) <= seconds
+    assert len(set(lives)) > 100
     seen: set[int] = set()
     while time.monotonic() - began < seconds + filled:
         seen.add(sum([await is_kept(cache, key) for key in keys]))
@@ -223,7 +235,6 @@ async def test_entries_end_within_their_time_and_not_all_together() -> None:
             assert seen == {200}
         await asyncio.sleep(0.005)
     assert not any([await is_kept(cache, key) for key in keys])
-    assert any(0 < number < 200 for number in seen)
 
 
 async def test_the_metrics_tell_hits_misses_and_size() -> None:

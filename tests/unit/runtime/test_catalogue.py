@@ -71,7 +71,8 @@ async def test_garbage_keeps_what_was_there_and_is_logged_once(
             catalogue.refresh()
             catalogue.refresh()
         assert catalogue.get(INDEX, "default", "papers").name == "papers"
-        assert len(caplog.records) == 1
+        # What other tests left in this process may be told meanwhile.
+        assert [record.name for record in caplog.records if record.name.startswith("cortex")] == ["cortex.catalogue"]
         write(path, [an_index("other")])
         catalogue.refresh()
         assert [resource.name for resource in catalogue.list(INDEX)] == ["other"]

@@ -18,6 +18,9 @@ from redis.exceptions import RedisError
 from cortex_workloads.runtime.progress import connect
 
 _PING_SECONDS: Final = 5.0
+"""After so long a silence it is asked whether the other end is there."""
+_ANSWER_SECONDS: Final = 5.0
+"""Within which it says so."""
 _AGAIN_SECONDS: Final = 1.0
 
 _log = logging.getLogger("cortex.state")
@@ -30,13 +33,13 @@ async def listen(url: str, channel: str, resource: str) -> AsyncIterator[dict[st
         yield None
         return
     while True:
-        client = connect(url, _PING_SECONDS * 2)
+        client = connect(url, _PING_SECONDS + _ANSWER_SECONDS)
         subscription = client.pubsub()
         try:
             await subscription.subscribe(channel)
             connection, asked = subscription.connection, True
             while subscription.connection is connection and connection is not None and connection.is_connected:
-                message = await subscription.get_message(timeout=_PING_SECONDS)
+                message = await subscription.get_message(timeout=_ANSWER_SECONDS if asked else _PING_SECONDS)
                 if message is None and asked:
                     raise TimeoutError("no answer")
                 if asked := message is None:
