@@ -16,7 +16,8 @@ ANSWER_SECONDS = 30.0
 def with_the_state(patch: pytest.MonkeyPatch) -> None:
     """A shared state that is there is not away because this process, or the server, stood still for half a second. To
     be called before who uses it is made; one that is gone refuses connections, and is away at once none the less."""
-    patch.setattr(functions, "_TIMEOUT_SECONDS", ANSWER_SECONDS)
+    for name in ("_TIMEOUT_SECONDS", "_FIRST_SECONDS"):
+        patch.setattr(functions, name, ANSWER_SECONDS)
     patch.setattr(progress, "_TIMEOUT_SECONDS", ANSWER_SECONDS)
 
 
