@@ -212,7 +212,7 @@ async def test_a_list_is_of_a_namespace_or_all_ordered_and_filtered_by_labels(
 
 async def test_a_watch_shows_what_is_there_and_then_what_changes(cluster: Cluster, place: Place, other: Place) -> None:
     await cluster.apply(place.secret("first"))
-    async with asyncio.timeout(10), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
+    async with asyncio.timeout(60), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
         assert _short(await anext(events)) == ("ADDED", "first")
         await cluster.apply(other.secret("elsewhere"))
         await cluster.apply(place.secret("second"))
@@ -228,7 +228,7 @@ async def test_a_watch_shows_what_is_there_and_then_what_changes(cluster: Cluste
 async def test_a_watch_tells_an_object_from_its_successor(cluster: Cluster, place: Place) -> None:
     key = ObjectKey("v1", "Secret", place.namespace, "first")
     await cluster.apply(place.secret("first"))
-    async with asyncio.timeout(10), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
+    async with asyncio.timeout(60), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
         before = await anext(events)
         await cluster.delete(key)
         await until_gone(cluster, key)
@@ -239,7 +239,7 @@ async def test_a_watch_tells_an_object_from_its_successor(cluster: Cluster, plac
 
 
 async def test_a_slow_watcher_sees_the_last_state_of_everything(cluster: Cluster, place: Place) -> None:
-    async with asyncio.timeout(30), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
+    async with asyncio.timeout(60), aclosing(cluster.watch("v1", "Secret", namespace=place.namespace)) as events:
         await cluster.apply(place.secret("first"))
         await anext(events)
         for n in range(60):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,11 @@ from typing import Any
 
 import psutil
 from cortex_cli.local.ports import free_port
+
+
+def pids(state: Any) -> dict[str, int]:
+    """Process ids by component, of those that have one."""
+    return {row["component"]: row["pid"] for row in state["rows"] if row["pid"]}
 
 
 class Cortex:
@@ -46,12 +52,13 @@ class Cortex:
         return json.loads(done.stdout)
 
     def pids(self) -> dict[str, int]:
-        return {row["component"]: row["pid"] for row in self.state()["rows"] if row["pid"]}
+        return pids(self.state())
 
     def kill_supervisor(self) -> None:
         number = json.loads((self.data / "supervisor.json").read_text())["pid"]
         os.kill(number, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [], timeout=10)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(number).wait(60)
 
     def processes(self) -> list[psutil.Process]:
         """Whatever still has to do with the folder."""

@@ -25,7 +25,7 @@ RUNS = "/v1/namespaces/default/workflows/echo/runs"
 
 
 def wait_for(path: Path, words: str) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while words not in (said := path.read_text()):
         assert time.monotonic() < deadline, said
         time.sleep(0.05)
@@ -45,7 +45,7 @@ def test_a_run_is_read_followed_and_examined(cortex: Cortex) -> None:
         wait_for(told, "RunSucceeded")
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 0
+        assert watching.wait(60) == 0
     changes = [json.loads(line) for line in told.read_text().splitlines()]
     assert [(each["aggregate"], each["type"]) for each in changes] == [
         (f"run/{run}", "RunStarted"),
