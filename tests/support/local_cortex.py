@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cortex_cli.local.ports import free_port
+from cortex_cli.local.ports import is_free
+
+PORTS = range(12_000, 20_000)
+"""Where nobody else of the tests looks for a free one, who could have it before the gateway."""
 
 
 def pids(state: Any) -> dict[str, int]:
@@ -27,8 +31,7 @@ class Cortex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / ".cortex"
-        ports = [free_port()]
-        ports.append(free_port(frozenset(ports)))
+        ports = [port for port in random.sample(PORTS, 100) if is_free(port)][:2]
         self.ports = ("--http-port", str(ports[0]), "--grpc-port", str(ports[1]))
         self.rest = f"http://127.0.0.1:{ports[0]}"
 
