@@ -41,7 +41,7 @@ OUTAGE = 60.0 if LONG else 8.0
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute without Valkey, and a busy machine, take longer than other tests may; and this process, which no fault
     happens to, is told to wait for Valkey."""
-    faulthandler.dump_traceback_later(300.0, exit=True)
+    faulthandler.dump_traceback_later(600.0, exit=True)
     monkeypatch.setattr("cortex_workloads.runtime.state.functions._TIMEOUT_SECONDS", 30.0)
 
 

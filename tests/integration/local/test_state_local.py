@@ -32,20 +32,28 @@ def wait_for(path: Path, words: str) -> str:
     return said
 
 
+def heed_interrupts() -> None:
+    """For a child: where tests are run in the background SIGINT is ignored, and so it would be by their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_run_is_read_followed_and_examined(cortex: Cortex) -> None:
     (cortex.folder / "echo.yaml").write_text(WORKFLOW)
     cortex("up", "-f", "echo.yaml", *cortex.ports)
     told, said = cortex.folder / "told", cortex.folder / "said"
     command = [sys.executable, "-m", "cortex_cli.main", "state", "watch", "workflow/echo", "run", "-o", "json"]
     with told.open("w") as out, said.open("w") as err:
-        watching = subprocess.Popen(command, cwd=cortex.folder, stdout=out, stderr=err)
+        watching = subprocess.Popen(command, cwd=cortex.folder, stdout=out, stderr=err, preexec_fn=heed_interrupts)
     try:
         wait_for(said, "following workflow default/echo")
         run = cortex.post(RUNS, {"input": {"question": "why?"}})["runId"]
         wait_for(told, "RunSucceeded")
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(60) == 0
+        try:
+            assert watching.wait(60) == 0
+        finally:
+            watching.kill()
     changes = [json.loads(line) for line in told.read_text().splitlines()]
     assert [(each["aggregate"], each["type"]) for each in changes] == [
         (f"run/{run}", "RunStarted"),
