@@ -45,7 +45,7 @@ async def _cached(api: Api) -> AsyncIterator[Cluster]:
     # Of an object that comes and goes at once this feed tells nothing: that it went is found by looking.
     engine = Engine(cluster, sources, _nothing, pace=Pace(resync=1.0), cache=cache)
     task = asyncio.create_task(engine.run(stop, watch_feed(cluster)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await engine.filled.wait()
     yield cluster
     stop.set()

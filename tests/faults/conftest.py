@@ -14,7 +14,7 @@ from cortex_testbed.kubectl import Kubectl
 from memory_bed import CANARY
 from stage import LONG, Oracle, Stage, named_objects
 
-PATIENCE = 7200.0 if LONG else 300.0
+PATIENCE = 7200.0 if LONG else 900.0
 """Seconds after which a case hangs: some start a dozen operators, on whatever machine this is."""
 
 

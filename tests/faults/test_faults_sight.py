@@ -73,7 +73,7 @@ async def test_case_05_a_missed_delete(kind: str, stage: Stage, judge: Oracle) -
     stage.proxy.too_old = too_old
     stage.proxy.fault = lambda _: 0
     await rest(subject)
-    assert told
+    await eventually(lambda: told)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,9 +83,10 @@ async def test_case_06_a_silent_watch(kind: str, stage: Stage, judge: Oracle) ->
     await subject.apply()
     await subject.settles()
     stage.proxy.silence = lambda asked: asked.path.endswith(BLIND)
+    since = len(stage.proxy.asked)
     await judge.cluster.delete(subject.child())
     await watching(stage, BLIND)
-    await eventually(lambda: any(asked.path.endswith(subject.child().name) for asked in subject.writes()[-3:]), 30)
+    await eventually(lambda: any(asked.path.endswith(subject.child().name) for asked in subject.writes(since)), 90.0)
     stage.heal()
     await rest(subject)
 
@@ -122,15 +123,15 @@ async def test_case_07_a_watch_that_ends_for_good(status: int, own_stage: Stage,
 
 async def test_case_08_an_outage_that_ends_the_term(own_stage: Stage, judge: Oracle) -> None:
     """503 for longer than the Lease lasts: it ends before another one may lead, and the next one goes on."""
-    operator = await own_stage.started(CORTEX_LEASE_SECONDS="3")
+    operator = await own_stage.started(CORTEX_LEASE_SECONDS="8")  # a busy machine may keep it from renewing for 4 s
     subjects = [judge.subject(own_stage, kind) for kind in KINDS]
     await asyncio.gather(*(subject.apply() for subject in subjects))
     own_stage.proxy.fault = lambda _: 503
     own_stage.break_streams()
-    assert await asyncio.to_thread(operator.ends, 30.0) == 4
+    assert await asyncio.to_thread(operator.ends) == 4
     await asyncio.gather(*(subject.apply(replicas=2) for subject in subjects))
     own_stage.heal()
-    await own_stage.started(CORTEX_LEASE_SECONDS="3")
+    await own_stage.started()
     await rest(*subjects)
 
 
@@ -166,14 +167,14 @@ async def test_case_08_too_many_requests_with_a_time_to_wait(kind: str, stage: S
 
 
 class _Refused:
-    """Answers so many of a subject's writes with 429."""
+    """Answers so many of a subject's writes with 429; its Events are written beside them."""
 
     def __init__(self, subject: Subject, times: int) -> None:
         self._subject, self.left = subject, times
         self.at: list[float] = []
 
     def __call__(self, asked: Asked) -> int:
-        if self.left <= 0 or not (self._subject.concerns(asked) and asked.writes):
+        if self.left <= 0 or not (self._subject.concerns(asked) and asked.writes) or "/events/" in asked.path:
             return 0
         self.left -= 1
         self.at.append(asked.at)

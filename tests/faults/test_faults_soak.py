@@ -13,7 +13,7 @@ from stage import LONG, QUIET, Oracle, Stage, seed
 
 RESOURCES = int(os.environ.get("CORTEX_SOAK_RESOURCES", "5000" if LONG else "200"))
 SECONDS = float(os.environ.get("CORTEX_SOAK_SECONDS", "1800" if LONG else "60"))
-PATIENCE = 1800.0 if LONG else 120.0
+PATIENCE = 1800.0 if LONG else 240.0
 RESULT = Path(__file__).parents[2] / "benchmarks/results/soak/soak.json"
 
 

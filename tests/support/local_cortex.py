@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cortex_cli.local.ports import free_port
+from cortex_cli.local.ports import is_free
+
+PORTS = range(12_000, 20_000)
+"""Where nobody else of the tests looks for a free one, who could have it before the gateway."""
+
+
+def pids(state: Any) -> dict[str, int]:
+    """Process ids by component, of those that have one."""
+    return {row["component"]: row["pid"] for row in state["rows"] if row["pid"]}
 
 
 class Cortex:
@@ -21,8 +31,7 @@ class Cortex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / ".cortex"
-        ports = [free_port()]
-        ports.append(free_port(frozenset(ports)))
+        ports = [port for port in random.sample(PORTS, 100) if is_free(port)][:2]
         self.ports = ("--http-port", str(ports[0]), "--grpc-port", str(ports[1]))
         self.rest = f"http://127.0.0.1:{ports[0]}"
 
@@ -46,12 +55,13 @@ class Cortex:
         return json.loads(done.stdout)
 
     def pids(self) -> dict[str, int]:
-        return {row["component"]: row["pid"] for row in self.state()["rows"] if row["pid"]}
+        return pids(self.state())
 
     def kill_supervisor(self) -> None:
         number = json.loads((self.data / "supervisor.json").read_text())["pid"]
         os.kill(number, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [], timeout=10)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(number).wait(60)
 
     def processes(self) -> list[psutil.Process]:
         """Whatever still has to do with the folder."""

@@ -236,6 +236,7 @@ class Soak:
             for kind in KINDS
             for obj in await self._judge.cluster.list(api_version, kind, namespace=place)
         }
+        fresh = await self._judge.fresh_states([subject for subject in self._subjects if subject.spec])
         found: list[str] = []
         for subject in self._subjects:
             mine = objects.get(subject.key.name, [])
@@ -244,10 +245,8 @@ class Soak:
                 continue
             resource = resources[subject.key]
             lost = oracle.orphans(mine, [resource])
-            fresh = await self._judge.remembered(subject.key.kind, subject.spec)
-            found += [
-                f"{subject.key}: {line}" for line in (*lost, *oracle.differences(oracle.state(resource, mine), fresh))
-            ]
+            differences = oracle.differences(oracle.state(resource, mine), fresh[subject.key])
+            found += [f"{subject.key}: {line}" for line in (*lost, *differences)]
         return found
 
     def _memory(self) -> tuple[float, float]:

@@ -34,8 +34,8 @@ QUIET: Final = 3.0
 """Seconds without a write; the operator looks at everything several times in them."""
 LONG: Final = bool(os.environ.get("CORTEX_SOAK"))
 """Whether this is `make soak`: every field, thousands of resources, production's timers."""
-RESTLESS: Final = 9.0
-"""How long passes that had begun may still write."""
+RESTLESS: Final = 30.0
+"""How long passes that had begun may still write, on a busy machine."""
 SETTLED: Final = 90.0
 """Most of it is for a busy machine."""
 _CLAIM: Final = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -55,7 +55,7 @@ def seeded() -> random.Random:
     return random.Random(seed())
 
 
-async def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
+async def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Returns when it holds."""
     end = time.monotonic() + seconds
     while not holds():
@@ -149,7 +149,6 @@ class Oracle:
         self.api = api
         self.cluster = KubernetesCluster(api)
         self._kinds, self._place, self._made = kinds, healthy.namespaces[-1], made
-        self._states: dict[str, oracle.State] = {}
         self._looks: dict[str, _Look] = {}
 
     def subject(self, stage: Stage, kind: str) -> Subject:
@@ -188,18 +187,17 @@ class Oracle:
     async def _look(self, namespace: str) -> list[Object]:
         return list(chain.from_iterable(await asyncio.gather(*(kind.of(self.api, namespace) for kind in self._kinds))))
 
-    async def remembered(self, kind: str, spec: dict[str, Any]) -> oracle.State:
-        """The state of a fresh one, once it has come to rest; asked for many times."""
-        wanted = json.dumps([kind, spec], sort_keys=True)
-        if wanted not in self._states:
-            key = await self.fresh(kind, spec)
-            async with asyncio.timeout(SETTLED):
-                before = None
-                while (now := await self.state(key)) != before or not now.current:
-                    before = now
-                    await asyncio.sleep(1.0)
-            self._states[wanted] = now
-        return self._states[wanted]
+    async def fresh_states(self, subjects: Sequence[Subject]) -> dict[ObjectKey, oracle.State]:
+        """For each of many the state of a fresh one of its spec as it is now, by one look at all of these."""
+        keys = {subject.key: await self.fresh(subject.key.kind, subject.spec) for subject in subjects}
+        objects = await self.everything(self._place)
+        states = {
+            key: oracle.state(
+                await self.cluster.get(key), [obj for obj in objects if obj["metadata"]["name"].startswith(key.name)]
+            )
+            for key in set(keys.values())
+        }
+        return {key: states[fresh] for key, fresh in keys.items()}
 
     async def wrong(self, key: ObjectKey, kind: str, spec: dict[str, Any]) -> list[str]:
         """How the resource is not as a fresh one of that spec."""
@@ -274,20 +272,24 @@ class Subject:
 
 
 async def _writes(subjects: Sequence[Subject], seconds: float) -> list[Asked]:
-    """The writes to them in the next so many seconds."""
+    """The writes to them in the next so many seconds, and until they are as they must be: a fresh one of another stage,
+    and what the garbage collector takes, may be behind."""
     before = [len(subject._stage.proxy.asked) for subject in subjects]
     await asyncio.sleep(seconds)
+    await _right(subjects)
     return [asked for subject, since in zip(subjects, before, strict=True) for asked in subject.writes(since)]
+
+
+async def _right(subjects: Sequence[Subject]) -> None:
+    await asyncio.gather(*(subject.settles() if subject.spec else subject.ends() for subject in subjects))
 
 
 async def rest(*subjects: Subject) -> None:
     """The oracle: all are as fresh ones (what was deleted is gone), and soon nobody writes to them any more."""
-    await asyncio.gather(*(subject.settles() if subject.spec else subject.ends() for subject in subjects))
+    await _right(subjects)
     end = time.monotonic() + RESTLESS
     while busy := await _writes(subjects, QUIET):
         assert time.monotonic() < end, f"writes though nothing is to be done: {busy[:5]}"
-    for subject in subjects:
-        await (subject.settles(0.0) if subject.spec else subject.ends(0.0))
 
 
 def named_objects(namespace: str) -> list[Object]:

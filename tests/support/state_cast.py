@@ -90,7 +90,7 @@ class Member:
         self._process.join()
 
     def quiet(self) -> None:
-        """No more is written by one that serves."""
+        """No more is written by one that serves, once it has said `quiet`."""
         os.kill(self._process.pid, signal.SIGUSR1)
 
     @property
@@ -238,4 +238,5 @@ async def serve(dsn: str, url: str, path: Path, life: int) -> None:
         manager.committed()
         told(did="run", at=time.monotonic(), run=begun[0].id)
         await asyncio.sleep(0.2)
+    told(did="quiet")
     await seeing

@@ -14,10 +14,11 @@ from rich.table import Table
 from cortex_cli.commands.common import ask
 
 POLL_SECONDS: Final = 0.15
-HOPELESS_SECONDS: Final = 2.0
-"""How long nothing must be left to wait for until the wait is given up: one reason may stand for another meanwhile."""
-SETTLED_SECONDS: Final = 0.5
-"""How long everything must be ready: after an apply, what depends on a change may only now learn of it."""
+HOPELESS_LOOKS: Final = 14
+"""So often in a row, which takes two seconds, nothing must be left to wait for until the wait is given up: one reason
+may stand for another meanwhile. Time alone would count, too, while the machine stands still."""
+SETTLED_LOOKS: Final = 4
+"""So often in a row everything must be ready: after an apply, what depends on a change may only now learn of it."""
 console: Final = Console(highlight=False)
 
 Row = dict[str, Any]
@@ -27,16 +28,15 @@ def follow(directory: Path, timeout: float) -> dict[str, Any]:
     """Shows how the parts become ready; returns the last state: ready, or given up."""
     deadline = time.monotonic() + timeout
     said: dict[str, str] = {}
-    hoped = unready = time.monotonic()
+    hopeless = ready = 0
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while True:
             state: dict[str, Any] = ask(directory, "status")
             parts = [row for row in state["rows"] if not row["pod"]]
             live.update(_table(parts)) if console.is_terminal else _say(parts, said)
-            now = time.monotonic()
-            hoped = hoped if state["final"] else now
-            unready = unready if state["ready"] else now
-            if now - unready > SETTLED_SECONDS or now - hoped > HOPELESS_SECONDS or now > deadline:
+            hopeless = hopeless + 1 if state["final"] else 0
+            ready = ready + 1 if state["ready"] else 0
+            if ready > SETTLED_LOOKS or hopeless > HOPELESS_LOOKS or time.monotonic() > deadline:
                 break
             time.sleep(POLL_SECONDS)
     if console.is_terminal:

@@ -15,7 +15,7 @@ from cortex_cli.local.launch import LaunchError, data_directory
 from cortex_cli.local.ports import holder, is_free
 from cortex_cli.local.processes import Processes, open_log
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 SUPERVISOR: Final = "supervisor"
 
 

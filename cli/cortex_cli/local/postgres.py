@@ -43,7 +43,7 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
 }
 NOT_DURABLE: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "io_method": "sync"}
-ORPHANS_END_SECONDS: Final = 5.0
+ORPHANS_END_SECONDS: Final = 30.0
 
 
 def prepare(directory: Path, *, durable: bool = True) -> Launch:

@@ -23,7 +23,7 @@ from cortex_cli.local.templates import HASH, adopted, named_ports, owner_key, po
 
 log: Final = logging.getLogger("cortex.local.runner")
 MANAGER: Final = "cortex-pods"
-CLAIM_SECONDS: Final = 5.0
+CLAIM_SECONDS: Final = 15.0
 """How long the pods of an earlier supervisor may wait for their Deployments and Jobs to be in the store again."""
 WATCHED: Final = (
     ("apps/v1", "Deployment"),

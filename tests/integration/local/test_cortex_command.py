@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import yaml
-from local_cortex import Cortex
+from local_cortex import Cortex, pids
 
 INDEX = "apiVersion: cortex.datapunk.io/v1alpha1\nkind: CortexIndex\nmetadata: {name: papers}\nspec: {}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {token: very-secret}\n"
@@ -29,9 +29,10 @@ spec:
 """
 
 
-def until_ready(cortex: Cortex, seconds: float) -> None:
+def until_again(cortex: Cortex, killed: dict[str, int], seconds: float = 120.0) -> None:
+    """Returns when all is ready, and other processes are there in place of those that were killed."""
     deadline = time.monotonic() + seconds
-    while not (state := cortex.state())["ready"]:
+    while not (state := cortex.state())["ready"] or killed.items() & pids(state).items() or killed.keys() - pids(state):
         assert time.monotonic() < deadline, state
         time.sleep(0.05)
 
@@ -68,10 +69,10 @@ def test_from_a_manifest_to_an_index_that_survives_kills(cortex: Cortex) -> None
     cortex("up")
     assert cortex.pids() == before
 
-    os.kill(before["Valkey"], signal.SIGKILL)
-    os.kill(before["PostgreSQL"], signal.SIGKILL)
-    os.kill(before["Gateway"], signal.SIGKILL)
-    until_ready(cortex, 60)
+    killed = {name: before[name] for name in ("Valkey", "PostgreSQL", "Gateway")}
+    for pid in killed.values():
+        os.kill(pid, signal.SIGKILL)
+    until_again(cortex, killed)
 
     (manifests / "index.yaml").write_text(SECRET.replace("mine", "other"))
     assert "CortexIndex default/papers: deleted" in cortex("up", "-f", "manifests")
@@ -114,9 +115,7 @@ def test_a_server_that_cannot_start_is_named_with_the_remedy(cortex: Cortex) -> 
 
 def test_what_only_the_user_can_mend_is_not_waited_for(cortex: Cortex) -> None:
     (cortex.folder / "workflow.yaml").write_text(WORKFLOW)
-    begun = time.monotonic()
-    said = cortex("up", "-f", "workflow.yaml", *cortex.ports, code=1)
-    assert time.monotonic() - begun < 60
+    said = cortex("up", "-f", "workflow.yaml", *cortex.ports, "--timeout", "3600", code=1)
     assert "CortexWorkflow default/lonely: IndexNotFound" in said
 
 

@@ -41,9 +41,9 @@ def test_a_change_reaches_what_runs(cortex: Cortex) -> None:
 
     before = up(places=3, calls=4, seconds=7)
     assert up(places=5, calls=6, seconds=9) == before
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while missing := [told for told in TOLD if told not in logs(cortex.data / "logs")]:
-        assert time.monotonic() < deadline, f"not in 20 s: {missing}"
+        assert time.monotonic() < deadline, f"not in 60 s: {missing}"
         time.sleep(0.1)
     assert cortex.pids() == before
 

@@ -67,7 +67,9 @@ class Local:
             await self.task
 
     def deployment(self, name: str = "web", replicas: int = 1, port: dict[str, Any] | None = None, **env: Any) -> Any:
-        probe = {"grpc": {"port": 50052}, "periodSeconds": 1}
+        # Patient, as the workload takes its time to import and to answer on a busy machine.
+        patience = {"timeoutSeconds": 10, "failureThreshold": 60}
+        probe = {"grpc": {"port": 50052}, "periodSeconds": 1, **patience}
         container = {
             "name": "search",
             "command": ["python", str(self.workload)],
@@ -75,7 +77,7 @@ class Local:
             "env": [v if isinstance(v, dict) else {"name": n, "value": v} for n, v in env.items()],
             "startupProbe": probe,
             "readinessProbe": probe,
-            "livenessProbe": {"grpc": {"port": 50052, "service": "liveness"}},
+            "livenessProbe": {"grpc": {"port": 50052, "service": "liveness"}, **patience},
         }
         return {
             "apiVersion": "apps/v1",
@@ -185,7 +187,7 @@ async def test_a_killed_process_is_ready_again_by_itself(local: Local) -> None:
         (pod,) = await local.pods()
         return pod if pod["status"]["containerStatuses"][0]["restartCount"] == 1 and await local.ready(1) else None
 
-    after = await until(again, seconds=10)
+    after = await until(again)
     assert pid_of(after) != pid_of(before)
     last = after["status"]["containerStatuses"][0]["lastState"]["terminated"]
     assert last["exitCode"] == 137
@@ -212,7 +214,7 @@ async def test_a_new_template_replaces_pods_and_never_serves_with_fewer(local: L
         names = {pod["metadata"]["name"] for pod in await local.pods()}
         return await local.ready(2) and len(names) == 2 and not names & old
 
-    await until(replaced, seconds=40)
+    await until(replaced)
     watcher.cancel()
     assert min(serving) >= 2
     assert len(serving) > 4

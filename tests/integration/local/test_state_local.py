@@ -25,11 +25,16 @@ RUNS = "/v1/namespaces/default/workflows/echo/runs"
 
 
 def wait_for(path: Path, words: str) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while words not in (said := path.read_text()):
         assert time.monotonic() < deadline, said
         time.sleep(0.05)
     return said
+
+
+def heed_interrupts() -> None:
+    """For a child: where tests are run in the background SIGINT is ignored, and so it would be by their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_run_is_read_followed_and_examined(cortex: Cortex) -> None:
@@ -38,14 +43,17 @@ def test_a_run_is_read_followed_and_examined(cortex: Cortex) -> None:
     told, said = cortex.folder / "told", cortex.folder / "said"
     command = [sys.executable, "-m", "cortex_cli.main", "state", "watch", "workflow/echo", "run", "-o", "json"]
     with told.open("w") as out, said.open("w") as err:
-        watching = subprocess.Popen(command, cwd=cortex.folder, stdout=out, stderr=err)
+        watching = subprocess.Popen(command, cwd=cortex.folder, stdout=out, stderr=err, preexec_fn=heed_interrupts)
     try:
         wait_for(said, "following workflow default/echo")
         run = cortex.post(RUNS, {"input": {"question": "why?"}})["runId"]
         wait_for(told, "RunSucceeded")
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 0
+        try:
+            assert watching.wait(60) == 0
+        finally:
+            watching.kill()
     changes = [json.loads(line) for line in told.read_text().splitlines()]
     assert [(each["aggregate"], each["type"]) for each in changes] == [
         (f"run/{run}", "RunStarted"),

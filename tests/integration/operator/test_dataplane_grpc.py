@@ -4,8 +4,8 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from cortex_operator.cluster import MemoryCluster, ObjectKey
@@ -13,8 +13,16 @@ from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
 from cortex_operator.dataplane_grpc import GrpcDataPlane
 from doubles import PodDouble
 
+PATIENCE = 60.0
 KEY = ResourceKey("CortexIndex", "default", "papers")
 DEFINITION = {"chunking": {"splitLength": 8}, "language": "English"}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody hangs no deadline ends anything, however busy the machine is."""
+    for name in ("DEADLINE", "ORDER_DEADLINE"):
+        monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", PATIENCE)
 
 
 @pytest.fixture
@@ -58,10 +66,17 @@ async def endpoint(
     return ObjectKey.of(obj)
 
 
-def a_port_that_nobody_listens_on() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@pytest.fixture
+def closed() -> Iterator[Callable[[], int]]:
+    """Gives ports where nobody listens, and nobody else comes to."""
+    with ExitStack() as held:
+
+        def hold() -> int:
+            taken = held.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))
+            return int(taken.getsockname()[1])
+
+        yield hold
 
 
 @contextmanager
@@ -116,9 +131,9 @@ async def test_a_ready_pod_is_asked_before_one_that_is_not(
 
 
 async def test_when_one_pod_does_not_answer_the_next_is_asked(
-    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble], closed: Callable[[], int]
 ) -> None:
-    await endpoint(cluster, "pod-a", a_port_that_nobody_listens_on())
+    await endpoint(cluster, "pod-a", closed())
     await endpoint(cluster, "pod-b", pods[0].port, ready=False)
     assert (await dataplane.describe(KEY)).lake_read
 
@@ -137,10 +152,10 @@ async def test_a_pod_that_reaches_the_lake_is_preferred_and_else_what_is_missing
 
 
 async def test_when_nobody_answers_each_pod_is_named_with_what_it_said(
-    cluster: MemoryCluster, dataplane: GrpcDataPlane
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, closed: Callable[[], int]
 ) -> None:
-    await endpoint(cluster, "pod-a", a_port_that_nobody_listens_on())
-    await endpoint(cluster, "pod-b", a_port_that_nobody_listens_on())
+    await endpoint(cluster, "pod-a", closed())
+    await endpoint(cluster, "pod-b", closed())
     with pytest.raises(DataPlaneUnreachable, match=r"pod-a .*UNAVAILABLE.*pod-b .*UNAVAILABLE"):
         await dataplane.describe(KEY)
 
@@ -162,14 +177,13 @@ async def test_a_pod_that_hangs_costs_no_more_than_its_head_start_and_is_asked_l
         await endpoint(cluster, "pod-b", pods[0].port)
         begun = time.monotonic()
         assert (await dataplane.describe(KEY)).lake_read
-        assert time.monotonic() - begun < 1.5
         await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < PATIENCE / 2
         assert pods[0].lake("papers").ensured == [("0123456789", 2)]
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("DEADLINE", 0.6), ("ORDER_DEADLINE", 0.2), ("HEAD_START", 0.05)):
         monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", seconds)
 
@@ -183,18 +197,21 @@ async def test_many_pods_that_hang_cost_one_deadline_and_each_is_asked_in_its_tu
             await endpoint(cluster, f"pod-{number:02}", port, host=f"127.0.1.{number + 1}")
         await endpoint(cluster, "pod-99", pods[0].port)
         asked: list[str] = []
+        took: list[float] = []
         for _ in range(2):
             begun = time.monotonic()
             with pytest.raises(DataPlaneUnreachable, match="4 of 12 were asked") as failed:
                 await dataplane.describe(KEY)
-            assert time.monotonic() - begun < 2
+            took.append(time.monotonic() - begun)
             asked += re.findall(r"pod-\d\d", str(failed.value))
+        assert min(took) < 2  # a busy machine may hold up one of them
         assert asked == [f"pod-{number:02}" for number in range(8)]
+        monkeypatch.setattr("cortex_operator.dataplane_grpc.DEADLINE", PATIENCE)
         assert (await dataplane.describe(KEY)).lake_read
         # The one that answered is asked first: any other would be waited for.
-        for name in ("DEADLINE", "ORDER_DEADLINE", "HEAD_START"):
-            monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", 60.0)
-        async with asyncio.timeout(20):
+        for name in ("ORDER_DEADLINE", "HEAD_START"):
+            monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", PATIENCE)
+        async with asyncio.timeout(PATIENCE / 2):
             for _ in range(2):
                 assert (await dataplane.describe(KEY)).lake_read
                 await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
@@ -203,7 +220,7 @@ async def test_many_pods_that_hang_cost_one_deadline_and_each_is_asked_in_its_tu
 
 @pytest.mark.usefixtures("hasty")
 async def test_an_order_is_given_to_two_pods_at_most_one_after_the_other(
-    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble]
+    cluster: MemoryCluster, dataplane: GrpcDataPlane, pods: list[PodDouble], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with deaf() as port:
         for number in range(3):
@@ -212,6 +229,8 @@ async def test_an_order_is_given_to_two_pods_at_most_one_after_the_other(
         with pytest.raises(DataPlaneUnreachable, match=r"2 of 4 were asked\): pod-0 .*DEADLINE_EXCEEDED.*; pod-1 "):
             await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
         assert pods[0].lake("papers").ensured == []
+        for name in ("DEADLINE", "ORDER_DEADLINE"):
+            monkeypatch.setattr(f"cortex_operator.dataplane_grpc.{name}", PATIENCE)
         assert (await dataplane.describe(KEY)).lake_read
         await dataplane.ensure_revision(KEY, "0123456789", DEFINITION, 2)
         assert pods[0].lake("papers").ensured == [("0123456789", 2)]

@@ -120,3 +120,15 @@ def test_delete_does_not_warn_of_what_is_not_in_the_files(tmp_path: Path, monkey
     monkeypatch.setattr("cortex_cli.commands.delete.ask", lambda *_, **__: {"CortexWorkflow default/lonely": "Deleted"})
 
     assert run("delete", "-f", str(tmp_path)) == "CortexWorkflow default/lonely: deleted\n"
+
+
+def test_delete_says_that_what_was_waited_for_has_gone_also_before_the_first_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.yaml").write_text(MANIFEST)
+    answers: dict[str, Any] = {"delete": {"CortexWorkflow default/lonely": "Deleting"}, "get": []}
+    monkeypatch.setattr("cortex_cli.commands.delete.ask", lambda _, verb, **__: answers[verb])
+
+    assert run("delete", "-f", str(tmp_path)) == (
+        "CortexWorkflow default/lonely: is being deleted\nCortexWorkflow default/lonely: deleted\n"
+    )

@@ -55,14 +55,16 @@ async def test_the_first_good_answer_wins_and_what_goes_on_then_is_ended(
     answers: dict[str, tuple[float, bool | str]], best: str, good: bool, asked: list[str], failures: list[str]
 ) -> None:
     pods = Pods(**answers)
+    # The deadline is short only where it is waited for: else nobody is late.
+    deadline = 1.0 if any("late" in failure for failure in failures) else HANGS
     begun = time.monotonic()
-    said = await ask_some(list(answers), pods.ask, 1.0, 0.1)
-    assert time.monotonic() - begun < 10
+    said = await ask_some(list(answers), pods.ask, deadline, 0.1)
+    assert time.monotonic() - begun < HANGS / 2
     assert (said.best.pod if said.best else "", said.good) == (best, best if good else None)
     assert pods.asked == asked
     assert said.asked == len(asked)
     assert sorted(pods.ended) == sorted(asked)
-    assert said.failures == failures
+    assert sorted(said.failures) == sorted(failures)
 
 
 async def test_who_is_cancelled_leaves_no_question_behind() -> None:

@@ -306,7 +306,9 @@ async def an_election(server: Server, exits: Exits, duration: int) -> AsyncItera
 async def test_a_thread_ends_the_process_when_the_event_loop_stands_still(server: Server, exits: Exits) -> None:
     async with an_election(server, exits, 1) as election:
         await election.win()
-        time.sleep(1.0)  # noqa: ASYNC251 - the event loop stands still for longer than a term
+        end = time.monotonic() + 30
+        while not exits.threads and time.monotonic() < end:
+            time.sleep(0.05)  # noqa: ASYNC251 - the event loop stands still for longer than a term
         assert exits.threads[0] == "lease"
 
 

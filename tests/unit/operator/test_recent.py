@@ -35,7 +35,8 @@ async def recent() -> Recent[str, int]:
     return Recent(SECONDS)
 
 
-async def test_many_at_once_ask_once_and_each_key_by_itself(lookup: Lookup, recent: Recent[str, int]) -> None:
+async def test_many_at_once_ask_once_and_each_key_by_itself(lookup: Lookup) -> None:
+    recent: Recent[str, int] = Recent(60)
     assert await asyncio.gather(*(recent.get("a", lookup) for _ in range(200))) == [1] * 200
     assert (await recent.get("a", lookup), await recent.get("b", lookup)) == (1, 2)
 

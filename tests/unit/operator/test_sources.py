@@ -47,10 +47,10 @@ async def test_an_object_with_such_an_owner_keeps_nobody_waiting(caplog: pytest.
         await cluster.apply(owned(obj, uid), field_manager="somebody")
     engine = make_engine(cluster, GrpcDataPlane(cluster), RELEASE, hooks=[passes.put_nowait])
     running = asyncio.create_task(engine.run(stop, watch_feed(cluster)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         done = await passes.get()
     assert (done.key, done.error) == (PAPERS, None)
     assert engine.unready() == ""
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

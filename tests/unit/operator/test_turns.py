@@ -14,7 +14,7 @@ from cortex_operator.engine.turns import in_turns
 async def turns_until(done: Callable[[], bool]) -> int:
     """How often others had their turn until then."""
     turns = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not done():
             turns += 1
             await asyncio.sleep(0)
