@@ -38,6 +38,7 @@ from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from patient_state import IN_A_PROCESS, wait_for_the_state
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -146,10 +147,16 @@ class Index:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_the_state(monkeypatch)
+
+
 @pytest.fixture
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
     lake = Lake(lake_dsn, 10, session=retrieval.SESSION)
     await lake.open()
+    await lake.answered()
     await migrate(lake)
     yield lake
     await lake.close()
