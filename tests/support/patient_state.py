@@ -1,4 +1,4 @@
-"""A shared state that is there is waited for, however busy the machine is: the product goes on without it after 0.1 s."""
+"""A shared state that is there is waited for, however busy the machine is; the product goes on without it."""
 
 from __future__ import annotations
 

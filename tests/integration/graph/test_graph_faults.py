@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,20 @@ async def a_process(settings: dict[str, Any], log: Path) -> AsyncIterator[Any]:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+@pytest.fixture
+def let_go(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """`with let_go():` a pod takes its leases for short, and lets runs go after a second in which it renewed none. In
+    the Lake they are long: however late this process is, nobody else had the run meanwhile."""
+
+    @contextmanager
+    def shortly() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(runner, "LEASE_SECONDS", 2.0)
+            yield
+
+    return shortly
 
 
 def end_leases(lake: str) -> None:
@@ -227,7 +241,7 @@ async def test_a_run_is_given_up_when_its_pods_die_again_and_again(
 
 @pytest.mark.usefixtures("quick_sweeps")
 async def test_a_lake_that_goes_away_interrupts_and_comes_back(
-    harness: Any, own_postgres: Callable[..., Any], define: Define, index: Any, wait_until: Any
+    harness: Any, own_postgres: Callable[..., Any], define: Define, index: Any, wait_until: Any, let_go: Any
 ) -> None:
     server = own_postgres(durable=True)
     client = await harness.start(lake_dsn=server.url)
@@ -240,7 +254,7 @@ async def test_a_lake_that_goes_away_interrupts_and_comes_back(
     await asyncio.wait_for(index.held.wait(), 60)
     server.stop()
     index.release()
-    with pytest.raises(Unavailable) as lost:
+    with let_go(), pytest.raises(Unavailable) as lost:
         await running
     assert lost.value.reason == "LakeUnreachable"
     with pytest.raises(Unavailable) as refused:
@@ -258,7 +272,7 @@ async def test_a_lake_that_goes_away_interrupts_and_comes_back(
 
 @pytest.mark.usefixtures("quick_sweeps")
 async def test_a_pod_that_is_cut_off_from_the_lake_lets_its_runs_go(
-    harness: Any, lake_dsn: str, define: Define, index: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    harness: Any, lake_dsn: str, define: Define, index: Any, wait_until: Any, let_go: Any
 ) -> None:
     """Nothing tells it: no connection ends. Another pod has the run when its lease is over."""
     parts = conninfo_to_dict(lake_dsn)
@@ -272,10 +286,8 @@ async def test_a_pod_that_is_cut_off_from_the_lake_lets_its_runs_go(
         running = asyncio.create_task(client.run({}, run_id=run_id))
         await asyncio.wait_for(index.held.wait(), 60)
         proxy.stall()
-        # It lets go a second before. In the Lake the lease is longer: however late this process is, nobody else had it.
-        monkeypatch.setattr(runner, "LEASE_SECONDS", 2.0)
-        await wait_until(lambda: pod.runner.live(run_id) is None)
-        monkeypatch.setattr(runner, "LEASE_SECONDS", 600.0)
+        with let_go():
+            await wait_until(lambda: pod.runner.live(run_id) is None)
         end_leases(lake_dsn)
         other = await harness.start()
         await harness.ready(harness.pods[1])
