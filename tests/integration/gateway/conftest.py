@@ -30,6 +30,7 @@ from datapunk.cortex import (
     state_pb2_grpc,
 )
 from google.protobuf.struct_pb2 import Struct
+from patient_state import wait_for_the_state
 
 INDEX = {"apiVersion": "cortex.datapunk.io/v1alpha1", "kind": "CortexIndex", "metadata": {"name": "papers"}}
 WORKFLOW = {
@@ -59,6 +60,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
         self.documents: dict[str, common_pb2.Document] = {}
         self.batches: list[int] = []
         self.searches: list[search_pb2.SearchRequest] = []
+        self.seconds_left: list[float] = []
         self.traceparents: list[str] = []
         self.fail: Exception | None = None
         self.hold: asyncio.Event | None = None
@@ -70,6 +72,7 @@ class Haystack(search_pb2_grpc.HaystackServiceServicer):
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         self.searches.append(request)
+        self.seconds_left.append(context.time_remaining())
         self.traceparents += [value for key, value in context.invocation_metadata() if key == "traceparent"]
         if self.cancels:
             self.cancels -= 1
@@ -280,7 +283,7 @@ class World:
             drain_seconds=0.5, **more,
         )  # fmt: skip
         self.ports = (await self._stack.enter_async_context(gateway(settings))).ports
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ports['http']}", timeout=20, trust_env=False)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ports['http']}", timeout=60, trust_env=False)
         self.http = await self._stack.enter_async_context(client)
 
     async def pod(self, service: str, *, states: bool = True) -> Pod:
@@ -322,6 +325,11 @@ class World:
             "ports": ports,
             "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
         }
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_the_state(monkeypatch)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class Followed:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nothing says when the file was read
             await asyncio.sleep(0.02)
 
@@ -59,7 +59,7 @@ async def test_a_limit_is_changed_while_a_call_holds_a_place(followed: Followed)
     haystack.hold = asyncio.Event()
     documents = {"documents": [{"id": "1", "content": "bees fly"}]}
     call = asyncio.create_task(followed.world.http.post(f"{PAPERS}/documents", json=documents))
-    await asyncio.wait_for(haystack.holding.wait(), 10)
+    await asyncio.wait_for(haystack.holding.wait(), 60)
     await followed.say({"limits": {"writing": {"concurrent": 1}}})
     assert followed.world.shown("cortex_limit", **{"class": "Writing"}) == 1
     refused = await followed.world.http.post(f"{PAPERS}/documents", json=documents)
@@ -82,6 +82,8 @@ async def test_the_breaker_of_a_circuit_that_is_there_is_changed(followed: Follo
 
 
 async def test_a_search_without_a_deadline_has_the_time_that_is_set_now(followed: Followed) -> None:
+    # So little time is none to find the pod.
+    assert (await followed.search()).status_code == 200
     await followed.say({"searchSeconds": 0.05})
     followed.world.haystack.hold_search = asyncio.Event()
     assert (await followed.search()).status_code == 504

@@ -14,14 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cortex_cli.local.ports import free_port
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def refusal(process: subprocess.Popen[str]) -> str:
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
     assert len(said.strip().splitlines()) == 1, said
     return said
@@ -69,9 +64,9 @@ def ready(port: int, seconds: float) -> float:
 def test_it_gets_ready_answers_and_ends_in_order(start: Start) -> None:
     port = free_port()
     process = start(PORT_HTTP=port)
-    ready(port, 15)
+    ready(port, 60)
     process.send_signal(signal.SIGTERM)
-    said, complaints = process.communicate(timeout=20)
+    said, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
     lines = [json.loads(line) for line in said.splitlines()]
     assert all({"time", "level", "message", "logger", "service", "pod"} <= set(line) for line in lines)
@@ -90,7 +85,7 @@ def test_it_refuses_an_address_that_others_reach(start: Start) -> None:
 def test_it_listens_everywhere_when_told_so(start: Start) -> None:
     port = free_port()
     start(LISTEN_HOST="0.0.0.0", INSECURE_LISTEN="true", PORT_HTTP=port)
-    ready(port, 15)
+    ready(port, 60)
 
 
 @pytest.mark.parametrize("variable", ["PORT_HTTP", "PORT_GRPC"])

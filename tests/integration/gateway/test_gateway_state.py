@@ -108,7 +108,7 @@ async def test_a_history_comes_in_pages(helpdesk: Any) -> None:
 
 async def test_changes_begin_at_once_and_go_on_over_a_lost_pod(helpdesk: Any) -> None:
     await helpdesk.states.add("RunStarted")
-    async with asyncio.timeout(20), helpdesk.http.stream("GET", f"{ONE}/changes") as reply:
+    async with asyncio.timeout(60), helpdesk.http.stream("GET", f"{ONE}/changes") as reply:
         events = sse(reply)
         assert await anext(events) == ("1", "position", {"position": 1})
         await helpdesk.states.add("RunChanged", steps=1)
@@ -130,7 +130,7 @@ async def test_changes_that_break_are_looked_for_by_one_layer_which_counts(helpd
         return REGISTRY.get_sample_value("cortex_retries_total", {"what": "Stream"}) or 0.0
 
     before = by_grpc(), by_us()
-    async with asyncio.timeout(20), helpdesk.http.stream("GET", f"{ONE}/changes") as reply:
+    async with asyncio.timeout(60), helpdesk.http.stream("GET", f"{ONE}/changes") as reply:
         events = sse(reply)
         await anext(events)
         helpdesk.states.fail = Unavailable("it begins", reason="Starting")
@@ -149,7 +149,7 @@ async def test_changes_go_on_after_the_last_id(helpdesk: Any) -> None:
     for _ in range(3):
         await helpdesk.states.add("RunChanged")
     for path, headers in (("changes?after=2", {}), ("changes?after=0", {"last-event-id": "2"})):
-        async with asyncio.timeout(20), helpdesk.http.stream("GET", f"{ONE}/{path}", headers=headers) as reply:
+        async with asyncio.timeout(60), helpdesk.http.stream("GET", f"{ONE}/{path}", headers=headers) as reply:
             events = sse(reply)
             assert [(await anext(events))[:2] for _ in range(2)] == [("2", "position"), ("3", "change")]
     reply = await helpdesk.http.get(f"{ONE}/changes", headers={"last-event-id": "1-0"})
@@ -163,6 +163,7 @@ async def test_changes_go_on_after_the_last_id(helpdesk: Any) -> None:
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
     lake = Lake(lake_dsn, 4)
     await lake.open()
+    await lake.answered()
     await migrate(lake)
     async with lake.transaction() as connection:
         await revisions.ensure(connection, HELPDESK, "aaaaaaaaaa", {"of": "a"}, 2)
@@ -177,14 +178,14 @@ async def test_an_id_of_a_history_that_is_no_more_is_refused(world: Any, lake: L
         world.states = StateService(HELPDESK, manager, Marks(lake, HELPDESK), asyncio.Event())
         await world.pod("helpdesk-graph")
         manager.start("helpdesk-graph-1", dict)
-        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after=0") as reply:
+        async with asyncio.timeout(60), world.http.stream("GET", f"{ONE}/changes?after=0") as reply:
             events = sse(reply)
             assert await anext(events) == ("0", "position", {"position": 0})
             told = [await anext(events) for _ in range(2)]
         for n, (event_id, name, data) in enumerate(told, 1):
             assert (event_id, name, data["position"]) == (f"{n}-{data['mark']}", "change", n)
         left = told[-1][0]
-        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after={left}") as reply:
+        async with asyncio.timeout(60), world.http.stream("GET", f"{ONE}/changes?after={left}") as reply:
             mark = left.partition("-")[2]
             assert await anext(sse(reply)) == (left, "position", {"position": 2, "mark": mark})
 
@@ -200,7 +201,7 @@ async def test_an_id_of_a_history_that_is_no_more_is_refused(world: Any, lake: L
         for asked in ({"params": {"after": left}}, {"headers": {"last-event-id": left}}):
             body = is_problem(await world.http.get(f"{ONE}/changes", **asked), 409, "PositionUnknown")
             assert (body["retryable"], "is another one" in body["detail"]) == (False, True)
-        async with asyncio.timeout(20), world.http.stream("GET", f"{ONE}/changes?after=2") as reply:
+        async with asyncio.timeout(60), world.http.stream("GET", f"{ONE}/changes?after=2") as reply:
             assert (await anext(sse(reply)))[0] not in (left, "2")
 
 

@@ -23,6 +23,7 @@ from datapunk.cortex import common_pb2, control_pb2, graph_pb2, search_pb2, sear
 from datapunk.cortex.control_pb2_grpc import ControlServiceStub
 from datapunk.cortex.graph_pb2_grpc import GraphServiceStub
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from patient_state import wait_for_the_state
 
 WORKFLOW = common_pb2.ResourceRef(namespace="default", name="helpdesk")
 DOCUMENTS = [
@@ -73,6 +74,11 @@ class IndexDouble(search_pb2_grpc.HaystackServiceServicer):
             for n, (i, t, c) in enumerate(self.documents, 1)
         ]
         return search_pb2.SearchResponse(result=common_pb2.SearchResult(hits=hits))
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_the_state(monkeypatch)
 
 
 @pytest.fixture
@@ -221,6 +227,19 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods of this process notice sooner that another is gone."""
     for module in (store, runner):
         monkeypatch.setattr(module, "LEASE_SECONDS", 2.0)
+    quick(monkeypatch)
+
+
+@pytest.fixture
+def quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods of this process soon go on with runs that were given back, or whose lease a test ended. No lease ends by
+    itself, nor is a run let go for it: this process may stand still for seconds."""
+    for module in (store, runner):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 600.0)
+    quick(monkeypatch)
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "SWEEP_SECONDS", 0.2)
     monkeypatch.setattr(attach, "_SILENCE_SECONDS", 0.2)
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import redis
 from cortex_workloads.graph import checkpoints
+from cortex_workloads.graph import drop as drop_module
 from cortex_workloads.graph.drop import drop_workflow
 from cortex_workloads.runtime.errors import CortexError
 from cortex_workloads.runtime.lake import drop as lake_drop
@@ -121,7 +122,7 @@ async def test_it_goes_on_where_it_was_killed(
     with psycopg.connect(lake_dsn) as held:
         held.execute("SELECT FROM threads FOR UPDATE")
         job = await asyncio.create_subprocess_exec(sys.executable, "-m", "cortex_workloads.graph.drop", env=environment)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while contents(lake_dsn)["runs"]:  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.05)
         job.kill()
@@ -160,6 +161,7 @@ def a_workflow(dsn: str, name: str, threads: int, runs: int) -> None:
 async def migrated(dsn: str) -> None:
     lake = Lake(dsn, 1)
     await lake.open()
+    await lake.answered()
     await migrate(lake)
     await checkpoints.migrate(lake)
     await lake.close()
@@ -175,8 +177,11 @@ async def test_a_thread_that_goes_does_not_look_at_the_runs_of_all_workflows(lak
         await drop_workflow(dropping(lake_dsn, state_url))
         assert connection.execute("SELECT count(*) FROM threads").fetchone() == (5,)
         # Connections tell what they did when they end, at the latest.
-        there = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cortex-drop%'"
-        async with asyncio.timeout(20):
+        there = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'cortex-drop%' AND datname = current_database()"
+        )
+        async with asyncio.timeout(60):
             while connection.execute(there).fetchone() != (0,):  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.05)
         (after,) = connection.execute(looked).fetchone() or (0,)
@@ -186,15 +191,20 @@ async def test_a_thread_that_goes_does_not_look_at_the_runs_of_all_workflows(lak
 async def test_what_takes_the_lake_too_long_is_dropped_in_smaller_parts(
     lake_dsn: str, state_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lake_drop, "_LIMITS", "SET LOCAL statement_timeout = '300ms'; SET LOCAL lock_timeout = '2s'")
+    # Long enough for all that is quick, on a busy machine, too: what is large takes for ever.
+    monkeypatch.setattr(lake_drop, "_LIMITS", "SET LOCAL statement_timeout = '1s'; SET LOCAL lock_timeout = '2s'")
+    monkeypatch.setattr(drop_module, "_THREADS_AT_ONCE", 64)
     await migrated(lake_dsn)
     a_workflow(lake_dsn, "helpdesk", 64, 0)
     with psycopg.connect(lake_dsn) as connection:
         connection.execute(
             "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END'"
+            " 'BEGIN IF (SELECT count(*) FROM gone) > 32 THEN PERFORM pg_sleep(600); END IF; RETURN NULL; END'"
         )
-        connection.execute("CREATE TRIGGER slowly BEFORE DELETE ON threads FOR EACH ROW EXECUTE FUNCTION slowly()")
+        connection.execute(
+            "CREATE TRIGGER slowly AFTER DELETE ON threads REFERENCING OLD TABLE AS gone"
+            " FOR EACH STATEMENT EXECUTE FUNCTION slowly()"
+        )
     await drop_workflow(dropping(lake_dsn, state_url))
     assert contents(lake_dsn) == {table: [] for table in TABLES}
     assert "is halved" in caplog.text

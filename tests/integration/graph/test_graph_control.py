@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cortex_kinds.revision import revision_id
+from cortex_workloads.graph import control
 from cortex_workloads.graph.input import to_struct
 from cortex_workloads.runtime.errors import InvalidInput, Unavailable
 from datapunk.cortex import common_pb2, control_pb2
@@ -65,23 +66,30 @@ async def test_an_id_that_does_not_match_is_refused(client: Any, define: Define)
     assert isinstance(from_rpc_error(refused.value), InvalidInput)
 
 
-async def test_an_index_that_is_up_but_not_asked_any_more_is_named(client: Any, harness: Any, index: Any) -> None:
+async def test_an_index_that_is_up_but_not_asked_any_more_is_named(
+    harness: Any, index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_CHECK_SECONDS", 30.0)
+    client = await harness.start(breaker={"open_seconds": 600})
+    await harness.ready(harness.pods[0])
     searcher = harness.pods[0].library._tools.searcher
     index.failures = [Unavailable("the Lake is gone", reason="LakeUnreachable") for _ in range(10)]
     for _ in range(10):
         with pytest.raises(Unavailable):
-            await searcher.search("papers", "x", top_k=None, mode=None, timeout=5)
+            await searcher.search("papers", "x", top_k=None, mode=None, timeout=30)
     told = {d.name: d for d in (await describe(client)).dependencies}["papers"]
     assert (told.reachable, told.reason) == (False, "CircuitOpen")
     assert "CortexIndex default/papers is not asked for now" in told.message
 
 
-async def test_dependencies_are_asked(client: Any, harness: Any) -> None:
+async def test_dependencies_are_asked(client: Any, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     other = await harness.start(indexes={"gone": "dns:///gone-search-headless.default.svc:50052"}, state_url="")
-    assert {d.name: d.reachable for d in (await describe(client)).dependencies} == {
-        **{"Lake": True, "State": True, "Model": True},
-        "papers": True,
-    }
+    with monkeypatch.context() as patient:
+        patient.setattr(control, "_CHECK_SECONDS", 30.0)
+        assert {d.name: d.reachable for d in (await describe(client)).dependencies} == {
+            **{"Lake": True, "State": True, "Model": True},
+            "papers": True,
+        }
     told = {d.name: d for d in (await describe(other)).dependencies}
     assert (told["gone"].reachable, told["gone"].reason) == (False, "IndexNotFound")
     assert (told["State"].reachable, told["State"].reason) == (False, "StateUnreachable")

@@ -195,6 +195,19 @@ async def test_a_pod_that_is_gone_from_its_address_is_unavailable(
         await asked(haystack, timeout=60)
 
 
+async def test_pods_that_came_while_the_process_stood_still_are_asked(
+    place: Place, haystack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_workloads.runtime.channels._WAIT_SECONDS", 0.3)
+    for name in "ab":
+        await place.start(name)
+    first = asyncio.create_task(asked(haystack, timeout=30))
+    await asyncio.sleep(0)
+    place.ready("a")
+    time.sleep(0.5)  # noqa: ASYNC251 - nothing of the process goes on
+    assert await first == "a"
+
+
 async def test_a_call_goes_to_the_pod_that_takes_the_place_of_a_dead_one(place: Place, haystack: Any) -> None:
     for name in "ab":
         await place.start(name)

@@ -6,11 +6,9 @@ import asyncio
 import hashlib
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from cortex_cli.local.ports import free_port
 from cortex_kinds.index import CortexIndexSpec
 from cortex_kinds.revision import index_definition, revision_id
 from cortex_workloads.runtime.cache.memory import Memory
@@ -38,6 +37,7 @@ from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from patient_state import IN_A_PROCESS, wait_for_the_state
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -146,10 +146,16 @@ class Index:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_the_state(monkeypatch)
+
+
 @pytest.fixture
 async def lake(lake_dsn: str) -> AsyncIterator[Lake]:
     lake = Lake(lake_dsn, 10, session=retrieval.SESSION)
     await lake.open()
+    await lake.answered()
     await migrate(lake)
     yield lake
     await lake.close()
@@ -163,7 +169,7 @@ async def index(lake: Lake) -> Index:
 
 
 class Pod:
-    """`python -m cortex_workloads.search` as a process of its own, and stubs to ask it."""
+    """`python -m cortex_workloads.search` as a process, and stubs to ask it; it waits for the shared state."""
 
     def __init__(self, dsn: str, log: Path, **environment: str) -> None:
         self._dsn = dsn
@@ -174,7 +180,9 @@ class Pod:
 
     def start(self) -> None:
         """Starts it, on free ports of its own choice."""
-        ports = dict(zip(("GRPC", "CONTROL", "METRICS"), free_ports(3), strict=True))
+        ports: dict[str, int] = {}
+        for name in ("GRPC", "CONTROL", "METRICS"):
+            ports[name] = free_port(frozenset(ports.values()))
         self.process = self.run("cortex_workloads.search", **{f"CORTEX_PORT_{k}": str(v) for k, v in ports.items()})
         self.metrics_port = ports["METRICS"]
         self._channels = [grpc.aio.insecure_channel(f"127.0.0.1:{ports[name]}") for name in ("GRPC", "CONTROL")]
@@ -187,7 +195,7 @@ class Pod:
         common = {"CORTEX_LAKE_DSN": self._dsn, "CORTEX_RESOURCE_NAME": "papers", "CORTEX_LISTEN_HOST": "127.0.0.1"}
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-c", IN_A_PROCESS % module],
                 env={**os.environ, **common, **self._environment, **environment},
                 stdout=log,
                 stderr=log,
@@ -201,7 +209,7 @@ class Pod:
         for channel in self._channels:
             await channel.close()
 
-    async def ready(self, seconds: float = 30) -> None:
+    async def ready(self, seconds: float = 90) -> None:
         """Returns when it is ready."""
         async with asyncio.timeout(seconds):
             while not await self._serving():  # noqa: ASYNC110 - it is another process
@@ -258,13 +266,6 @@ class Pod:
                 await asyncio.sleep(0.05)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]
-
-
 @pytest.fixture
 async def pod(lake_dsn: str, tmp_path: Path) -> AsyncIterator[Pod]:
     pod = Pod(lake_dsn, tmp_path / "pod.log")
@@ -290,7 +291,7 @@ def release() -> Callable[..., subprocess.CompletedProcess[str]]:
             env={**os.environ, **ports, **environment},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=110,
             check=False,
         )
 

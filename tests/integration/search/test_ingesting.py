@@ -61,12 +61,12 @@ async def test_a_document_deleted_or_rewritten_while_it_is_embedded(index: Any) 
 
     def wait() -> None:
         loop.call_soon_threadsafe(began.set)
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     index.encoder.before = wait
     embedding = asyncio.create_task(index.worker().embed_batch(await index.store.current()))
     await began.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await index.store.update([], ["deleted"])
         await index.write(("rewritten", "two again"))
     go_on.set()

@@ -125,7 +125,7 @@ async def test_a_job_builds_a_revision_and_goes_on_after_kill_9(pod: Any) -> Non
     killed.kill()
     killed.wait()
     job = pod.run("cortex_workloads.search.ingest", CORTEX_REVISION=built.id, CORTEX_EMBEDDING_THREADS="2")
-    assert await asyncio.to_thread(job.wait, 60) == 0
+    assert await asyncio.to_thread(job.wait, 90) == 0
     described = await pod.describe()
     assert described.current_revision == built.id
     assert {revision.documents for revision in described.revisions} == {40}
@@ -149,7 +149,7 @@ async def test_a_lake_that_dies_is_an_error_that_passes(
     assert missing == {"Lake": "LakeUnreachable", "State": "StateUnreachable"}  # this pod was given no state at all
     assert (await pod.health.Check(health_pb2.HealthCheckRequest(service=""))).status == 1
     server.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 found = await pod.search("acknowledged")
@@ -164,7 +164,7 @@ async def test_a_lake_that_dies_is_an_error_that_passes(
 async def test_sigterm_ends_it_in_order(pod: Any) -> None:
     await pod.ensure()
     pod.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(pod.process.wait, 10) == 0
+    assert await asyncio.to_thread(pod.process.wait, 60) == 0
 
 
 @pytest.mark.parametrize("module", ["cortex_workloads.search", "cortex_workloads.search.ingest"])

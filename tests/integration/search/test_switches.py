@@ -19,14 +19,14 @@ async def test_the_message_of_a_switch_is_heard(index: Any, state_url: str, monk
     await relay.round()
     before = await index.store.current()
     following = asyncio.create_task(switches.follow(state_url, index.store.resource, index.store.forget))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # What it is told when it begins to listen.
         while index.store._current is not None:  # noqa: ASYNC110 - nothing else says so
             await asyncio.sleep(0.01)
     assert await index.store.current() == before
     made = await index.ensure(chunking={"splitLength": 3})
     assert await index.worker().drain(made.id)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await index.store.current()).id == before.id:
             await relay.round()
             await asyncio.sleep(0.01)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,8 +66,10 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.fixture
-async def make(index: Any) -> AsyncIterator[Callable[..., Pod]]:
-    """Makes pods; the index has documents and a revision that answers."""
+async def make(index: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Pod]]:
+    """Makes pods; the index has documents and a revision that answers. However late they are, they warm."""
+    for name in ("_PATIENCE_SECONDS", "_ANSWER_SECONDS", "_SECONDS"):
+        monkeypatch.setattr(warming, name, 60.0)
     await index.write(*((f"d{number}", query) for number, query in enumerate(HOT)))
     await index.embed()
     made: list[Pod] = []
@@ -178,7 +181,12 @@ async def test_none_are_counted_where_none_are_to_be_warmed(index: Any, make: An
         assert state.keys("*") == []
 
 
-async def test_the_shared_state_holds_bounded_counts_that_expire(state_url: str) -> None:
+async def test_the_shared_state_holds_bounded_counts_that_expire(
+    state_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    # All of it in one hour.
+    monkeypatch.setattr("cortex_workloads.runtime.cache.tally.time", SimpleNamespace(time=lambda: now))
     tally = Tally(state_url, "cortex:{index:a/b}:asked:", 8)
     for number in range(20):
         await tally.add({b"key%d" % number: number})
@@ -202,7 +210,7 @@ async def test_without_a_shared_state_there_are_no_counts() -> None:
 
 
 async def told(pod: Any, least: float, metric: str, **labels: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await pod.metric(metric, **labels) < least:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.05)
 
@@ -227,7 +235,7 @@ async def test_real_pods_warm_at_a_switch_and_at_their_start(
         found = await pod.search(query)
         assert (found.revision, found.HasField("age")) == (built.id, True)
     pod.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(pod.process.wait, 15) == 0
+    assert await asyncio.to_thread(pod.process.wait, 60) == 0
     pod.start()
     await pod.ready()
     await told(pod, 3, "cortex_cache_warmed_total", cause="start")

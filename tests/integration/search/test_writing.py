@@ -168,5 +168,6 @@ class TestHaystackProtocol:
         written = index.store.to_dict()
         assert lake_dsn not in str(written)
         store = LakeDocumentStore.from_dict(written)
+        await (await store.lake()).answered()
         assert await store.count_documents_async() == 1
         await store.close()

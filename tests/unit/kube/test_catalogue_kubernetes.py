@@ -70,7 +70,7 @@ def collections(server: Any) -> Collections:
 
 
 async def until(catalogue: KubernetesCatalogue, wanted: Callable[[State], bool]) -> State:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for state in catalogue.states():
             if wanted(state):
                 return state
@@ -133,7 +133,7 @@ async def followed(
 
 
 async def settled(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not what():  # noqa: ASYNC110 - another task's state
             await asyncio.sleep(0.01)
 

@@ -127,7 +127,7 @@ async def test_no_server_no_time_and_a_cut_are_unavailable(api: Api, server: Any
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=f"{server.url} does not answer: no answer in time"):
         await api.request("GET", "/x", timeout=0.1)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     server.answer = cut
     with pytest.raises(Unavailable, match="does not answer"):
         await api.request("GET", "/x")
@@ -225,5 +225,5 @@ async def test_a_watch_on_which_nothing_comes_is_given_up(
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="does not answer"):
         await watched(api, timeout=0.2)
-    assert 0.2 < time.monotonic() - begun < 5
+    assert 0.2 < time.monotonic() - begun < 25
     never.set()

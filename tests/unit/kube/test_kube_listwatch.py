@@ -224,10 +224,15 @@ async def test_to_list_is_not_to_watch(store: Store, follower: Follower) -> None
     assert follower.troubles == ["Forbidden"]
 
 
-async def test_watches_that_end_at_once_are_trouble(store: Store, follower: Follower) -> None:
-    store.cutting = True
-    await until(lambda: follower.lists > 5)
-    assert follower.troubles == ["Unavailable"]
+async def test_watches_that_end_at_once_are_trouble(
+    store: Store, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        # However long it takes to hear of their end.
+        patched.setattr(listwatch, "_SETTLED_SECONDS", 60.0)
+        store.cutting = True
+        await until(lambda: follower.lists > 5)
+        assert follower.troubles == ["Unavailable"]
     store.cutting = False
     await until(lambda: follower.troubles == ["Unavailable", None])
 

@@ -204,7 +204,10 @@ class _Channel:
                     await self._catalogue.changed(self._version)
                 return line
         except TimeoutError:
-            raise self._unavailable("has no ready pod") from None
+            # A process that stood still hears of a pod and of the end of its wait in the same moment.
+            if (line := self._follow(self._catalogue)) is None:
+                raise self._unavailable("has no ready pod") from None
+            return line
 
     def _follow(self, catalogue: Catalogue) -> Line | None:
         if catalogue.version == self._version:
@@ -233,7 +236,8 @@ class _Channel:
             async with asyncio.timeout(_WAIT_SECONDS if timeout is None else min(timeout, _WAIT_SECONDS)):
                 return await (self._past_dns(lost) if self._catalogue is None else self._moved(self._catalogue, lost))
         except TimeoutError:
-            return None
+            line = None if self._catalogue is None else self._follow(self._catalogue)
+            return None if line is lost else line
 
     async def _moved(self, catalogue: Catalogue, lost: Line) -> Line:
         """The pod died, and the catalogue shows others, or will."""
