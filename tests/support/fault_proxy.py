@@ -97,7 +97,7 @@ class FaultProxy:
             finally:
                 await runner.cleanup()
 
-    async def until_asked(self, times: int, which: Callable[[Asked], object], seconds: float = 20.0) -> None:
+    async def until_asked(self, times: int, which: Callable[[Asked], object], seconds: float = 60.0) -> None:
         """Returns when so many more requests of that sort have come."""
         before = len(self.asked)
         async with asyncio.timeout(seconds), self._more:
@@ -170,7 +170,7 @@ class ProxyThread:
         self._started = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=[self._run(kubeconfig)], daemon=True)
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(30)
 
     def break_streams(self) -> None:
         """Ends all watches."""

@@ -94,7 +94,7 @@ def owned_by(obj: Object, owner: Object) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [reference]}}
 
 
-async def until(cluster: Cluster, key: ObjectKey, holds: Callable[[Object], bool], seconds: float = 30.0) -> Object:
+async def until(cluster: Cluster, key: ObjectKey, holds: Callable[[Object], bool], seconds: float = 60.0) -> Object:
     """The object as soon as `holds` does. Fails with what it was last."""
     last: Object = {}
     try:
@@ -109,7 +109,7 @@ async def until(cluster: Cluster, key: ObjectKey, holds: Callable[[Object], bool
     raise AssertionError("a watch never ends by itself")
 
 
-async def until_gone(cluster: Cluster, key: ObjectKey, seconds: float = 30.0) -> None:
+async def until_gone(cluster: Cluster, key: ObjectKey, seconds: float = 60.0) -> None:
     """Returns when the object is not there."""
     async with asyncio.timeout(seconds):
         while True:

@@ -66,14 +66,14 @@ class OperatorProcess:
         except OSError as error:
             raise AssertionError(f"{path}: {error}: {self._log.read_text()}") from None
 
-    def until_ready(self, seconds: float = 30.0) -> None:
+    def until_ready(self, seconds: float = 60.0) -> None:
         """Returns when it leads and sees everything. (A follower is ready too.)"""
         end = time.monotonic() + seconds
         while (answer := self.ask("/readyz")) != (200, "ok\n"):
             assert time.monotonic() < end, f"not ready in {seconds} s: {answer[1]} {self._log.read_text()}"
             time.sleep(0.02)
 
-    def until_failing(self, path: str, seconds: float = 30.0) -> str:
+    def until_failing(self, path: str, seconds: float = 60.0) -> str:
         """Why, as soon as the probe fails."""
         end = time.monotonic() + seconds
         while (answer := self.ask(path))[0] == 200:
@@ -86,7 +86,7 @@ class OperatorProcess:
         lines = [line.rpartition(" ")[::2] for line in self.ask("/metrics")[1].splitlines()]
         return sum(float(value) for found, value in lines if name in (found, found.split("{")[0]))
 
-    def until_measured(self, name: str, least: float, seconds: float = 30.0) -> None:
+    def until_measured(self, name: str, least: float, seconds: float = 60.0) -> None:
         """Returns when the sum of a metric is at least that."""
         end = time.monotonic() + seconds
         while (found := self.measure(name)) < least:
@@ -106,9 +106,9 @@ class OperatorProcess:
     def kill(self) -> None:
         """kill -9."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(30)
 
-    def stop(self, seconds: float = 15.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
@@ -117,7 +117,7 @@ class OperatorProcess:
         """Sends it a signal."""
         self._process.send_signal(number)
 
-    def ends(self, seconds: float = 30.0) -> int:
+    def ends(self, seconds: float = 60.0) -> int:
         """The exit code, once it ends by itself."""
         return self._process.wait(seconds)
 
