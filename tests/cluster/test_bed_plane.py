@@ -53,7 +53,7 @@ def wait_for_the_end_of(*pids: int) -> None:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
-        assert select.select([pidfd], [], [], 10)[0], f"{pid} still lives"
+        assert select.select([pidfd], [], [], 60)[0], f"{pid} still lives"
         os.close(pidfd)
 
 
@@ -129,10 +129,11 @@ def test_kubeconfig_of_a_cluster_that_is_gone_is_one_clear_line(
     api_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = tmp_path / "kubeconfig"
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     server = Kubectl(api_server)("config", "view", "--output=jsonpath={.clusters[0].cluster.server}")
-    named.write_text(api_server.read_text().replace(server, f"https://127.0.0.1:{port}"))
-    monkeypatch.setenv("KUBECONFIG", str(named))
-    with pytest.raises(BedError, match=r"the cluster of KUBECONFIG=.* does not answer \(.*refused.*\): set KUBECONFIG"):
-        Existing(tmp_path / "run").start()
+    with socket.socket() as deaf:  # it has a port, which nobody else gets, and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        named.write_text(api_server.read_text().replace(server, f"https://127.0.0.1:{deaf.getsockname()[1]}"))
+        monkeypatch.setenv("KUBECONFIG", str(named))
+        said = r"the cluster of KUBECONFIG=.* does not answer \(.*refused.*\): set KUBECONFIG"
+        with pytest.raises(BedError, match=said):
+            Existing(tmp_path / "run").start()

@@ -43,7 +43,7 @@ def test_pod_runs_on_the_pool_that_has_its_device(
     pool: str,
 ) -> None:
     kubectl.apply([pod("wants", resource, 1, selector)], f"--namespace={namespace}")
-    kubectl("wait", "pod/wants", "--for=condition=Ready", f"--namespace={namespace}", "--timeout=30s")
+    kubectl("wait", "pod/wants", "--for=condition=Ready", f"--namespace={namespace}", "--timeout=55s")
     placed = kubectl.get("pod/wants", f"--namespace={namespace}")
     assert placed["spec"]["nodeName"] in pools[pool]
 
@@ -53,7 +53,7 @@ def test_pod_that_no_node_has_room_for_stays_pending_and_says_why(
 ) -> None:
     assert "mi300x" in pools
     kubectl.apply([pod("wants", "amd.com/gpu", 9)], f"--namespace={namespace}")
-    wait = ("wait", "pod/wants", f"--namespace={namespace}", "--timeout=30s")
+    wait = ("wait", "pod/wants", f"--namespace={namespace}", "--timeout=55s")
     kubectl(*wait, "--for=jsonpath={.status.conditions[?(@.type=='PodScheduled')].reason}=Unschedulable")
     (condition,) = kubectl.get("pod/wants", f"--namespace={namespace}")["status"]["conditions"]
     assert "Insufficient amd.com/gpu" in condition["message"]
@@ -70,7 +70,7 @@ def test_pods_of_a_deployment_run_and_those_of_a_job_succeed(kubectl: Kubectl, n
         ],
         f"--namespace={namespace}",
     )
-    wait = ("wait", f"--namespace={namespace}", "--timeout=30s")
+    wait = ("wait", f"--namespace={namespace}", "--timeout=55s")
     kubectl(*wait, "deployment/a", "--for=condition=Available")
     kubectl(*wait, "job/once", "--for=condition=Complete")
 

@@ -66,7 +66,7 @@ def running(module: str, kubectl: Kubectl, name: str, namespace: str, directory:
         yield log
         assert process.poll() is None, log.read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()
@@ -85,14 +85,14 @@ def test_the_operator_does_its_work_with_the_rights_of_the_chart(
     with running("cortex_operator", kubectl, "datapunk-cortex-operator", namespace, tmp_path, **ports) as log:
         kubectl("apply", f"--filename={ROOT / 'examples/quickstart'}", where)
         for name in ("deployment/handbook-search", "service/handbook-search-headless", "deployment/answers-graph"):
-            kubectl("wait", "--for=create", name, where, "--timeout=30s")
+            kubectl("wait", "--for=create", name, where, "--timeout=55s")
         for resource in ("cortexindex/handbook", "cortexworkflow/answers"):
-            kubectl("wait", "--for=jsonpath={.status.observedGeneration}=1", resource, where, "--timeout=30s")
+            kubectl("wait", "--for=jsonpath={.status.observedGeneration}=1", resource, where, "--timeout=55s")
         for replicas, verb in ((2, "create"), (1, "delete")):
             kubectl("scale", "cortexindex/handbook", f"--replicas={replicas}", where)
-            kubectl("wait", f"--for={verb}", "poddisruptionbudget/handbook-search", where, "--timeout=30s")
+            kubectl("wait", f"--for={verb}", "poddisruptionbudget/handbook-search", where, "--timeout=55s")
         kubectl("delete", "deployment/answers-graph", where)
-        kubectl("wait", "--for=create", "deployment/answers-graph", where, "--timeout=30s")
+        kubectl("wait", "--for=create", "deployment/answers-graph", where, "--timeout=55s")
 
     assert forbidden(log) == []
 
@@ -104,7 +104,7 @@ def test_the_gateway_sees_what_its_rights_show(kubectl: Kubectl, namespace: str,
     ports = {"CORTEX_LISTEN_HOST": "127.0.0.1", "CORTEX_PORT_HTTP": str(http)}
     ports |= {"CORTEX_PORT_GRPC": "0", "CORTEX_PORT_METRICS": "0"}
     with running("cortex_workloads.gateway", kubectl, "datapunk-cortex-api", namespace, tmp_path, **ports) as log:
-        found = indexes(http, 30)
+        found = indexes(http, 60)
 
     assert [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found] == [(namespace, "handbook")]
     assert forbidden(log) == []
@@ -115,7 +115,7 @@ def indexes(port: int, seconds: float) -> list[dict[str, Any]]:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/indexes", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/indexes", timeout=30) as reply:
                 found: list[dict[str, Any]] = json.load(reply)["items"]
         except OSError:
             found = []

@@ -50,11 +50,11 @@ class Bench:
         """The message, as soon as the workflow's condition has the reason."""
         path = f"{{.status.conditions[?(@.type=='{condition}')]"
         where = f"--namespace={self.team}"
-        wait = (f"cortexworkflow/{name}", where, f"--for=jsonpath={path}.reason}}={reason}", "--timeout=30s")
+        wait = (f"cortexworkflow/{name}", where, f"--for=jsonpath={path}.reason}}={reason}", "--timeout=55s")
         self.kubectl("wait", *wait)
         return self.kubectl("get", f"cortexworkflow/{name}", where, f"--output=jsonpath={path}.message}}")
 
-    def until_used_by(self, *names: str, seconds: float = 30.0) -> None:
+    def until_used_by(self, *names: str, seconds: float = 60.0) -> None:
         """Returns when the index says that these workflows use it, and no others."""
         wanted = [f"{self.team}/{name}" for name in names]
         deadline = time.monotonic() + seconds
@@ -102,7 +102,7 @@ def test_a_workflow_waits_for_an_index_of_another_namespace_and_hears_when_it_co
     assert bench.told() == {"CORTEX_INDEXES": "{}"}
 
     bench.index()
-    bench.kubectl("wait", "--for=create", "deployment/papers-search", f"--namespace={bench.library}", "--timeout=30s")
+    bench.kubectl("wait", "--for=create", "deployment/papers-search", f"--namespace={bench.library}", "--timeout=55s")
     assert bench.until_says("IndexReady", "IndexNotAllowed") == absent
     assert bench.used_by() == []
 
@@ -143,7 +143,7 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
     bench.until_used_by("helpdesk")
     bench.kubectl("delete", "cortexindex/papers", where, "--wait=false")
     assert f"CortexIndex {bench.library}/papers is being deleted" in bench.until_says("IndexReady", "IndexTerminating")
-    bench.kubectl("wait", "cortexindex/papers", where, "--for=condition=DeletedInUse", "--timeout=30s")
+    bench.kubectl("wait", "cortexindex/papers", where, "--for=condition=DeletedInUse", "--timeout=55s")
     conditions = bench.kubectl.get("cortexindex", "papers", where)["status"]["conditions"]
     (said,) = [each["message"] for each in conditions if each["type"] == "DeletedInUse"]
     assert f"although it is used by CortexWorkflow {bench.team}/helpdesk" in said
@@ -152,7 +152,7 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
         (bench.team, "DependencyMissing", "CortexWorkflow"),
     ):
         selector = f"--field-selector=reason={reason},involvedObject.kind={kind}"
-        bench.kubectl("wait", "--for=create", "events", selector, f"--namespace={namespace}", "--timeout=30s")
+        bench.kubectl("wait", "--for=create", "events", selector, f"--namespace={namespace}", "--timeout=55s")
 
     bench.kubectl("delete", "cortexworkflow/helpdesk", f"--namespace={bench.team}")
     bench.until_used_by()
@@ -160,7 +160,7 @@ def test_an_index_in_use_that_is_deleted_says_so_as_long_as_it_is_there_and_its_
     assert "DeletedInUse" not in [each["type"] for each in conditions]
     release = '[{"op": "remove", "path": "/metadata/finalizers"}]'
     bench.kubectl("patch", "cortexindex/papers", where, "--type=json", f"--patch={release}")
-    bench.kubectl("wait", "--for=delete", "cortexindex/papers", where, "--timeout=30s")
+    bench.kubectl("wait", "--for=delete", "cortexindex/papers", where, "--timeout=55s")
 
 
 def test_an_index_in_use_that_is_gone_at_once_is_told_of_by_an_event(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_an_index_in_use_that_is_gone_at_once_is_told_of_by_an_event(bench: Benc
     where = f"--namespace={bench.library}"
     bench.kubectl("delete", "cortexindex/papers", where)
     selector = "--field-selector=reason=DeletedInUse,involvedObject.kind=CortexIndex"
-    bench.kubectl("wait", "--for=create", "events", selector, where, "--timeout=30s")
+    bench.kubectl("wait", "--for=create", "events", selector, where, "--timeout=55s")
     (event,) = bench.kubectl.get("events", selector, where)["items"]
     assert f"it was deleted although it is used by CortexWorkflow {bench.team}/helpdesk" in event["message"]
 

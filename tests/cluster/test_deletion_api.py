@@ -208,6 +208,9 @@ async def test_an_operator_that_was_down_finds_what_waits_for_it(
     )
     try:
         await until_gone(of.cluster, of.index, 60)
-        assert await of.orphans() == [(f"CortexIndex/{namespace}/papers", "CleanupFailed")]
+        ((name, reason),) = await of.orphans()
+        assert name == f"CortexIndex/{namespace}/papers"
+        # The Job's own time is over 0.8 s before the operator's; a busy machine may tell of that too late.
+        assert reason in ("CleanupFailed", "CleanupTimedOut")
     finally:
         process.kill()

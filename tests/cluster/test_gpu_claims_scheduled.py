@@ -74,8 +74,8 @@ class Claims:
                 while not is_so(type, status, reason)(found):
                     with suppress(Stale):
                         await self._reconcile(ResourceKey("CortexIndex", self.place.namespace, "papers"))
-                    index = await self.cluster.get(self.place.papers)
-                    found = {c["type"]: c for c in index["status"].get("conditions", ())}
+                        index = await self.cluster.get(self.place.papers)
+                        found = {c["type"]: c for c in index["status"].get("conditions", ())}
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise AssertionError(f"not in {seconds} s; it is {found}") from None
@@ -87,7 +87,7 @@ class Claims:
         async def found() -> int:
             return len(await self.cluster.list(*CLAIM_TEMPLATE, namespace=self.place.namespace))
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await found() != count:
                 await self.until("Ready", "True", "Ready")
                 await asyncio.sleep(0.1)

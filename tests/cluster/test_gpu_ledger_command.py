@@ -52,6 +52,8 @@ def test_the_ledger_names_holders_and_what_waits(
 ) -> None:
     apply(kubectl, namespace, "papers", {"products": ["NVIDIA-H100-80GB-HBM3"]})
     apply(kubectl, namespace, "notes", {"products": ["NVIDIA-B200"]})
+    waits = "--selector=app.kubernetes.io/instance=notes"
+    kubectl("wait", "--for=create", "pod", waits, f"--namespace={namespace}", "--timeout=55s")
     kubectl("rollout", "status", "deployment/papers-search", f"--namespace={namespace}", "--timeout=60s")
 
     found = json.loads(run(["cortex", "gpus", "-o", "json", "--pool-label", POOL_LABEL], api_server, plugins))

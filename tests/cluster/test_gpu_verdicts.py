@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,24 @@ class World:
         meta = {"name": name, "namespace": self._namespace}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
-    async def verdict(self, pod: Object) -> tuple[str, str]:
-        """The node that the scheduler gives the pod, or its words. A pod without a node is taken away again."""
+    async def verdict(self, pod: Object, *, fits: bool) -> tuple[str, str]:
+        """The node that the scheduler gives the pod, or its words. A pod without a node is taken away again. One that
+        is said to fit may be refused first, while the scheduler has not heard yet that a node is ready."""
+        words, end = "", time.monotonic() + (30 if fits else 0)
         where = path("v1", "Pod", self._namespace)
         await self._api.request("POST", where, body=pod)
         where = path("v1", "Pod", self._namespace, pod["metadata"]["name"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found = await self._api.request("GET", where)
                 if found["spec"].get("nodeName"):
                     return found["spec"]["nodeName"], ""
                 for each in found["status"].get("conditions", ()):
                     if each["type"] == "PodScheduled" and each.get("reason") == "Unschedulable":
-                        await self._api.request("DELETE", where, query={"gracePeriodSeconds": "0"})
-                        return "", each["message"]
+                        words = each["message"]
+                if words and time.monotonic() > end:
+                    await self._api.request("DELETE", where, query={"gracePeriodSeconds": "0"})
+                    return "", words
                 await asyncio.sleep(0.02)
 
     @property
@@ -127,7 +132,7 @@ async def test_what_is_said_to_fit_is_placed_and_what_the_scheduler_refuses_lack
         gpu = world.chance.choice(ASKED)
         pod = world.pod(f"pod-{number}", gpu)
         said = shortage(pod, GPU.model_validate(gpu), await world.room())
-        node, words = await world.verdict(pod)
+        node, words = await world.verdict(pod, fits=bool(said.fits))
         assert bool(said.fits) == bool(node), (
             f"pod {number}, {gpu}: {said.message!r}, but the scheduler: {node or words}"
         )

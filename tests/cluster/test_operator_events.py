@@ -44,7 +44,7 @@ async def test_what_is_missing_is_told_once_and_a_restart_tells_nothing(
     async with await Api.connect(kubeconfig=api_server) as api:
         cluster = KubernetesCluster(api)
         await cluster.apply(place.index(), field_manager="author")
-        index = await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 1, 30)
+        index = await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 1)
         operator.until_measured("cortex_operator_events_total", 1)
         (event,) = found(kubectl, namespace)
         assert (event["type"], event["reason"], event["reportingInstance"]) == (
@@ -61,10 +61,12 @@ async def test_what_is_missing_is_told_once_and_a_restart_tells_nothing(
         operator.until_measured("cortex_operator_passes_total", 1)
         assert operator.measure("cortex_operator_events_total") == 0
 
+        # Before the Secrets: a pass may come at any moment.
+        await cluster.apply(place.index(spec__replicas=0), field_manager="author")
         await cluster.apply(place.secret("cortex-lake", dsn="postgresql://u:hush@lake.invalid/cortex"))
         await cluster.apply(place.secret("cortex-state", url="redis://:hush@state.invalid"))
-        await cluster.apply(place.index(spec__replicas=0), field_manager="author")
-        await until(cluster, place.papers, lambda o: o["status"]["conditions"][0]["reason"] == "ScaledToZero", 30)
+        await cluster.apply(place.index(spec__replicas=0, metadata__labels={"team": "a"}), field_manager="author")
+        await until(cluster, place.papers, lambda o: o["status"]["conditions"][0]["reason"] == "ScaledToZero")
         operator.until_measured("cortex_operator_events_total", 1)
         assert [event["reason"] for event in found(kubectl, namespace)] == ["DependencyMissing", "ScaledToZero"]
         assert "hush" not in str(found(kubectl, namespace))

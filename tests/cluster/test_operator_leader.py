@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from itertools import cycle, groupby
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 from cortex_kube.client import Api
-from cortex_operator.cluster import NotFound, ObjectKey, Unavailable
+from cortex_operator.cluster import Conflict, NotFound, ObjectKey, Unavailable
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_testbed.kubectl import Kubectl
+from doubles import cancelled
 from fault_proxy import Asked, FaultProxy
 from objects import Place, until
 from operators import OperatorProcess
 
-QUICK = {"CORTEX_LEASE_SECONDS": "6"}
+QUICK = {"CORTEX_LEASE_SECONDS": "9"}
+SLOW = {"CORTEX_LEASE_SECONDS": "60"}
 LOST = 4
 Starts = Callable[..., OperatorProcess]
 
@@ -97,7 +99,6 @@ async def reconciles(cluster: KubernetesCluster, place: Place, replicas: int) ->
         cluster,
         ObjectKey("apps/v1", "Deployment", place.namespace, "papers-search"),
         lambda o: o["spec"]["replicas"] == replicas,
-        40,
     )
 
 
@@ -118,26 +119,26 @@ async def both(start: Starts, *kubeconfigs: Path, **environment: str) -> tuple[O
 async def test_sigterm_hands_over_at_once(
     cluster: KubernetesCluster, kubectl: Kubectl, place: Place, start: Starts
 ) -> None:
-    first, second = await both(start)
+    first, second = await both(start, **SLOW)
     assert lease(kubectl, place.namespace)["holderIdentity"].startswith("operator-0_")
     assert await asyncio.to_thread(first.measure, "cortex_operator_leader") == 1
     began = datetime.now(UTC)
     assert await asyncio.to_thread(first.stop) == 0
     led = await takes_over(second, began, "SIGTERM")
-    assert led < 10, "the Lease was not released: others wait 15 s"
+    assert led < 45, "the Lease was not released: others wait 60 s"
     assert lease(kubectl, place.namespace)["leaseTransitions"] >= 1
     await reconciles(cluster, place, 2)
 
 
 async def test_a_killed_leader_is_followed_when_its_lease_has_ended(
-    cluster: KubernetesCluster, place: Place, start: Starts
+    cluster: KubernetesCluster, kubectl: Kubectl, place: Place, start: Starts
 ) -> None:
     first, second = await both(start)
     await reconciles(cluster, place, 1)
-    began = datetime.now(UTC)
     first.kill()
-    led = await takes_over(second, began, "kill -9")
-    assert 15 - 15 / 6 - 1 < led < 20
+    renewed = datetime.fromisoformat(lease(kubectl, place.namespace)["renewTime"])
+    led = await takes_over(second, renewed, "kill -9, since the last renewal")
+    assert 14.9 < led < 30
     await reconciles(cluster, place, 3)
 
 
@@ -171,7 +172,10 @@ async def test_an_outage_longer_than_the_term_ends_the_leader_and_another_one_le
     for proxy in proxies:
         proxy.break_streams()
     assert await asyncio.to_thread(first.ends) == LOST
-    assert "not renewed for 4 s" in first.lines[-1]["message"]
+    # Whoever of the two sees it first: the guard, or the next renewal.
+    said = first.messages("lost Lease")
+    assert said
+    assert all("not renewed for 6 s" in each or "its term has ended" in each for each in said)
     status, _ = await asyncio.to_thread(second.ask, "/livez")
     assert status == 200
     proxies[1].fault = lambda _: 0
@@ -217,19 +221,21 @@ async def test_there_is_one_writer_whatever_ends_the_leader(
         assert await asyncio.to_thread(leader.ends) == {signal.SIGTERM: 0, signal.SIGSTOP: LOST}.get(number, -number)
         leader, follower = follower, start(proxies[turn % 2].kubeconfig, **QUICK)
         await follows(follower)
-    changing.cancel()
+    await cancelled(changing)
     assert [number for number, _ in groupby(writers)] == [0, 1, 0, 1]
 
 
 async def changes(cluster: KubernetesCluster, place: Place) -> None:
     """Something to do at every moment."""
     for replicas in cycle((1, 2, 3)):
-        await cluster.apply(place.index(spec__replicas=replicas), field_manager="author")
+        # The API server gives up an apply that meets too many other writes in a row.
+        with suppress(Conflict):
+            await cluster.apply(place.index(spec__replicas=replicas), field_manager="author")
         await asyncio.sleep(0.05)
 
 
 async def until_writing(writers: list[int], number: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while number not in writers[-1:]:  # noqa: ASYNC110 - the proxies note it
             await asyncio.sleep(0.02)
 

@@ -71,21 +71,21 @@ async def test_a_definition_that_comes_or_goes_ends_the_operator_in_order_and_th
     operator = start()
     await asyncio.to_thread(operator.until_ready)
     plane.apply([place.index()])
-    await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 1, 30)
+    await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 1)
 
     optional_crds.install(plane, "PodMonitor")
     assert await asyncio.to_thread(operator.ends) == 0
     assert operator.messages("the cluster serves PodMonitor (monitoring.coreos.com/v1) now")
     operator = start()
     await asyncio.to_thread(operator.until_ready)  # at once: the one before gave its Lease away
-    made = await until(cluster, monitor, lambda _: True, 30)
+    made = await until(cluster, monitor, lambda _: True)
     assert made["metadata"]["labels"]["release"] == "prometheus"
     assert made["metadata"]["ownerReferences"][0]["name"] == "papers"
     selected = made["spec"]["selector"]["matchLabels"]
     deployment = await cluster.get(ObjectKey("apps/v1", "Deployment", place.namespace, "papers-search"))
     assert selected.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     await cluster.delete(monitor)
-    await until(cluster, monitor, lambda o: o["metadata"]["uid"] != made["metadata"]["uid"], 30)
+    await until(cluster, monitor, lambda o: o["metadata"]["uid"] != made["metadata"]["uid"])
 
     optional_crds.remove(plane, "PodMonitor")
     assert await asyncio.to_thread(operator.ends) == 0
@@ -93,7 +93,7 @@ async def test_a_definition_that_comes_or_goes_ends_the_operator_in_order_and_th
     operator = start()
     await asyncio.to_thread(operator.until_ready)
     plane.apply([place.index(spec__replicas=2)])
-    await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 2, 30)
+    await until(cluster, place.papers, lambda o: o["status"]["observedGeneration"] == 2)
     with pytest.raises(NotFound):
         await cluster.get(monitor)
     assert await asyncio.to_thread(operator.stop) == 0

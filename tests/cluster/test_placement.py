@@ -116,7 +116,7 @@ def _pinned(deployment: dict[str, Any], pool: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": pool}, "spec": spec}
 
 
-def _placed(kubectl: Kubectl, namespace: str, expected: set[str], seconds: float = 45) -> dict[str, str]:
+def _placed(kubectl: Kubectl, namespace: str, expected: set[str], seconds: float = 60) -> dict[str, str]:
     """Pool -> node of its pod, empty when refused; as soon as all is as expected. Pods of other tests may be in the
     way for a while."""
     end = time.monotonic() + seconds

@@ -6,7 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ OWNED = (
     "deployments,services,serviceaccounts,configmaps,poddisruptionbudgets,horizontalpodautoscalers,jobs,"
     "networkpolicies.networking.k8s.io"
 )
+Objects = dict[tuple[str, str], Object]
+"""By kind and name."""
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing": ({"spec__replicas": 2}, {"spec__replicas": 2}),
     "metadata": ({}, {"metadata__labels": {"team": "a"}}),
@@ -106,19 +109,20 @@ class Bed:
             key = ObjectKey(API_VERSION, each["kind"], self.namespace, each["metadata"]["name"])
             await until(self.cluster, key, lambda obj: _settled(obj), 60)
 
-    def objects(self) -> dict[tuple[str, str], Object]:
+    def objects(self) -> Objects:
         """What operators made, by kind and name."""
         labels = "app.kubernetes.io/managed-by=cortex-operator"
         found = self.kubectl.get(OWNED, f"--namespace={self.namespace}", "-l", labels, "--show-managed-fields")
         return {(obj["kind"], obj["metadata"]["name"]): obj for obj in found["items"]}
 
-    async def until_quiet(self) -> dict[tuple[str, str], Object]:
-        """The objects, once the operator wrote nothing for a while."""
-        before = self.objects()
-        for _ in range(60):
+    async def until_quiet(self, holds: Callable[[Objects], bool] = lambda _: True, seconds: float = 30.0) -> Objects:
+        """The objects, once the operator wrote nothing for a while; where it is not done yet although it rests it has
+        `seconds` to come to what `holds`."""
+        before, end = self.objects(), time.monotonic() + seconds
+        while time.monotonic() < end + seconds:
             await asyncio.sleep(1.0)
             now = self.objects()
-            if _marks(now) == _marks(before):
+            if _marks(now) == _marks(before) and (holds(now) or time.monotonic() > end):
                 return now
             before = now
         raise AssertionError("the operator does not come to rest")
@@ -134,13 +138,11 @@ def _ours(obj: Object) -> Any:
     return next((each["fieldsV1"] for each in entries if each["manager"] == "cortex-operator"), None)
 
 
-def _marks(objects: dict[tuple[str, str], Object]) -> dict[tuple[str, str], Any]:
+def _marks(objects: Objects) -> dict[tuple[str, str], Any]:
     return {key: (obj["metadata"]["uid"], obj.get("spec"), obj.get("data"), _ours(obj)) for key, obj in objects.items()}
 
 
-def differing(
-    before: dict[tuple[str, str], Object], after: dict[tuple[str, str], Object]
-) -> dict[tuple[str, str], str]:
+def differing(before: Objects, after: Objects) -> dict[tuple[str, str], str]:
     """What the operator did to each object that is not as it was."""
     made = {key: "Create" for key in after.keys() - before.keys()}
     gone = {key: "Delete" for key in before.keys() - after.keys()}
@@ -197,7 +199,8 @@ async def test_what_a_plan_names_is_what_the_operator_changes(api_server: Path, 
 
             bed.apply(new)
             await bed.until_observed(after)
-            assert by_plan(document) == differing(was, await bed.until_quiet())
+            wanted = by_plan(document)
+            assert wanted == differing(was, await bed.until_quiet(lambda now: wanted == differing(was, now)))
             assert code == 2
             actions = {plan["name"]: plan["action"] for plan in document["resources"]}
             assert {name for name, action in actions.items() if action == "None"} == {"nothing-i", "nothing-w"}

@@ -74,7 +74,7 @@ async def test_of_three_that_want_two_gpus_the_one_that_is_refused_never_says_th
     names = ("z1", "z2", "z3")
     for name in names:
         await passes.apply(metadata__name=name, spec__gpu={"products": ["NVIDIA-L4"]})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not told:
             for name in names:
                 with suppress(Conflict):
@@ -95,6 +95,8 @@ async def test_more_than_is_free_is_said_in_the_schedulers_words(passes: Passes)
 
 async def test_pods_that_a_quota_refuses_are_named_with_the_clusters_words(passes: Passes, kubectl: Kubectl) -> None:
     kubectl("create", "quota", "none", "--hard=pods=0", f"--namespace={passes.namespace}")
+    # Before its controller has counted it refuses pods in other words.
+    kubectl("wait", "--for=jsonpath={.status.hard.pods}=0", "quota/none", f"--namespace={passes.namespace}")
     await passes.apply()
     index = await passes.until(is_so("Ready", "False", "PodsRefused"), NoPods())
     (ready,) = [c for c in index["status"]["conditions"] if c["type"] == "Ready"]
@@ -124,7 +126,7 @@ async def test_one_of_two_pods_may_be_evicted_and_the_budget_goes_with_the_secon
     lake = Lake()
     await passes.until(is_so("Ready", "True", "Ready"), lake)
     budget = ("pdb/papers-search", f"--namespace={passes.namespace}")
-    kubectl("wait", *budget, "--for=jsonpath={.status.disruptionsAllowed}=1", "--timeout=30s")
+    kubectl("wait", *budget, "--for=jsonpath={.status.disruptionsAllowed}=1", "--timeout=55s")
     status = kubectl.get(*budget)["status"]
     assert (status["expectedPods"], status["desiredHealthy"]) == (2, 1)
 

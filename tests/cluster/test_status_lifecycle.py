@@ -160,6 +160,10 @@ async def ends(life: Life) -> None:
     await life.cluster.delete(life.key)
     going = await life.cluster.get(life.key)
     assert kstatus([going]) == ["Terminating"]
+    # Each state is judged beside what its Deployment was then.
+    name = f"{life.key.name}-{PARTS[life.key.kind]}"
+    deployment = await life.cluster.get(ObjectKey("apps/v1", "Deployment", life.key.namespace, name))
+    await life.film.until_at("Deployment", version(deployment))
     del held["finalizers"]
     await life.cluster.apply(held_by, field_manager="holder")
     await life.film.until_gone(life.key.kind, life.key.name)
@@ -198,14 +202,23 @@ def may_be(frame: Object, steps: list[Step], deployment: Object | None) -> set[s
     return right if runs_as_asked(frame, deployment) else right - {"Current"}
 
 
-async def check_events(life: Life, *reasons: str) -> None:
-    """These were told, none of them twice in other objects, and no more than a resource may tell."""
+async def events(life: Life) -> list[Object]:
+    """What was told of the resource."""
     found = await life.cluster.list("events.k8s.io/v1", "Event", namespace=life.place.namespace)
     ours = [event for event in found if event.get("reportingController") == CONTROLLER]
-    mine = [event for event in ours if event["regarding"]["name"] == life.key.name]
-    # What one of them tells may come with a turn of Ready: then its note begins with the condition's reason.
-    told = {event["reason"] for event in mine} | {event["note"].partition(":")[0] for event in mine}
-    assert told >= set(reasons)
+    return [event for event in ours if event["regarding"]["name"] == life.key.name]
+
+
+def told(events: list[Object]) -> set[str]:
+    """The reasons. What one of them tells may come with a turn of Ready: then its note begins with the condition's."""
+    return {event["reason"] for event in events} | {event["note"].partition(":")[0] for event in events}
+
+
+async def check_events(life: Life, *reasons: str) -> None:
+    """These were told, none of them twice in other objects, and no more than a resource may tell."""
+    async with asyncio.timeout(60):  # they are written in the background
+        while set(reasons) - told(mine := await events(life)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     notes = [(event["reason"], event["note"]) for event in mine]
     assert len(notes) == len(set(notes))
     assert sum(event.get("series", {}).get("count", 1) for event in mine) <= BURST + 5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.common import RevisionStatus
 from cortex_kube.client import Api
-from cortex_operator.cluster import EventType, Object, ObjectKey
+from cortex_operator.cluster import Object, ObjectKey
 from cortex_operator.cluster.kubernetes import KubernetesCluster
 from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.engine import watch_feed
@@ -22,8 +22,9 @@ from cortex_operator.operator import make_engine
 from cortex_operator.reconcile import Timing
 from cortex_operator.reconcile.fleet import WorkloadUpdates
 from cortex_testbed.kubectl import Kubectl
+from film import Film, version
 from objects import Place, until
-from passes import Lake
+from passes import SMALL, Lake
 
 INDEXES = ("alpha", "bravo", "charlie", "delta")
 ORDER = ["alpha-search", "bravo-search", "charlie-search", "delta-search", "echo-graph"]
@@ -32,7 +33,11 @@ ORDER = ["alpha-search", "bravo-search", "charlie-search", "delta-search", "echo
 def release(number: int) -> ReleaseSettings:
     """Each with images and settings of its own."""
     images = (f"registry.invalid/search:{number}", f"registry.invalid/graph:{number}")
-    return ReleaseSettings(*images, drain_seconds=float(number))
+    return ReleaseSettings(*images, drain_seconds=float(number), search_resources=SMALL, graph_resources=SMALL)
+
+
+async def nobody(key: ResourceKey) -> bool:
+    return False
 
 
 class Lakes:
@@ -40,10 +45,10 @@ class Lakes:
 
     def __init__(self) -> None:
         self._lakes: dict[ResourceKey, Lake] = {}
-        self.is_silent: Callable[[ResourceKey], bool] = lambda _: False
+        self.is_silent: Callable[[ResourceKey], Awaitable[bool]] = nobody
 
     async def describe(self, key: ResourceKey) -> Description:
-        if self.is_silent(key):
+        if await self.is_silent(key):
             return Description("pod-a", True)
         return await self._lakes.setdefault(key, Lake()).describe(key)
 
@@ -59,10 +64,14 @@ class Lakes:
 class Fleet:
     """Four indexes and a workflow in a namespace of their own, and operators over them."""
 
-    def __init__(self, cluster: KubernetesCluster, place: Place) -> None:
+    def __init__(self, cluster: KubernetesCluster, place: Place, film: Film) -> None:
         self.cluster, self.place, self.lakes = cluster, place, Lakes()
-        self.history: list[Object] = []
+        self._film = film
+
+    @property
+    def history(self) -> Sequence[Object]:
         """Every state of the Deployments, in order."""
+        return self._film.frames["Deployment"]
 
     @asynccontextmanager
     async def operator(
@@ -103,8 +112,17 @@ class Fleet:
         return {found["metadata"]["name"]: found["spec"]["template"] for found in await self.deployments()}
 
     async def pods(self) -> set[str]:
+        """Those that stay: one that was replaced ends when its node has time for that."""
         found = await self.cluster.list("v1", "Pod", namespace=self.place.namespace)
-        return {pod["metadata"]["uid"] for pod in found}
+        return {pod["metadata"]["uid"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
+
+    def silent_once_at(self, number: int, name: str) -> Callable[[ResourceKey], Awaitable[bool]]:
+        """That the index has pods of the release."""
+
+        async def is_silent(key: ResourceKey) -> bool:
+            return key.name == name and has_release(await self.cluster.get(self.deployment(f"{name}-search")), number)
+
+        return is_silent
 
     async def settings(self, name: str) -> dict[str, str]:
         found = await self.cluster.get(ObjectKey("v1", "ConfigMap", self.place.namespace, name))
@@ -117,18 +135,12 @@ class Fleet:
                 found = await self.deployments()
                 notes = [one["metadata"]["annotations"] for one in found]
                 if sum(n[RELEASE] == release(number).id and MOVE not in n for n in notes) >= count:
-                    return
+                    return await self._film.until_at("Deployment", max(map(version, found)))
                 await asyncio.sleep(0.1)
-
-    async def follow(self) -> None:
-        async with aclosing(self.cluster.watch("apps/v1", "Deployment", namespace=self.place.namespace)) as events:
-            async for event in events:
-                if event.type is not EventType.DELETED:
-                    self.history.append(event.object)
 
     async def until_pending(self, name: str, reason: str) -> str:
         """The message, when UpdatePending has the reason."""
-        found = await until(self.cluster, self.key(name), lambda obj: pending(obj)[0] == reason, 30)
+        found = await until(self.cluster, self.key(name), lambda obj: pending(obj)[0] == reason)
         return pending(found)[1]
 
 
@@ -145,15 +157,18 @@ def pending(obj: Object) -> tuple[str, str]:
     return found.get("reason", ""), found.get("message", "")
 
 
-def moves(history: list[Object], number: int) -> list[str]:
+def has_release(deployment: Object, number: int) -> bool:
+    return bool(deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f":{number}"))
+
+
+def moves(history: Sequence[Object], number: int) -> list[str]:
     """In which order the templates of a release came; fails when one came before the one before was Ready."""
     now: dict[str, Object] = {}
     order: list[str] = []
     for state in history:
         name = state["metadata"]["name"]
         now[name] = state
-        image = state["spec"]["template"]["spec"]["containers"][0]["image"]
-        if image.endswith(f":{number}") and name not in order:
+        if has_release(state, number) and name not in order:
             unfinished = [other for other in order if not is_rolled_out(now[other])]
             assert unfinished == [], f"{name} began while {unfinished} moved"
             order.append(name)
@@ -168,25 +183,29 @@ def is_rolled_out(deployment: Object) -> bool:
 
 @pytest.fixture
 async def fleet(api_server: Path, namespace: str, pools: dict[str, list[str]]) -> AsyncIterator[Fleet]:
-    async with await Api.connect(kubeconfig=api_server) as api:
-        fleet = Fleet(KubernetesCluster(api, [namespace]), Place(namespace))
+    async with (
+        await Api.connect(kubeconfig=api_server) as api,
+        Film().of(api, namespace, ("apps/v1", "Deployment")) as film,
+    ):
+        fleet = Fleet(KubernetesCluster(api, [namespace]), Place(namespace), film)
         async with fleet.operator(1):
             await fleet.make()
             await fleet.until_at(1)
-        following = asyncio.create_task(fleet.follow())
         yield fleet
-        following.cancel()
 
 
 async def test_an_upgrade_moves_one_at_a_time_in_order_and_goes_on_after_a_restart(fleet: Fleet) -> None:
+    # Else more of them could have moved by the time that two are seen to have.
+    fleet.lakes.is_silent = fleet.silent_once_at(2, "charlie")
     async with fleet.operator(2):
         await fleet.until_at(2, 2)
     assert len(moves(fleet.history, 2)) in (2, 3)
+    fleet.lakes.is_silent = nobody
     async with fleet.operator(2):
         await fleet.until_at(2)
         assert moves(fleet.history, 2) == ORDER
         for name in (*INDEXES, "echo"):
-            found = await until(fleet.cluster, fleet.key(name), lambda obj: is_ready(obj) and pending(obj)[0] == "", 30)
+            found = await until(fleet.cluster, fleet.key(name), lambda obj: is_ready(obj) and pending(obj)[0] == "")
             assert found["status"]["image"].endswith(":2")
         before = (await fleet.templates(), await fleet.pods())
     async with fleet.operator(2):
@@ -197,12 +216,13 @@ async def test_an_upgrade_moves_one_at_a_time_in_order_and_goes_on_after_a_resta
 async def test_who_does_not_become_ready_holds_the_others_whose_pods_stay_as_they_are(fleet: Fleet) -> None:
     templates, pods = await fleet.templates(), await fleet.pods()
     settings = {name: await fleet.settings(name) for name in ORDER}
-    fleet.lakes.is_silent = lambda key: key.name == "bravo" and "bravo-search" in moves(fleet.history, 2)
+    fleet.lakes.is_silent = fleet.silent_once_at(2, "bravo")
     waiting = ORDER[2:]
     for _ in range(2):
         async with fleet.operator(2):
             await fleet.until_at(2, 1)
-            await until(fleet.cluster, fleet.key("bravo"), lambda obj: pending(obj)[0] == "Updating", 30)
+            await until(fleet.cluster, fleet.key("bravo"), lambda obj: pending(obj)[0] == "Updating")
+            await until(fleet.cluster, fleet.deployment("bravo-search"), is_rolled_out)
             for name in ("charlie", "delta", "echo"):
                 await fleet.until_pending(name, "WaitingForTurn")
                 assert is_ready(await fleet.cluster.get(fleet.key(name)))
@@ -211,7 +231,7 @@ async def test_who_does_not_become_ready_holds_the_others_whose_pods_stay_as_the
         assert {name: now[name] for name in waiting} == {name: templates[name] for name in waiting}
         assert {name: await fleet.settings(name) for name in waiting} == {name: settings[name] for name in waiting}
         assert len(pods & await fleet.pods()) == len(waiting)
-    fleet.lakes.is_silent = lambda _: False
+    fleet.lakes.is_silent = nobody
     async with fleet.operator(2):
         await fleet.until_at(2)
     assert moves(fleet.history, 2) == ORDER
@@ -251,7 +271,7 @@ async def test_by_hand_nothing_moves_but_who_is_told(fleet: Fleet) -> None:
         meta = {"name": told.name, "namespace": told.namespace, "annotations": {UPDATE: release(2).id}}
         await fleet.cluster.apply({**note, "metadata": meta}, field_manager="somebody")
         await fleet.until_at(2, 1)
-        await until(fleet.cluster, told, lambda obj: is_ready(obj) and pending(obj)[0] == "", 30)
+        await until(fleet.cluster, told, lambda obj: is_ready(obj) and pending(obj)[0] == "")
         others = {name: template for name, template in (await fleet.templates()).items() if name != "charlie-search"}
         assert others == {name: template for name, template in templates.items() if name != "charlie-search"}
         assert (await fleet.settings("charlie-search"))["CORTEX_DRAIN_SECONDS"] == "2.0"

@@ -34,7 +34,7 @@ def protected(api_server: Path, namespace: str, kubectl: Kubectl, place: str) ->
     values = {"watchNamespaces": [place], "admission": {"protectUsedIndexes": True}}
     with installed(api_server, namespace, values=values):
         an_index(kubectl, place, "probe", used_by=1)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not refusal(kubectl, place, "probe", "--dry-run=server"):
             assert time.monotonic() < deadline, "the policy is not at work"
             time.sleep(0.1)
@@ -96,7 +96,7 @@ def test_others_are_deleted_alone_or_all_at_once_but_for_those_in_use(kubectl: K
 
 @pytest.mark.usefixtures("protected")
 def test_a_namespace_goes_with_the_indexes_in_use(kubectl: Kubectl, place: str) -> None:
-    kubectl("delete", "namespace", place, "--timeout=60s")
+    kubectl("delete", "namespace", place, "--timeout=60s", timeout=90)
 
 
 @pytest.mark.usefixtures("protected")
@@ -108,7 +108,7 @@ def test_garbage_collection_takes_an_index_in_use(kubectl: Kubectl, place: str) 
     an_index(kubectl, place, "papers", used_by=1, ownerReferences=[owner])
     assert refusal(kubectl, place, "papers") != ""
     kubectl("delete", "configmap", "owner", where)
-    kubectl("wait", "--for=delete", "cortexindex/papers", where, "--timeout=60s")
+    kubectl("wait", "--for=delete", "cortexindex/papers", where, "--timeout=60s", timeout=90)
 
 
 @pytest.mark.usefixtures("protected")

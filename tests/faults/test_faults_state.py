@@ -25,7 +25,7 @@ from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.presence import Presence, replicas
 from cortex_workloads.runtime.state.volatile import Volatile
 from cortex_workloads.runtime.telemetry import REGISTRY
-from patience import opened
+from patience import opened, with_the_state
 from stage import LONG, eventually, seed
 from state_cast import Member, lines, serve
 from state_crash import Crashes, judge, prepared
@@ -43,7 +43,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute without Valkey, and a busy machine, take longer than other tests may; and this process, which no fault
     happens to, is told to wait for Valkey."""
     faulthandler.dump_traceback_later(600.0, exit=True)
-    monkeypatch.setattr("cortex_workloads.runtime.state.functions._TIMEOUT_SECONDS", 30.0)
+    with_the_state(monkeypatch)
 
 
 @pytest.fixture(scope="session")

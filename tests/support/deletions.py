@@ -11,7 +11,7 @@ from typing import Any
 from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
 from cortex_kinds.events import Notice
-from cortex_operator.cluster import Cluster, NotFound, Object, ObjectKey
+from cortex_operator.cluster import Cluster, Invalid, NotFound, Object, ObjectKey
 from cortex_operator.dataplane import ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, Timing, World
@@ -110,8 +110,20 @@ class Deletions:
 
     async def job_ends(self, type: str, message: str = "") -> None:
         """As the Job's controller says it."""
-        job = await self.job()
-        assert job is not None
+        while True:
+            job = await self.job()
+            assert job is not None
+            try:
+                await self._job_ends(job, type, message)
+            except Invalid:
+                # When it began its controller may have said just then, and nobody may say otherwise.
+                again = await self.job()
+                if again is None or again["metadata"]["resourceVersion"] == job["metadata"]["resourceVersion"]:
+                    raise
+            else:
+                return
+
+    async def _job_ends(self, job: Object, type: str, message: str) -> None:
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         before = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[type]
         about = {"status": "True", "reason": "x", "message": message, "lastTransitionTime": at, "lastProbeTime": at}

@@ -41,8 +41,13 @@ class Film:
 
     async def until_gone(self, kind: str, name: str) -> None:
         """Returns when all is there that was stored of an object, to its end."""
-        async with asyncio.timeout(30), self._more:
+        async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: (kind, name) in self._gone)
+
+    async def until_at(self, kind: str, resource_version: int) -> None:
+        """Returns when all is there that was stored of a kind up to that version, which is one of its objects'."""
+        async with asyncio.timeout(60), self._more:
+            await self._more.wait_for(lambda: any(version(f) >= resource_version for f in self.frames[kind]))
 
     def at(self, kind: str, name: str, resource_version: int) -> Object | None:
         """An object as it was at that moment of the API server."""

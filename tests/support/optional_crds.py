@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from cortex_testbed.errors import BedError
 from cortex_testbed.kubectl import Kubectl
 
 Schema = dict[str, Any]
@@ -61,12 +63,29 @@ def definition(kind: str) -> dict[str, Any]:
 
 
 def install(kubectl: Kubectl, kind: str) -> None:
-    """Returns when the API server serves it."""
+    """Returns when the API server serves it, and says so."""
     made = definition(kind)
     kubectl.apply([made])
     kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{made['metadata']['name']}")
+    _until_told(kubectl, kind, there=True)
 
 
 def remove(kubectl: Kubectl, kind: str) -> None:
     """Returns when the API server has forgotten it, and its objects."""
     kubectl("delete", "crd", definition(kind)["metadata"]["name"], "--ignore-not-found", "--timeout=60s")
+    _until_told(kubectl, kind, there=False)
+
+
+def _until_told(kubectl: Kubectl, kind: str, *, there: bool) -> None:
+    group, version, *_ = DEFINITIONS[kind]
+    end = time.monotonic() + 60
+    while (f'"kind":"{kind}"' in _discovery(kubectl, f"/apis/{group}/{version}")) is not there:
+        assert time.monotonic() < end, f"{kind}: the API server tells of it as if that were not so: {there=}"
+        time.sleep(0.05)
+
+
+def _discovery(kubectl: Kubectl, path: str) -> str:
+    try:
+        return kubectl("get", f"--raw={path}")
+    except BedError:  # there is no such version
+        return ""

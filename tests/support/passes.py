@@ -10,14 +10,16 @@ from typing import Any
 
 from builders import a_cortex_index_manifest
 from cortex_kinds.base import API_VERSION
-from cortex_kinds.common import RevisionStatus
+from cortex_kinds.common import Resources, RevisionStatus
 from cortex_operator.cluster import Conflict, Object, ObjectKey
 from cortex_operator.dataplane import DataPlaneUnreachable, Description, ResourceKey
 from cortex_operator.manifests import ReleaseSettings
 from cortex_operator.reconcile import Reconciler, World
 from doubles import CountingCluster
 
-RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1")
+SMALL = Resources(requests={"cpu": "10m", "memory": "16Mi"}, limits={"cpu": "1", "memory": "64Mi"})
+"""Of a pod that takes no room from those of other tests on the same fake nodes."""
+RELEASE = ReleaseSettings("registry.invalid/search:1", "registry.invalid/graph:1", search_resources=SMALL)
 
 
 class Lake:
@@ -61,20 +63,20 @@ class Passes:
     async def apply(self, **overrides: Any) -> None:
         await self.cluster.apply(a_cortex_index_manifest(metadata__namespace=self.namespace, **overrides))
 
-    async def until(self, holds: Callable[[dict[str, Any]], bool], dataplane: Lake, seconds: float = 30) -> Object:
+    async def until(self, holds: Callable[[dict[str, Any]], bool], dataplane: Lake, seconds: float = 60) -> Object:
         """Passes until the conditions are so; the index then."""
         reconcile = Reconciler(World(self.cluster, dataplane, RELEASE))
         found: dict[str, Any] = {}
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    # Another writer was first: the engine tries again, too.
+                    # Another writer was first: the engine tries again, too. The status is that of before then.
                     with suppress(Conflict):
                         await reconcile(ResourceKey("CortexIndex", self.namespace, "papers"))
-                    index = await self.cluster.get(self.index)
-                    found = {c["type"]: c for c in index["status"].get("conditions", ())}
-                    if holds(found):
-                        return dict(index)
+                        index = await self.cluster.get(self.index)
+                        found = {c["type"]: c for c in index["status"].get("conditions", ())}
+                        if holds(found):
+                            return dict(index)
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise AssertionError(f"not in {seconds} s; it is {found}") from None

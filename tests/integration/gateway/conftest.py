@@ -30,7 +30,7 @@ from datapunk.cortex import (
     state_pb2_grpc,
 )
 from google.protobuf.struct_pb2 import Struct
-from patient_state import wait_for_the_state
+from patience import with_the_state
 
 INDEX = {"apiVersion": "cortex.datapunk.io/v1alpha1", "kind": "CortexIndex", "metadata": {"name": "papers"}}
 WORKFLOW = {
@@ -329,7 +329,7 @@ class World:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_for_the_state(monkeypatch)
+    with_the_state(monkeypatch)
 
 
 @pytest.fixture

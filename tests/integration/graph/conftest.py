@@ -23,7 +23,7 @@ from datapunk.cortex import common_pb2, control_pb2, graph_pb2, search_pb2, sear
 from datapunk.cortex.control_pb2_grpc import ControlServiceStub
 from datapunk.cortex.graph_pb2_grpc import GraphServiceStub
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from patient_state import wait_for_the_state
+from patience import with_the_state
 
 WORKFLOW = common_pb2.ResourceRef(namespace="default", name="helpdesk")
 DOCUMENTS = [
@@ -78,7 +78,7 @@ class IndexDouble(search_pb2_grpc.HaystackServiceServicer):
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_for_the_state(monkeypatch)
+    with_the_state(monkeypatch)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from cortex_cli.local.ports import free_port
 from cortex_workloads.graph import runner
 from cortex_workloads.runtime.errors import Overloaded, Unavailable
 from google.protobuf.json_format import MessageToDict
-from patient_state import IN_A_PROCESS
+from patience import IN_A_PROCESS
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from stalling_proxy import StallingProxy
 

@@ -37,7 +37,7 @@ from cortex_workloads.search.store import LakeDocumentStore
 from cortex_workloads.search.worker import Batch, Worker
 from datapunk.cortex import common_pb2, control_pb2, control_pb2_grpc, search_pb2, search_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from patient_state import IN_A_PROCESS, wait_for_the_state
+from patience import IN_A_PROCESS, with_the_state
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -148,7 +148,7 @@ class Index:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_for_the_state(monkeypatch)
+    with_the_state(monkeypatch)
 
 
 @pytest.fixture

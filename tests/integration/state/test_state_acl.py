@@ -13,7 +13,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis.asyncio as aioredis
-from cortex_workloads.runtime.cache import far
 from cortex_workloads.runtime.cache.shared import Shared
 from cortex_workloads.runtime.cache.tally import Tally
 from cortex_workloads.runtime.errors import FailedPrecondition
@@ -24,7 +23,6 @@ from cortex_workloads.runtime.state.copies import Copies
 from cortex_workloads.runtime.state.forget import forget
 from cortex_workloads.runtime.state.functions import Functions
 from cortex_workloads.runtime.state.manager import StateManager
-from patience import ANSWER_SECONDS
 from redis.exceptions import NoPermissionError
 from state_desk import DESK, Desk
 
@@ -57,9 +55,6 @@ async def user(state_url: str) -> AsyncIterator[Any]:
 
 
 async def test_the_rights_are_enough(desk: Desk, user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What counts is that it is done, not how soon.
-    monkeypatch.setattr(far, "_TIMEOUT_SECONDS", ANSWER_SECONDS)
-    monkeypatch.setattr(far, "_LATE_SECONDS", ANSWER_SECONDS)
     monkeypatch.setattr(presence, "LIVES_SECONDS", 600.0)
     url = await user(*rules())
     manager = StateManager(desk.lake, url, DESK)
