@@ -15,6 +15,10 @@ class DataPlaneUnreachable(ConnectionError):
     """No pod of the resource answers. To be retried; the message says which were tried and what they said."""
 
 
+class StillAsking(Exception):
+    """No pod has answered yet. Who asks comes back when the data plane says so, and has the answer at once."""
+
+
 @dataclass(frozen=True)
 class Dependency:
     """Something that the pod depends on, when it does not answer (`LakeUnreachable`, ...)."""
@@ -52,7 +56,7 @@ class DataPlane(Protocol):
     """Asks and commands the pods of a resource."""
 
     async def describe(self, key: ResourceKey) -> Description:
-        """Raises DataPlaneUnreachable."""
+        """Raises DataPlaneUnreachable, StillAsking."""
         ...
 
     async def ensure_revision(

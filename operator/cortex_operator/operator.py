@@ -15,6 +15,7 @@ from cortex_operator.cluster import Cache, Cluster, Event, Recorder, Selection, 
 from cortex_operator.dataplane import DataPlane, ResourceKey
 from cortex_operator.engine import Engine, FailureLog, Hook, Pace, Source, metrics_hook, watch_feed, watch_queue
 from cortex_operator.manifests import ReleaseSettings
+from cortex_operator.questions import Questions
 from cortex_operator.reconcile import Reconciler, Timing, Uses, World, sources
 from cortex_operator.reconcile.fleet import Fleet, WorkloadUpdates
 from cortex_operator.reconcile.fleet_metrics import watch_fleet
@@ -47,7 +48,8 @@ def make_engine(
     caller closes `cluster` and `dataplane`.
     """
     uses, fleet, named = Uses(), Fleet(release.id, updates), Named(secret=reload_key)
-    world = World(cluster, dataplane, release, timing or Timing(), uses=uses, record=record, fleet=fleet, named=named)
+    questions = Questions(dataplane, lambda key: engine.queue.add(key))
+    world = World(cluster, questions, release, timing or Timing(), uses=uses, record=record, fleet=fleet, named=named)
     reconcile = Reconciler(world)
     measures = [metrics_hook(registry, lambda key: key.kind)] if registry is not None else []
     told: tuple[Hook, ...] = (FailureLog(), *measures, *hooks)

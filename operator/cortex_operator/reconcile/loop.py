@@ -28,7 +28,7 @@ from cortex_operator.cluster import (
     ObjectKey,
     Unavailable,
 )
-from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey
+from cortex_operator.dataplane import DataPlaneUnreachable, ResourceKey, StillAsking
 from cortex_operator.reconcile import index, workflow
 from cortex_operator.reconcile.contests import told
 from cortex_operator.reconcile.deletion import Deletion
@@ -79,9 +79,12 @@ class Reconciler:
         self._used = index.Used(world)
 
     async def __call__(self, key: ResourceKey) -> float | None:
-        """One pass. Returns after how many seconds to look again. Raises Unavailable, Conflict."""
+        """One pass, or as far as it gets while pods have not answered, which brings about the next one. Returns after
+        how many seconds to look again. Raises Unavailable, Conflict."""
         try:
             again = await self._pass(key)
+        except StillAsking:
+            return None
         except _EXPECTED:
             raise
         except Exception as error:
