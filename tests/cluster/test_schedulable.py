@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cortex_kinds.common import RevisionStatus
 from cortex_kinds.events import Notice
 from cortex_kube.client import Api
 from cortex_operator.cluster import EVERYWHERE, Cache, Conflict, Object, ObjectKey, Selection
 from cortex_operator.cluster.kubernetes import KubernetesCluster
-from cortex_operator.dataplane import ResourceKey
+from cortex_operator.dataplane import Description, ResourceKey
 from cortex_operator.reconcile import Reconciler, World
 from cortex_testbed.kubectl import Kubectl
 from passes import RELEASE, Lake, NoPods, Passes, is_so
@@ -101,6 +104,33 @@ async def test_pods_that_a_quota_refuses_are_named_with_the_clusters_words(passe
     index = await passes.until(is_so("Ready", "False", "PodsRefused"), NoPods())
     (ready,) = [c for c in index["status"]["conditions"] if c["type"] == "Ready"]
     assert "exceeded quota: none" in ready["message"]
+
+
+class Builds(Lake):
+    """A data plane whose revision waits for its Job."""
+
+    async def describe(self, key: ResourceKey) -> Description:
+        return replace(await super().describe(key), current_revision="")
+
+    async def ensure_revision(
+        self, key: ResourceKey, revision: str, definition: dict[str, Any], retain: int
+    ) -> RevisionStatus:
+        self.revision = RevisionStatus(id=revision, phase="Building", documents=0, waiting=3)
+        return self.revision
+
+
+async def test_an_ingest_job_whose_pod_a_quota_refuses_is_told(
+    passes: Passes, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_operator.reconcile.index.ingest._MAKES_PODS_IN", timedelta(seconds=2))
+    kubectl("create", "quota", "one", "--hard=pods=1", f"--namespace={passes.namespace}")
+    kubectl("wait", "--for=jsonpath={.status.hard.pods}=1", "quota/one", f"--namespace={passes.namespace}")
+    await passes.apply()
+    refused = " does not get on: the cluster makes no pod for it; see the quotas"
+    index = await passes.until(lambda found: refused in found.get("IndexReady", {}).get("message", ""), Builds())
+    (said,) = [c["message"] for c in index["status"]["conditions"] if c["type"] == "IndexReady"]
+    job = said.partition(" describe job ")[2].partition(" tells")[0]
+    assert "exceeded quota: one" in kubectl("describe", "job", job, f"--namespace={passes.namespace}")
 
 
 async def test_a_gpu_that_comes_and_goes_changes_how_the_deployment_is_updated(passes: Passes) -> None:
