@@ -12,8 +12,10 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -150,7 +152,8 @@ async def _rate(case: Case) -> float:
 
 
 async def _heard(lake: Lake, url: str) -> dict[str, float]:
-    """Median time from before the change is made until a subscriber has it, at a steady rate."""
+    """Median time from before a change is made until a subscriber has it, at a steady rate; those of Valkey alone by
+    turns."""
     publisher = cast(Any, connect(url, 5))
     state = StateManager(lake, url, _DESK)
     store = Store(lake, _DESK, "bench", state.committed)
@@ -166,49 +169,47 @@ async def _heard(lake: Lake, url: str) -> dict[str, float]:
         run_id = name.removeprefix("run/")
         await store.begin(run_id, run_id, _REVISION, {"question": "why?"})
 
-    cases = {
-        "bare publish to subscriber, ms": bare,
-        "command to subscriber, ms": command,
-        "run begun in the Lake to subscriber, ms": begun,
-    }
-    took: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(3):
-        for name, case in cases.items():
-            took[name].append(await _latency(url, case))
+    cases = {"bare publish to subscriber, ms": bare, "command to subscriber, ms": command}
+    took: dict[str, list[float]] = defaultdict(list)
+    for _ in range(ROUNDS):
+        for name, times in (await _latencies(url, cases)).items():
+            took[name] += times
+    took |= await _latencies(url, {"run begun in the Lake to subscriber, ms": begun})
     await state.close()
     await publisher.aclose()
-    return {name: statistics.median(values) for name, values in took.items()}
+    return {name: statistics.median(times) for name, times in took.items()}
 
 
-async def _latency(url: str, change: Callable[[str], Awaitable[None]]) -> float:
+async def _latencies(url: str, cases: Mapping[str, Callable[[str], Awaitable[None]]]) -> dict[str, list[float]]:
+    """In milliseconds, of changes that are made in turn."""
     client = cast(Any, connect(url, 30))
     subscription = client.pubsub(ignore_subscribe_messages=True)
     await subscription.subscribe("cortex:state")
-    begun: dict[str, float] = {}
-    took: list[float] = []
+    begun: dict[str, tuple[str, float]] = {}
+    took: dict[str, list[float]] = {name: [] for name in cases}
 
     async def listen() -> None:
-        while len(took) < CHANGES:
+        while sum(map(len, took.values())) < CHANGES:
             message = await subscription.get_message(timeout=30)
-            if message is not None and (at := begun.pop(json.loads(message["data"])["aggregate"], None)) is not None:
-                took.append((time.perf_counter() - at) * 1000)
+            if message is not None and (made := begun.pop(json.loads(message["data"])["aggregate"], None)) is not None:
+                took[made[0]].append((time.perf_counter() - made[1]) * 1000)
 
     listening = asyncio.create_task(listen())
     await asyncio.sleep(0.1)
     next_at = time.perf_counter()
     making: set[asyncio.Task[None]] = set()
-    for _ in range(CHANGES):
+    for case, _ in zip(cycle(cases), range(CHANGES), strict=False):
         next_at += 1 / PER_SECOND
         await asyncio.sleep(max(0.0, next_at - time.perf_counter()))
         name = f"run/{uuid.uuid4()}"
-        begun[name] = time.perf_counter()
-        task = asyncio.create_task(cast(Any, change(name)))
+        begun[name] = case, time.perf_counter()
+        task = asyncio.create_task(cast(Any, cases[case](name)))
         making.add(task)
         task.add_done_callback(making.discard)
     await listening
     await subscription.aclose()
     await client.aclose()
-    return statistics.median(took)
+    return took
 
 
 async def _writes(lake: Lake) -> dict[str, float]:
