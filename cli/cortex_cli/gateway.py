@@ -96,7 +96,9 @@ class Gateway:
 
     def _silent(self, error: Exception) -> GatewayError:
         why = str(error) or type(error).__name__
-        return GatewayError(f"the gateway at {self._client.base_url} does not answer: {why}", retryable=True)
+        url = self._client.base_url
+        shown = url.copy_with(userinfo=b"***") if url.userinfo else url
+        return GatewayError(f"the gateway at {shown} does not answer: {why}", retryable=True)
 
 
 def problem(body: dict[str, Any], where: str = "") -> GatewayError:

@@ -24,6 +24,8 @@ _REMEDIES: Final = {
     "Unschedulable": "free or add a node with room for spec.resources.requests, or lower them",
 }
 _LINE: Final = 300
+_SETTLES: Final = timedelta(seconds=10)
+"""Within which a kubelet tells that a pod is not ready, after a container of it was started again."""
 PATIENCE: Final = timedelta(seconds=60)
 """How long a container may run before it is said that it is not ready; most take a few seconds."""
 
@@ -118,7 +120,7 @@ def starts(pod: Object) -> Iterator[str]:
 def _failing(pod: Object) -> Iterator[Culprit]:
     for status in _containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
-        ended = (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+        ended = (status.get("state") or {}).get("terminated") or _former_end(pod, status)
         if ended.get("reason") == "OOMKilled":
             yield _blame(pod, status, "OOMKilled", "it used more memory than its limit")
         elif waiting.get("reason") == "CrashLoopBackOff":
@@ -127,6 +129,16 @@ def _failing(pod: Object) -> Iterator[Culprit]:
             yield _blame(pod, status, waiting["reason"], waiting.get("message", ""))
         elif ended and ended.get("exitCode", 0) != 0:
             yield _blame(pod, status, ended.get("reason", "Error"), _last_words(ended))
+
+
+def _former_end(pod: Object, status: dict[str, Any]) -> dict[str, Any]:
+    """How the run before the present one ended; nothing where the present one was ready already: what keeps it from
+    being so now is another matter."""
+    since = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+    turned = condition(pod, "Ready").get("lastTransitionTime")
+    if since and turned and datetime.fromisoformat(turned) - datetime.fromisoformat(since) > _SETTLES:
+        return {}
+    return (status.get("lastState") or {}).get("terminated") or {}
 
 
 def _blame(pod: Object, status: dict[str, Any], reason: str, message: str) -> Culprit:

@@ -126,6 +126,18 @@ async def test_a_connection_that_breaks_in_use_is_unavailable(lake_dsn: str) -> 
     await lake.close()
 
 
+async def test_a_full_disk_is_told_as_that_and_what_is_there_is_read(lake_dsn: str) -> None:
+    lake = await opened(lake_dsn, 1)
+    full = "DO $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+    with pytest.raises(Unavailable, match=r"takes no writes: could not extend file: No space left") as refused:
+        async with lake.transaction() as connection:
+            await connection.execute(full)
+    assert (refused.value.reason, lake.reachable) == ("LakeFull", True)
+    async with lake.connection() as connection:
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+    await lake.close()
+
+
 async def test_closes_although_a_wait_swallows_the_cancellation(lake_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, waiting = Lake(lake_dsn, 2), asyncio.Event()
     taken = lake.pool.getconn

@@ -235,6 +235,7 @@ async def test_a_caller_in_a_hurry_says_nothing_of_the_target(world: World) -> N
         FailedPrecondition("not like this"),
         Overloaded("shed"),
         Unavailable("no revision yet", reason="NoRevision"),
+        Unavailable("no space left", reason="LakeFull"),
     ],
     ids=lambda error: error.reason,
 )

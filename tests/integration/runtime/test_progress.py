@@ -36,6 +36,12 @@ async def test_entries_are_read_in_order_then_as_they_come(state_url: str) -> No
         assert await stream.last("nothing") is None
 
 
+async def test_hundreds_at_once_are_no_absence(state_url: str) -> None:
+    async with ProgressStream(state_url) as stream:
+        ids = await asyncio.gather(*(stream.append(run_key(f"r{n}"), {"event": b"x"}) for n in range(300)))
+    assert all(ids)
+
+
 async def test_streams_are_bounded_and_expire(state_url: str) -> None:
     key = index_key("default", "papers")
     async with ProgressStream(state_url) as stream:

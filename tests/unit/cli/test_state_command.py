@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ def test_a_state_is_shown_with_where_it_was_read(gateway: GatewayDouble) -> None
     assert json.loads(run(gateway, "get", "cxw/answers", RUN, "-o", "json").output) == STATE
     assert yaml.safe_load(run(gateway, "get", "workflows/answers", RUN, "-o", "yaml").output) == STATE
     assert gateway.requests[1][1] == {"consistency": "Latest"}
+
+
+def test_a_password_in_a_gateways_address_is_not_shown() -> None:
+    with socket.socket() as deaf:  # it has a port, and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://user:geheim@127.0.0.1:{deaf.getsockname()[1]}"
+        done = CliRunner().invoke(app, ["state", "get", "workflow/answers", RUN, "--gateway", url])
+    assert done.exit_code == 1
+    assert "the gateway at http://***@127.0.0.1:" in done.output
+    assert "geheim" not in done.output
 
 
 def test_names_of_threads_may_have_any_characters(gateway: GatewayDouble) -> None:

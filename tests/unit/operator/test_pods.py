@@ -105,6 +105,22 @@ def test_the_newest_failing_pod_is_named_before_one_that_waits_for_a_node() -> N
     assert found.pod == "new"
 
 
+@pytest.mark.parametrize(
+    ("turned", "blamed"),
+    [("2026-01-01T00:09:59Z", True), ("2026-01-01T00:10:05Z", True), ("2026-01-01T00:12:00Z", False)],
+)
+def test_of_an_older_death_is_told_until_the_container_was_ready_again(turned: str, blamed: bool) -> None:
+    ended = {"exitCode": 137, "message": "the Lake answers", "reason": "Error"}
+    state = {"running": {"startedAt": "2026-01-01T00:10:00Z"}}
+    pod = a_pod(
+        conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": turned}],
+        containerStatuses=[{"name": "search", "state": state, "lastState": {"terminated": ended}}],
+    )
+    found = culprit([pod])
+    assert (found is not None and "exit code 137" in str(found)) == blamed
+    assert bool(unready([pod], datetime(2026, 1, 1, 0, 13, tzinfo=UTC)))
+
+
 def test_pods_of_an_older_template_are_not_to_blame() -> None:
     old = a_pod("old", made="2026-01-01T00:00:00Z", **waiting("CrashLoopBackOff", "back-off"))
     new = a_pod("new", made="2026-01-02T00:00:00Z", containerStatuses=[{"name": "search", "state": {"running": {}}}])

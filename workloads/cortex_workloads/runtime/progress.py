@@ -21,6 +21,8 @@ from cortex_workloads.runtime import errors, telemetry
 
 _log: Final = logging.getLogger("cortex.progress")
 _TIMEOUT_SECONDS: Final = 0.5
+_CONNECTIONS: Final = 4096
+"""Of a client at most; who follows a stream has one. Beyond the library's 100 a call fails as if nothing answered."""
 _PAUSE_SECONDS: Final = 1.0
 """After a failure: how long nothing is tried."""
 _BLOCK_MS: Final = 5_000
@@ -174,6 +176,7 @@ def connect(url: str, timeout: float | None) -> redis.Redis:
             socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            max_connections=_CONNECTIONS,
         )
         # Options are read when a connection is made, which does not connect yet.
         cast(Any, client.connection_pool).make_connection()

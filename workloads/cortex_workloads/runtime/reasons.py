@@ -88,6 +88,11 @@ REASONS: Final[dict[str, Reason]] = {
         "A migration was applied with another text than this release has.",
         "Run the release that the Lake was made with.",
     ),
+    "LakeFull": Reason(
+        (Unavailable,),
+        "PostgreSQL has no disk space left to write to; what is there can be read.",
+        "Give its volume more space, or free some.",
+    ),
     "LakeMigrationFailed": Reason(
         (FailedPrecondition,),
         "PostgreSQL refuses a migration.",

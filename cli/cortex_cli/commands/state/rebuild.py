@@ -24,7 +24,7 @@ def rebuild(
             typer.echo(f"row of {row['aggregate']}: {row['message']}")
         if not before["rows"]:
             typer.echo("no row differs from its events")
-        typer.echo("every copy in the shared state is begun anew; reads go to the Lake meanwhile")
+        typer.echo("beginning every copy in the shared state anew; reads go to the Lake meanwhile")
         after = verdict(one, asking.post(one.path("state/rebuild"), {}))
     typer.echo("")
     after.show()

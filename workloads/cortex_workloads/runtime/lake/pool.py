@@ -34,6 +34,9 @@ _WATCH_SECONDS: Final = 1.0
 # The server said that it goes away, is not up yet, or takes no more connections.
 _GOING: Final = ("08", "53", "57P")
 
+_FULL: Final = "53100"
+"""No disk space: what is there can be read all the same."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -94,8 +97,8 @@ class Lake:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit. Raises Unavailable (`LakeUnreachable`, `LakeReplaced`), DeadlineExceeded
-        (cancelled query)."""
+        """A connection in autocommit. Raises Unavailable (`LakeUnreachable`, `LakeReplaced`, `LakeFull`),
+        DeadlineExceeded (cancelled query)."""
         connection = await self._take()
         try:
             yield connection
@@ -106,6 +109,12 @@ class Lake:
             await self.identity.compare(connection)
             raise
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if error.sqlstate == _FULL and not connection.closed:
+                raise Unavailable(
+                    f"the Lake at {self._address} takes no writes: {_first_line(error)}",
+                    remedy="give PostgreSQL's volume more space, or free some; what is there can be read meanwhile",
+                    reason="LakeFull",
+                ) from error
             if connection.closed or (error.sqlstate or "08").startswith(_GOING):
                 self._note_lost(error)
                 raise self.unavailable() from error

@@ -33,8 +33,9 @@ _FAILURES: Final = Counter(
 _REFUSED: Final = Counter(
     "cortex_circuit_refused_total", "Calls answered CircuitOpen without asking", ("target",), registry=REGISTRY
 )
-_PASSING: Final = frozenset({"NoRevision", "Starting", "ModelLoading", "RevisionChanging", "Draining"})
-"""Reasons of a target that begins, changes or ends in good order: over in seconds, and told at once."""
+_PASSING: Final = frozenset({"NoRevision", "Starting", "ModelLoading", "RevisionChanging", "Draining", "LakeFull"})
+"""Reasons of a target that begins, changes or ends in good order: over in seconds, and told at once. Of a full Lake,
+too: others of the target's calls only read."""
 _SOON_SECONDS: Final = 1.0
 """What a caller waits at most while a probe is under way: it may be answered any moment."""
 
