@@ -18,6 +18,7 @@ import pytest
 from cortex_cli.local.ports import free_port
 from cortex_workloads.graph import runner
 from cortex_workloads.runtime.errors import Overloaded, Unavailable
+from cortex_workloads.runtime.telemetry import REGISTRY
 from google.protobuf.json_format import MessageToDict
 from patience import IN_A_PROCESS
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -299,6 +300,37 @@ async def test_a_pod_that_is_cut_off_from_the_lake_lets_its_runs_go(
         proxy.flow()
         await wait_until(lambda: pod.lake.reachable)
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_run_that_is_let_go_before_its_first_step_is_not_held_and_goes_on(
+    harness: Any, client: Any, define: Define, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a busy pod does that finds that it renewed no lease in time."""
+    await client.ensure(define(TWO_SEARCHES))
+    holder = harness.pods[0].runner
+    run = holder._run
+    let_go: list[Any] = []
+
+    def run_and_let_go_once(made: Any) -> Any:
+        live = run(made)
+        if not let_go:
+            let_go.append(live)
+            holder._abandon(live)
+        return live
+
+    monkeypatch.setattr(holder, "_run", run_and_let_go_once)
+    run_id = str(uuid.uuid4())
+    running = asyncio.create_task(client.run({}, run_id=run_id))
+    await wait_until(lambda: let_go and holder.live(run_id) is None)
+    assert let_go[0].task.cancelled()
+    assert holder.load()["runs"] == 0
+    assert REGISTRY.get_sample_value("cortex_runs_running") == 0
+    assert [event async for event in let_go[0].journal.follow()] == []
+    end_leases(harness.settings["lake_dsn"])
+    events = await asyncio.wait_for(running, 60)
+    assert set(MessageToDict(last(events).output)) == {"a", "b"}
+    assert [event.started.attempt for event in events if event.WhichOneof("event") == "started"] == [2]
 
 
 async def test_a_pod_without_a_lake_listens_and_becomes_ready_with_it(

@@ -111,7 +111,16 @@ class Runner:
         live = self._live[run.id] = Live(run, journal)
         _RUNNING.set(len(self._live))
         live.task = asyncio.create_task(self._carry_out(live), name=f"run {run.id}")
+        # No `finally` of the task: one that is cancelled before its first step runs nothing of its own.
+        live.task.add_done_callback(lambda _: self._left(live))
         return live
+
+    def _left(self, live: Live) -> None:
+        """This pod does not hold the run any more, nor renews its lease."""
+        if self._live.get(live.run.id) is live:
+            del self._live[live.run.id]
+        _RUNNING.set(len(self._live))
+        live.journal.close()
 
     async def drain(self, ending: float, stopping: float) -> None:
         """Lets runs end for `ending` seconds, then stops them after their super-step, for which they have `stopping`
@@ -144,10 +153,6 @@ class Runner:
                 raise
             # The row stays Running: whoever reaches the Lake once the lease is over goes on from the last checkpoint.
             _log.warning("run %s is interrupted, the Lake does not answer: %s", live.run.id, error)
-        finally:
-            del self._live[live.run.id]
-            _RUNNING.set(len(self._live))
-            live.journal.close()
 
     async def _attempt(self, live: Live) -> None:
         run = live.run
