@@ -103,7 +103,8 @@ class Runner:
         if self.draining:
             await self._give_back(run.id)
             return None
-        return self._run(run)
+        # A pod that is late may have taken it over from itself: it must not go on in two places.
+        return self._live.get(run.id) or self._run(run)
 
     def _run(self, run: Run) -> Live:
         """As a task of its own."""
@@ -232,8 +233,10 @@ class Runner:
         room = min(_TAKEN_AT_ONCE, self._room())
         if room < 1:
             return
-        for run in await self._store.take_over(room):
+        # What this pod holds is renewed, or let go, by itself: to take it over would count a crash that there was not.
+        for run in await self._store.take_over(room, self._live.keys()):
             if run.id in self._live:
+                # It was being made here, and begun meanwhile.
                 continue
             if self._room() < 1:
                 # Runs were begun meanwhile.
