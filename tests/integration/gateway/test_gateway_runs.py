@@ -85,7 +85,8 @@ async def test_a_huge_input_is_cut_in_the_message_and_the_reason_is_kept(helpdes
     ("code", "status"),
     [
         ("NodeFailed", 422), ("ExpressionFailed", 422), ("StepsExceeded", 422), ("StateTooLarge", 422),
-        ("Interrupted", 503), ("DeadlineExceeded", 504), ("Internal", 500), ("SomethingNew", 500),
+        ("Interrupted", 503), ("NodeUnavailable", 503), ("DeadlineExceeded", 504), ("Internal", 500),
+        ("SomethingNew", 500),
     ],
 )  # fmt: skip
 async def test_a_failed_run_is_a_problem_with_the_runs_own_code(helpdesk: Any, code: str, status: int) -> None:

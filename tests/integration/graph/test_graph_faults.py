@@ -18,6 +18,7 @@ import pytest
 from cortex_cli.local.ports import free_port
 from cortex_workloads.graph import runner
 from cortex_workloads.runtime.errors import Overloaded, Unavailable
+from cortex_workloads.runtime.telemetry import REGISTRY
 from google.protobuf.json_format import MessageToDict
 from patience import IN_A_PROCESS
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -299,6 +300,99 @@ async def test_a_pod_that_is_cut_off_from_the_lake_lets_its_runs_go(
         proxy.flow()
         await wait_until(lambda: pod.lake.reachable)
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_run_that_is_let_go_before_its_first_step_is_not_held_and_goes_on(
+    harness: Any, client: Any, define: Define, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a busy pod does that finds that it renewed no lease in time."""
+    await client.ensure(define(TWO_SEARCHES))
+    holder = harness.pods[0].runner
+    run = holder._run
+    let_go: list[Any] = []
+
+    def run_and_let_go_once(made: Any) -> Any:
+        live = run(made)
+        if not let_go:
+            let_go.append(live)
+            holder._abandon(live)
+        return live
+
+    monkeypatch.setattr(holder, "_run", run_and_let_go_once)
+    run_id = str(uuid.uuid4())
+    running = asyncio.create_task(client.run({}, run_id=run_id))
+    await wait_until(lambda: let_go and holder.live(run_id) is None)
+    assert let_go[0].task.cancelled()
+    assert holder.load()["runs"] == 0
+    assert REGISTRY.get_sample_value("cortex_runs_running") == 0
+    assert [event async for event in let_go[0].journal.follow()] == []
+    end_leases(harness.settings["lake_dsn"])
+    events = await asyncio.wait_for(running, 60)
+    assert set(MessageToDict(last(events).output)) == {"a", "b"}
+    assert [event.started.attempt for event in events if event.WhichOneof("event") == "started"] == [2]
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_pod_does_not_take_over_from_itself_what_it_is_late_to_renew(
+    harness: Any, client: Any, define: Define, index: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.ensure(define(TWO_SEARCHES))
+    pod = harness.pods[0]
+    take_over = pod.store.take_over
+    looked: list[list[Any]] = []
+
+    async def take_over_late(*given: Any) -> list[Any]:
+        # Since it renewed the leases they have ended.
+        await asyncio.to_thread(end_leases, harness.settings["lake_dsn"])
+        looked.append(await take_over(*given))
+        return looked[-1]
+
+    run_id = str(uuid.uuid4())
+    index.hold("second")
+    running = asyncio.create_task(client.run({}, run_id=run_id))
+    await asyncio.wait_for(index.held.wait(), 60)
+    with monkeypatch.context() as patched:
+        patched.setattr(pod.store, "take_over", take_over_late)
+        await wait_until(lambda: len(looked) >= 2)
+    index.release()
+    assert set(MessageToDict(last(await asyncio.wait_for(running, 60)).output)) == {"a", "b"}
+    assert looked[:2] == [[], []]
+    found = await pod.store.get(run_id)
+    assert (found.attempts, found.crashes) == (1, 0)
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_run_whose_lease_ends_while_it_is_being_made_goes_on_in_one_place(
+    harness: Any, client: Any, define: Define, index: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.ensure(define(TWO_SEARCHES))
+    pod = harness.pods[0]
+    make, begin = pod.store.begin, pod.runner.begin
+    begun: list[Any] = []
+
+    async def make_late(*given: Any) -> Any:
+        made = await make(*given)
+        await asyncio.to_thread(end_leases, harness.settings["lake_dsn"])
+        await wait_until(lambda: pod.runner.live(run_id))
+        return made
+
+    async def noted(run: Any) -> Any:
+        holder = pod.runner.live(run_id)
+        begun.append((holder, await begin(run)))
+        return begun[-1][1]
+
+    monkeypatch.setattr(pod.store, "begin", make_late)
+    monkeypatch.setattr(pod.runner, "begin", noted)
+    run_id = str(uuid.uuid4())
+    index.gate.clear()
+    running = asyncio.create_task(client.run({}, run_id=run_id))
+    await wait_until(lambda: begun)
+    index.gate.set()
+    assert set(MessageToDict(last(await asyncio.wait_for(running, 60)).output)) == {"a", "b"}
+    ((before, after),) = begun
+    assert before is after
+    assert queries(index) == ["first", "second"]
 
 
 async def test_a_pod_without_a_lake_listens_and_becomes_ready_with_it(

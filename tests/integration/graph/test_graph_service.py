@@ -160,7 +160,7 @@ async def test_a_failed_node_is_named_with_its_reason(client: Any, define: Defin
     index.failures = [Unavailable("the index rests", remedy="wake it")] * 10
     events = await client.run(QUESTION)
     failed = events[-1].failed
-    assert (failed.code, failed.node) == ("NodeFailed", "retrieve")
+    assert (failed.code, failed.node) == ("NodeUnavailable", "retrieve")
     assert "the index rests; wake it" in failed.message
     assert [e.step.phase for e in events if e.WhichOneof("event") == "step"][-1] == common_pb2.StepEvent.PHASE_FAILED
 

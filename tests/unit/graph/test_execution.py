@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cortex_workloads.graph.failures import Code, RunFailure
-from cortex_workloads.runtime.errors import Unavailable
+from cortex_workloads.runtime.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
 
 Build = Callable[..., dict[str, Any]]
@@ -121,21 +121,25 @@ async def test_a_node_has_a_timeout_of_its_own(bench: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "attempts", "calls"),
+    ("error", "attempts", "calls", "code"),
     [
-        pytest.param(Unavailable("the index rests"), 2, 2, id="tried again"),
-        pytest.param(Unavailable("the index rests"), 1, 1, id="not when one attempt is allowed"),
-        pytest.param(ValueError("wrong"), 3, 1, id="not what would fail again"),
+        pytest.param(Unavailable("the index rests"), 2, 2, "NodeUnavailable", id="tried again"),
+        pytest.param(Unavailable("the index rests"), 1, 1, "NodeUnavailable", id="not when one attempt is allowed"),
+        pytest.param(Overloaded("the index is full"), 2, 2, "NodeUnavailable", id="one that is at its limit"),
+        pytest.param(DeadlineExceeded("the index is slow"), 3, 1, "NodeUnavailable", id="not what had its time"),
+        pytest.param(NotFound("no such index"), 3, 1, "NodeFailed", id="not what is not there"),
+        pytest.param(ValueError("wrong"), 3, 1, "NodeFailed", id="not what would fail again"),
     ],
 )
 async def test_a_node_is_tried_again_when_what_it_needs_is_unavailable(
-    bench: Any, error: Exception, attempts: int, calls: int
+    bench: Any, error: Exception, attempts: int, calls: int, code: str
 ) -> None:
     bench.index.answers, before = [error] * attempts, _nodes_tried_again()
     workflow = bench.compile([search("a", retry={"attempts": attempts})], ["START>a", "a>END"])
     with pytest.raises(RunFailure, match=str(error)) as failed:
         await bench.run(workflow)
     assert len(bench.index.asked) == calls
+    assert failed.value.code == code
     assert ("tries" in failed.value.message) is (calls > 1)
     assert _nodes_tried_again() == before + calls - 1
 

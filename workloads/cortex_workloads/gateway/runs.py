@@ -30,6 +30,7 @@ from cortex_workloads.runtime.errors import (
     RunFailed,
     RunInterrupted,
     RunRefused,
+    RunUnserved,
     Unavailable,
 )
 from cortex_workloads.runtime.resilience.retries import What, again
@@ -44,6 +45,7 @@ _FAILURES: Final[dict[str, type[CortexError]]] = {
     "DeadlineExceeded": DeadlineExceeded,
     "Interrupted": RunInterrupted,
     "NodeFailed": RunRefused,
+    "NodeUnavailable": RunUnserved,
     "ExpressionFailed": RunRefused,
     "StepsExceeded": RunRefused,
     "StateTooLarge": RunRefused,

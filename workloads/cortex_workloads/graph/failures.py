@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from cortex_workloads.runtime.errors import CortexError, Overloaded, RateLimited, Unavailable
+from cortex_workloads.runtime.errors import CortexError, DeadlineExceeded, Overloaded, RateLimited, Unavailable
 from cortex_workloads.runtime.redaction import redacted
 
 
@@ -12,6 +12,7 @@ class Code(StrEnum):
     """The codes of `RunFailed`."""
 
     NODE_FAILED = "NodeFailed"
+    NODE_UNAVAILABLE = "NodeUnavailable"
     EXPRESSION_FAILED = "ExpressionFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     STEPS_EXCEEDED = "StepsExceeded"
@@ -41,14 +42,21 @@ class ExpressionProblem(NodeProblem):
     """Raised by a node whose expression cannot be evaluated, or gives a value of the wrong type."""
 
 
-def is_transient(error: Exception) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same try may succeed a moment later."""
     return isinstance(error, Unavailable | Overloaded | RateLimited)
 
 
 def of_node(node: str, error: BaseException, attempts: int = 1) -> RunFailure:
     """The end of a run whose node raised."""
-    tries = f" after {attempts} tries" if attempts > 1 and isinstance(error, Exception) and is_transient(error) else ""
-    code = Code.EXPRESSION_FAILED if isinstance(error, ExpressionProblem) else Code.NODE_FAILED
+    tries = f" after {attempts} tries" if attempts > 1 and is_transient(error) else ""
     text = str(error) if isinstance(error, NodeProblem | CortexError) else f"{type(error).__name__}: {error}"
-    return RunFailure(code, f"node {node!r} failed{tries}: {text}", node)
+    return RunFailure(_code(error), f"node {node!r} failed{tries}: {text}", node)
+
+
+def _code(error: BaseException) -> Code:
+    if isinstance(error, ExpressionProblem):
+        return Code.EXPRESSION_FAILED
+    if is_transient(error) or isinstance(error, DeadlineExceeded):
+        return Code.NODE_UNAVAILABLE
+    return Code.NODE_FAILED

@@ -103,7 +103,8 @@ class Runner:
         if self.draining:
             await self._give_back(run.id)
             return None
-        return self._run(run)
+        # A pod that is late may have taken it over from itself: it must not go on in two places.
+        return self._live.get(run.id) or self._run(run)
 
     def _run(self, run: Run) -> Live:
         """As a task of its own."""
@@ -111,7 +112,16 @@ class Runner:
         live = self._live[run.id] = Live(run, journal)
         _RUNNING.set(len(self._live))
         live.task = asyncio.create_task(self._carry_out(live), name=f"run {run.id}")
+        # No `finally` of the task: one that is cancelled before its first step runs nothing of its own.
+        live.task.add_done_callback(lambda _: self._left(live))
         return live
+
+    def _left(self, live: Live) -> None:
+        """This pod does not hold the run any more, nor renews its lease."""
+        if self._live.get(live.run.id) is live:
+            del self._live[live.run.id]
+        _RUNNING.set(len(self._live))
+        live.journal.close()
 
     async def drain(self, ending: float, stopping: float) -> None:
         """Lets runs end for `ending` seconds, then stops them after their super-step, for which they have `stopping`
@@ -144,10 +154,6 @@ class Runner:
                 raise
             # The row stays Running: whoever reaches the Lake once the lease is over goes on from the last checkpoint.
             _log.warning("run %s is interrupted, the Lake does not answer: %s", live.run.id, error)
-        finally:
-            del self._live[live.run.id]
-            _RUNNING.set(len(self._live))
-            live.journal.close()
 
     async def _attempt(self, live: Live) -> None:
         run = live.run
@@ -227,8 +233,10 @@ class Runner:
         room = min(_TAKEN_AT_ONCE, self._room())
         if room < 1:
             return
-        for run in await self._store.take_over(room):
+        # What this pod holds is renewed, or let go, by itself: to take it over would count a crash that there was not.
+        for run in await self._store.take_over(room, self._live.keys()):
             if run.id in self._live:
+                # It was being made here, and begun meanwhile.
                 continue
             if self._room() < 1:
                 # Runs were begun meanwhile.

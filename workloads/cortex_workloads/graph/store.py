@@ -144,16 +144,17 @@ class Store:
                 )
             return {str(row[0]) for row in await renewed.fetchall()}
 
-    async def take_over(self, at_most: int) -> list[Run]:
-        """Takes runs that nobody holds any more, oldest first."""
+    async def take_over(self, at_most: int, but: Collection[str] = ()) -> list[Run]:
+        """Takes runs that nobody holds any more, oldest first; none of `but`, which is read when its turn comes."""
         async with self._lake.transaction() as connection:
             resource = await self._resource_row(connection)
             taken = await connection.execute(
                 "UPDATE runs SET owner = %s, lease_until = now() + make_interval(secs => %s),"
                 " attempts = attempts + 1, crashes = crashes + (owner <> '')::int"
                 " WHERE run_id IN (SELECT run_id FROM runs WHERE resource_id = %s AND status = 'Running'"
-                " AND lease_until < now() ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING run_id",
-                (self._owner, LEASE_SECONDS, resource, at_most),
+                " AND lease_until < now() AND run_id <> ALL(%s::uuid[])"
+                " ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING run_id",
+                (self._owner, LEASE_SECONDS, resource, list(but), at_most),
             )
             ids = [row[0] for row in await taken.fetchall()]
             rows = await connection.execute(_SELECT + " WHERE r.run_id = ANY(%s) ORDER BY r.created_at", (ids,))

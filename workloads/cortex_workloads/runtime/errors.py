@@ -129,6 +129,10 @@ class RunInterrupted(RunFailed):
     """A run was lost with its pods: it may succeed when it is started again."""
 
 
+class RunUnserved(RunFailed):
+    """A run ended badly by what it needs, which did not answer: it may succeed when it is started again."""
+
+
 class Internal(CortexError):
     """A defect of ours, told by its trace id alone."""
 
@@ -193,6 +197,7 @@ TABLE: Final[dict[type[CortexError], Row]] = {
     RunInterrupted: Row(
         "RunInterrupted", _Code.ABORTED, 503, "The run was interrupted", Family.UNAVAILABLE, retry_after=1.0
     ),
+    RunUnserved: Row("RunUnserved", _Code.ABORTED, 503, "The run failed", Family.UNAVAILABLE, retry_after=1.0),
     CortexError: Row("Internal", _Code.UNKNOWN, 500, "Error", Family.INTERNAL),
 }
 _BY_NAME: Final = {kind.__name__: kind for kind in TABLE}

@@ -18,6 +18,7 @@ from cortex_workloads.runtime.errors import (
     NotFound,
     RunInterrupted,
     RunRefused,
+    RunUnserved,
     StateSyncFailed,
     Unavailable,
 )
@@ -144,6 +145,11 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "NoSuchPath": Reason((NotFound,), "The gateway has nothing at this path.", "See /docs for what there is."),
     "NodeFailed": Reason((RunRefused,), "A node of the run failed.", "The message names the node and what it met."),
+    "NodeUnavailable": Reason(
+        (RunUnserved,),
+        "What a node of the run needs did not answer, or not in time, or was at its limit.",
+        "The message names the node and what it met; when that answers, start the run again with a new run id.",
+    ),
     "NotJSON": Reason((Malformed,), "The body is not JSON.", "The message names line and column."),
     "NotReady": Reason(
         (Unavailable,),
