@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from cortex_workloads.gateway import replies
+from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
-from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2
+from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2, state_pb2
 from google.protobuf.struct_pb2 import Struct
 
 RUNS = "/v1/namespaces/default/workflows/helpdesk/runs"
@@ -118,6 +119,46 @@ async def test_an_unknown_run_is_not_found(helpdesk: Any) -> None:
         reply = await helpdesk.http.get(f"{RUNS}/{path}", headers=SSE)
         assert (reply.status_code, reply.json()["reason"]) == (404, "RunNotFound")
         assert reply.json()["remedy"] == "see the run id, or start a run by POST .../runs"
+
+
+async def test_a_run_that_nobody_tells_of_is_not_called_running(helpdesk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cortex_workloads.gateway.state._READ_SECONDS", 0.01)
+    helpdesk.runs.silent, helpdesk.states.hangs = lambda: True, True
+    reply = await helpdesk.http.get(f"{RUNS}/r1")
+    body = reply.json()
+    assert (reply.status_code, body["reason"], body["retryable"]) == (504, "DeadlineExceeded", True)
+    assert body["detail"] == "CortexWorkflow default/helpdesk does not say in time how run r1 is"
+    assert "PostgreSQL" in body["remedy"]
+
+
+async def test_why_nobody_tells_of_a_run_is_told(helpdesk: Any) -> None:
+    helpdesk.runs.silent = lambda: True
+    helpdesk.states.fail = Unavailable("the Lake does not answer", reason="LakeUnreachable")
+    reply = await helpdesk.http.get(f"{RUNS}/r1")
+    assert (reply.status_code, reply.json()["reason"], reply.json()["retryable"]) == (503, "LakeUnreachable", True)
+
+
+async def test_a_silent_run_is_as_the_lake_has_it(helpdesk: Any) -> None:
+    helpdesk.states.runs["run/r1"] = {"status": "Running", "thread": "t1", "revision": "abc", "steps": 2}
+    helpdesk.runs.silent = lambda: True
+    assert (await helpdesk.http.get(f"{RUNS}/r1")).json() == {
+        "runId": "r1", "threadId": "t1", "revision": "abc", "status": "Running", "steps": 2,
+    }  # fmt: skip
+    assert helpdesk.states.requests[-1].consistency == state_pb2.CONSISTENCY_DURABLE
+    unknown = await helpdesk.http.get(f"{RUNS}/none")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "workflow 'helpdesk' has no run none")
+    assert unknown.json()["remedy"] == "see the run id, or start a run by POST .../runs"
+
+
+async def test_a_run_that_ended_and_answers_late_is_told_with_its_end(
+    helpdesk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_workloads.gateway.runs._ENDED_SECONDS", 60.0)
+    await helpdesk.runs.complete("r1", answer="because")
+    helpdesk.states.runs["run/r1"] = {"status": "Succeeded", "thread": "t1", "revision": "abc", "steps": 2}
+    helpdesk.runs.silent = lambda: not helpdesk.states.requests
+    shown = (await helpdesk.http.get(f"{RUNS}/r1")).json()
+    assert (shown["status"], shown["output"]) == ("Completed", {"answer": "because"})
 
 
 @pytest.mark.parametrize(("path", "headers"), [("r1/events", {"last-event-id": "x"}), ("r%201", {}), ("r1?wait=x", {})])
