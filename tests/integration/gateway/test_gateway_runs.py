@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from cortex_workloads.gateway import replies
 from cortex_workloads.runtime.errors import Unavailable
@@ -250,6 +253,32 @@ async def test_a_client_that_leaves_ends_the_call_to_the_pod(helpdesk: Any) -> N
         await anext(events(reply))
         assert not helpdesk.runs.left.is_set()
     await asyncio.wait_for(helpdesk.runs.left.wait(), 60)
+
+
+async def test_who_waits_for_a_run_when_the_gateway_ends_is_told_which_run_goes_on(
+    worlds: Any, tmp_path: Path, state_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        world = worlds(stack, tmp_path, state_url)
+        # First, so that it outlives the gateway.
+        await world.pod("helpdesk-graph")
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            await world.open()
+            url = f"http://127.0.0.1:{world.ports['http']}{RUNS}"
+            async with http.stream("POST", url, json={**ASK, "runId": "r2"}, headers=SSE) as following:
+                followed = events(following)
+                assert (await anext(followed))[1] == "started"
+                waiting = asyncio.create_task(http.post(url, json=ASK))
+                while (run_id := await world.runs.started.get()) == "r2":
+                    pass
+                await stack.aclose()
+                body = (await waiting).json()
+                assert (body["status"], body["reason"], body["retryable"]) == (503, "Draining", True)
+                assert run_id in body["detail"]
+                assert body["remedy"] == f"ask how it is by GET .../runs/{run_id}"
+                ((_, name, problem),) = [event async for event in followed]
+                assert (name, problem["reason"]) == ("interrupted", "Draining")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 @pytest.fixture

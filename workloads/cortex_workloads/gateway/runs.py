@@ -121,6 +121,14 @@ async def outcome(events: AsyncIterator[RunEvent], wait: float | None = None) ->
                 seen.add(event)
     except TimeoutError:
         pass
+    except asyncio.CancelledError as error:
+        if not (run_id := seen.result["runId"]):
+            raise
+        raise Unavailable(
+            f"the gateway is being stopped; run {run_id} goes on",
+            remedy=f"ask how it is by GET .../runs/{run_id}",
+            reason="Draining",
+        ) from error
     return seen.result
 
 
