@@ -170,6 +170,12 @@ async def test_ids_that_are_none_are_refused(helpdesk: Any, path: str, headers: 
     assert (reply.status_code, reply.headers["content-type"]) == (422, "application/problem+json")
 
 
+async def test_a_parameter_that_is_wrong_is_named(helpdesk: Any) -> None:
+    body = (await helpdesk.http.get(f"{RUNS}/r1?wait=601")).json()
+    assert body["detail"].startswith("the parameter wait is not valid: Input should be less than")
+    assert (body["errors"][0]["field"], "/docs" in body["remedy"]) == ("/query/wait", True)
+
+
 async def test_events_resume_after_the_last_one_seen(helpdesk: Any) -> None:
     finishing = asyncio.create_task(finish(helpdesk, "a", "b", "c"))
     seen = []
