@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,9 @@ class States(state_pb2_grpc.StateServiceServicer):
         self.change = asyncio.Condition()
         self.watching = asyncio.Event()
         self.fail: Exception | None = None
+        self.hangs = False
+        self.runs: dict[str, dict[str, Any]] = {}
+        """The fields of further runs, by aggregate."""
         self.report = state_pb2.StateReport(position=7, problem="the shared state does not answer")
 
     async def add(self, type: str, **data: Any) -> None:
@@ -147,6 +150,13 @@ class States(state_pb2_grpc.StateServiceServicer):
 
     async def ReadState(self, request: state_pb2.ReadStateRequest, _: Any) -> state_pb2.ReadStateResponse:
         self._note(request)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if request.aggregate in self.runs:
+            response = state_pb2.ReadStateResponse(source="STATE_SOURCE_LAKE")
+            response.state.aggregate, response.state.version = request.aggregate, 3
+            response.state.fields.update(self.runs[request.aggregate])
+            return response
         if request.aggregate != "run/r":
             return state_pb2.ReadStateResponse(source="STATE_SOURCE_LAKE")
         response = state_pb2.ReadStateResponse(source="STATE_SOURCE_COPY")
@@ -198,6 +208,8 @@ class Runs:
         self.left = asyncio.Event()
         self.ids = True
         """Whether there is live progress."""
+        self.silent: Callable[[], bool] = lambda: False
+        """Whether a call is to get no answer."""
 
     async def add(self, run_id: str, **event: Any) -> None:
         async with self.change:
@@ -226,6 +238,8 @@ class Graph(graph_pb2_grpc.GraphServiceServicer):
         self, request: graph_pb2.WorkflowRequest, _: Any
     ) -> AsyncIterator[graph_pb2.WorkflowResponse]:
         self.runs.requests.append(request)
+        if self.runs.silent():
+            await asyncio.Event().wait()
         if request.run_id not in self.runs.events:
             if request.attach_only:
                 raise NotFound(f"there is no run {request.run_id}", reason="RunNotFound")

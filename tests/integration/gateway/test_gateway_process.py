@@ -74,6 +74,35 @@ def test_it_gets_ready_answers_and_ends_in_order(start: Start) -> None:
     assert complaints == ""
 
 
+def test_who_is_left_at_its_end_is_told_so(start: Start) -> None:
+    port = free_port()
+    process = start(PORT_HTTP=port, DRAIN_SECONDS=0)
+    ready(port, 60)
+    asking = (
+        b"POST /v1/namespaces/default/workflows/helpdesk/runs HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+    )
+    replies = []
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(asking)
+            replies.append(connection.makefile("rb"))
+        # The operation reads the body, which never comes.
+        assert replies[-1].readline() == b"HTTP/1.1 100 Continue\r\n"
+        replies[-1].readline()
+    process.send_signal(signal.SIGTERM)
+    for reply in replies:
+        with reply:
+            head, _, body = reply.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"application/problem+json" in head
+        problem = json.loads(body)
+        assert (problem["reason"], problem["retryable"], problem["remedy"]) == ("Draining", True, "try again")
+    said, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, "")
+    assert "Traceback" not in said
+
+
 def test_it_refuses_an_address_that_others_reach(start: Start) -> None:
     said = refusal(start(LISTEN_HOST="0.0.0.0"))
     assert "0.0.0.0" in said

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from cortex_workloads.gateway import replies
+from cortex_workloads.runtime.errors import Unavailable
 from cortex_workloads.runtime.telemetry import REGISTRY
-from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2
+from datapunk.cortex import api_pb2, api_pb2_grpc, common_pb2, state_pb2
 from google.protobuf.struct_pb2 import Struct
 
 RUNS = "/v1/namespaces/default/workflows/helpdesk/runs"
@@ -121,10 +125,56 @@ async def test_an_unknown_run_is_not_found(helpdesk: Any) -> None:
         assert reply.json()["remedy"] == "see the run id, or start a run by POST .../runs"
 
 
+async def test_a_run_that_nobody_tells_of_is_not_called_running(helpdesk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cortex_workloads.gateway.state._READ_SECONDS", 0.01)
+    helpdesk.runs.silent, helpdesk.states.hangs = lambda: True, True
+    reply = await helpdesk.http.get(f"{RUNS}/r1")
+    body = reply.json()
+    assert (reply.status_code, body["reason"], body["retryable"]) == (504, "DeadlineExceeded", True)
+    assert body["detail"] == "CortexWorkflow default/helpdesk does not say in time how run r1 is"
+    assert "PostgreSQL" in body["remedy"]
+
+
+async def test_why_nobody_tells_of_a_run_is_told(helpdesk: Any) -> None:
+    helpdesk.runs.silent = lambda: True
+    helpdesk.states.fail = Unavailable("the Lake does not answer", reason="LakeUnreachable")
+    reply = await helpdesk.http.get(f"{RUNS}/r1")
+    assert (reply.status_code, reply.json()["reason"], reply.json()["retryable"]) == (503, "LakeUnreachable", True)
+
+
+async def test_a_silent_run_is_as_the_lake_has_it(helpdesk: Any) -> None:
+    helpdesk.states.runs["run/r1"] = {"status": "Running", "thread": "t1", "revision": "abc", "steps": 2}
+    helpdesk.runs.silent = lambda: True
+    assert (await helpdesk.http.get(f"{RUNS}/r1")).json() == {
+        "runId": "r1", "threadId": "t1", "revision": "abc", "status": "Running", "steps": 2,
+    }  # fmt: skip
+    assert helpdesk.states.requests[-1].consistency == state_pb2.CONSISTENCY_DURABLE
+    unknown = await helpdesk.http.get(f"{RUNS}/none")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "workflow 'helpdesk' has no run none")
+    assert unknown.json()["remedy"] == "see the run id, or start a run by POST .../runs"
+
+
+async def test_a_run_that_ended_and_answers_late_is_told_with_its_end(
+    helpdesk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_workloads.gateway.runs._ENDED_SECONDS", 60.0)
+    await helpdesk.runs.complete("r1", answer="because")
+    helpdesk.states.runs["run/r1"] = {"status": "Succeeded", "thread": "t1", "revision": "abc", "steps": 2}
+    helpdesk.runs.silent = lambda: not helpdesk.states.requests
+    shown = (await helpdesk.http.get(f"{RUNS}/r1")).json()
+    assert (shown["status"], shown["output"]) == ("Completed", {"answer": "because"})
+
+
 @pytest.mark.parametrize(("path", "headers"), [("r1/events", {"last-event-id": "x"}), ("r%201", {}), ("r1?wait=x", {})])
 async def test_ids_that_are_none_are_refused(helpdesk: Any, path: str, headers: dict[str, str]) -> None:
     reply = await helpdesk.http.get(f"{RUNS}/{path}", headers=headers)
     assert (reply.status_code, reply.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_a_parameter_that_is_wrong_is_named(helpdesk: Any) -> None:
+    body = (await helpdesk.http.get(f"{RUNS}/r1?wait=601")).json()
+    assert body["detail"].startswith("the parameter wait is not valid: Input should be less than")
+    assert (body["errors"][0]["field"], "/docs" in body["remedy"]) == ("/query/wait", True)
 
 
 async def test_events_resume_after_the_last_one_seen(helpdesk: Any) -> None:
@@ -210,6 +260,32 @@ async def test_a_client_that_leaves_ends_the_call_to_the_pod(helpdesk: Any) -> N
         await anext(events(reply))
         assert not helpdesk.runs.left.is_set()
     await asyncio.wait_for(helpdesk.runs.left.wait(), 60)
+
+
+async def test_who_waits_for_a_run_when_the_gateway_ends_is_told_which_run_goes_on(
+    worlds: Any, tmp_path: Path, state_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        world = worlds(stack, tmp_path, state_url)
+        # First, so that it outlives the gateway.
+        await world.pod("helpdesk-graph")
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            await world.open()
+            url = f"http://127.0.0.1:{world.ports['http']}{RUNS}"
+            async with http.stream("POST", url, json={**ASK, "runId": "r2"}, headers=SSE) as following:
+                followed = events(following)
+                assert (await anext(followed))[1] == "started"
+                waiting = asyncio.create_task(http.post(url, json=ASK))
+                while (run_id := await world.runs.started.get()) == "r2":
+                    pass
+                await stack.aclose()
+                body = (await waiting).json()
+                assert (body["status"], body["reason"], body["retryable"]) == (503, "Draining", True)
+                assert run_id in body["detail"]
+                assert body["remedy"] == f"ask how it is by GET .../runs/{run_id}"
+                ((_, name, problem),) = [event async for event in followed]
+                assert (name, problem["reason"]) == ("interrupted", "Draining")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 @pytest.fixture

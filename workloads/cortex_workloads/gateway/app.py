@@ -53,8 +53,11 @@ async def _cortex_error(_: Request, error: Exception) -> Response:
 
 async def _invalid_parameters(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    violations = [(body.pointer(line["loc"]), line["msg"]) for line in error.errors()]
-    return replies.problem(InvalidInput(f"a parameter is not valid: {violations[0][1]}", violations=violations))
+    lines = error.errors()
+    violations = [(body.pointer(line["loc"]), line["msg"]) for line in lines]
+    told = f"the parameter {lines[0]['loc'][-1]} is not valid: {violations[0][1]}"
+    remedy = "correct what `errors` names; /docs says what each parameter may be"
+    return replies.problem(InvalidInput(told, violations=violations, remedy=remedy))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

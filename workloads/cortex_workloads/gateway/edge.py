@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Any, Final
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cortex_workloads.gateway import replies
 from cortex_workloads.runtime import telemetry
-from cortex_workloads.runtime.errors import Forbidden, internal
+from cortex_workloads.runtime.errors import Forbidden, Unavailable, count, internal, to_problem
 
 _log: Final = logging.getLogger("cortex.http")
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -64,11 +65,18 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope, self._send = scope, send
         self._status = 0
+        self._events = self._ended = False
         self._started = time.perf_counter()
 
     async def answer(self, app: ASGIApp, receive: Receive) -> None:
         try:
             await app(self._scope, receive, self._sent)
+        except asyncio.CancelledError:
+            # The server does this at its end to who is left. That a client left is told by `receive`.
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise
+            await self._end(receive)
         except Exception:
             _log.exception("a defect")
             if not self._status:
@@ -76,12 +84,25 @@ class _Exchange:
         finally:
             self._account()
 
+    async def _end(self, receive: Receive) -> None:
+        ending = Unavailable("the gateway is being stopped", remedy="try again", reason="Draining")
+        if not self._status:
+            await replies.problem(ending)(self._scope, receive, self._sent)
+        elif self._events and not self._ended:
+            count(ending)
+            last = replies.sse(("", "interrupted", to_problem(ending, telemetry.trace_id())))
+            await self._sent({"type": "http.response.body", "body": last})
+
     async def _sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            self._events = kind.startswith(b"text/event-stream")
             extra = {"x-trace-id": telemetry.trace_id(), **telemetry.headers()}
             message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in extra.items())]
             message["headers"].append((b"x-content-type-options", b"nosniff"))
+        elif not message.get("more_body", False):
+            self._ended = True
         await self._send(message)
 
     def _method(self) -> str:

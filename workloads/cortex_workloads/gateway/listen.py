@@ -17,6 +17,8 @@ from cortex_workloads.runtime.settings import GatewaySettings
 
 _V4: Final = "127.0.0.1"
 _V6: Final = "::1"
+_LAST_SECONDS: Final = 2.0
+"""What requests that are cancelled at the end have to say so."""
 
 
 class Refused(StartError):
@@ -54,7 +56,7 @@ def sockets(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
 
 @asynccontextmanager
 async def http(app: Any, listening: list[socket.socket], drain_seconds: float) -> AsyncIterator[None]:
-    """Serves an ASGI application; at the end requests in progress have `drain_seconds`."""
+    """Serves an ASGI application; at the end requests in progress have `drain_seconds`, then they are cancelled."""
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -71,6 +73,8 @@ async def http(app: Any, listening: list[socket.socket], drain_seconds: float) -
     finally:
         server.should_exit = True
         await serving
+        if left := list(server.server_state.tasks):
+            await asyncio.wait(left, timeout=_LAST_SECONDS)
 
 
 class _Quiet(uvicorn.Server):

@@ -17,7 +17,7 @@ from cortex_kinds.workflow import CortexWorkflow
 from datapunk.cortex.common_pb2 import RunEvent
 from datapunk.cortex.graph_pb2 import WorkflowRequest
 
-from cortex_workloads.gateway import inputs, render
+from cortex_workloads.gateway import inputs, render, state
 from cortex_workloads.gateway.backend import Backend, ref
 from cortex_workloads.gateway.body import to_struct
 from cortex_workloads.gateway.schemas import Run
@@ -39,8 +39,13 @@ _log: Final = logging.getLogger("cortex.runs")
 _LOST_SECONDS: Final = 30.0
 """How long a run whose pod is gone is looked for in other pods."""
 _PAUSE_SECONDS: Final = (0.1, 0.2, 0.5, 1.0)
+_LEAST_SECONDS: Final = 0.5
+"""What a run that is not waited for has to be heard of, before the Lake is asked how it is."""
+_ENDED_SECONDS: Final = 15.0
+"""What a run that has ended, as the Lake says, has to tell its end."""
 _GRACE_SECONDS: Final = 15.0
 """Beyond the workflow's own limit, for the service to say that the limit was reached."""
+_NO_RUN: Final = "see the run id, or start a run by POST .../runs"
 _FAILURES: Final[dict[str, type[CortexError]]] = {
     "DeadlineExceeded": DeadlineExceeded,
     "Interrupted": RunInterrupted,
@@ -82,8 +87,35 @@ def attach(backend: Backend, namespace: str, name: str, run_id: str, *, after: s
     return _follow(backend, workflow, request, None)
 
 
+async def known(backend: Backend, namespace: str, name: str, run_id: str, wait: float) -> dict[str, Any]:
+    """schemas.RunResult: of the whole run, or of what is known `wait` seconds later. Raises NotFound, and Unavailable
+    or DeadlineExceeded when nobody says how the run is."""
+    result = await outcome(attach(backend, namespace, name, run_id), max(wait, _LEAST_SECONDS))
+    if result["runId"]:
+        return result
+    # Silence says nothing: so is a run of another pod without live progress, and so is a Lake that hangs.
+    workflow = backend.workflow(namespace, name)
+    try:
+        read = await state.read(backend, workflow, f"run/{run_id}", "Durable", None)
+    except DeadlineExceeded as error:
+        raise _untold(workflow, run_id) from error
+    except NotFound as error:
+        if error.reason == "AggregateNotFound":
+            raise NotFound(f"workflow {name!r} has no run {run_id}", remedy=_NO_RUN) from error
+        raise
+    fields = read["fields"]
+    if fields["status"] == "Running":
+        result |= {"runId": run_id, "threadId": fields["thread"], "revision": fields["revision"]}
+        return {**result, "steps": int(fields["steps"])}
+    result = await outcome(attach(backend, namespace, name, run_id), _ENDED_SECONDS)
+    if result["status"] == "Running":
+        raise _untold(workflow, run_id)
+    return result
+
+
 async def outcome(events: AsyncIterator[RunEvent], wait: float | None = None) -> dict[str, Any]:
-    """schemas.RunResult: of the whole run, or of what is known `wait` seconds later."""
+    """schemas.RunResult: of the whole run, or of what was heard `wait` seconds later; `runId` is empty when that is
+    nothing."""
     seen = _Seen()
     try:
         async with asyncio.timeout(wait), aclosing(events):  # type: ignore[type-var]
@@ -91,6 +123,14 @@ async def outcome(events: AsyncIterator[RunEvent], wait: float | None = None) ->
                 seen.add(event)
     except TimeoutError:
         pass
+    except asyncio.CancelledError as error:
+        if not (run_id := seen.result["runId"]):
+            raise
+        raise Unavailable(
+            f"the gateway is being stopped; run {run_id} goes on",
+            remedy=f"ask how it is by GET .../runs/{run_id}",
+            reason="Draining",
+        ) from error
     return seen.result
 
 
@@ -153,7 +193,7 @@ async def _follow(
             raise Unavailable(f"the stream of run {request.run_id} ended before the run did", reason="StreamBroken")
         except NotFound as error:
             if request.attach_only:
-                error.remedy = "see the run id, or start a run by POST .../runs"
+                error.remedy = _NO_RUN
             raise
         except Unavailable as error:
             lost_at = lost_at or time.monotonic()
@@ -164,6 +204,14 @@ async def _follow(
         tries, reattached = tries + 1, heard
         again(What.STREAM)
         request.after_event_id = last
+
+
+def _untold(workflow: Resource, run_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"{workflow} does not say in time how run {run_id} is",
+        remedy="ask again; when that does not help, see that PostgreSQL and the workflow's pods answer",
+        retry_after=1.0,
+    )
 
 
 def _limit(workflow: Resource) -> float:

@@ -17,8 +17,6 @@ from cortex_workloads.gateway.routes.resources import listed, shown
 from cortex_workloads.runtime.catalogue import WORKFLOW
 
 _RUN_BYTES: Final = 2 * 1024 * 1024
-_LEAST_SECONDS: Final = 0.5
-"""What a run that is not waited for may take to say how it is."""
 _ONE: Final = "/v1/namespaces/{namespace}/workflows/{name}"
 _EVENTS: Final = "started, step, progress, partial, completed, failed"
 
@@ -61,7 +59,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.get(
         _ONE + "/runs/{run_id}",
         summary="How a run is; waits for its end when asked to",
-        **described(schemas.RunResult, 404, 422, 429, 503),
+        **described(schemas.RunResult, 404, 422, 429, 503, 504),
     )
     async def show_run(
         namespace: str,
@@ -69,8 +67,7 @@ def router(backend: Backend) -> APIRouter:
         run_id: str,
         wait: Annotated[float, Query(ge=0, le=600, description="Seconds to wait for the run's end.")] = 0,
     ) -> Response:
-        events = runs.attach(backend, namespace, name, run_id)
-        return replies.json({**(await runs.outcome(events, max(wait, _LEAST_SECONDS))), "runId": run_id})
+        return replies.json({**(await runs.known(backend, namespace, name, run_id, wait)), "runId": run_id})
 
     @routes.get(
         _ONE + "/runs/{run_id}/events",
