@@ -285,7 +285,9 @@ async def test_who_waits_for_a_run_when_the_gateway_ends_is_told_which_run_goes_
                 assert body["remedy"] == f"ask how it is by GET .../runs/{run_id}"
                 ((_, name, problem),) = [event async for event in followed]
                 assert (name, problem["reason"]) == ("interrupted", "Draining")
-    assert [record for record in caplog.records if record.exc_info] == []
+    # The collector may tell of what tests before left.
+    ours = [record for record in caplog.records if record.name.startswith(("cortex", "uvicorn"))]
+    assert [record for record in ours if record.exc_info] == []
 
 
 @pytest.fixture
