@@ -164,8 +164,8 @@ class ProgressStream:
 
 def connect(url: str, timeout: float | None) -> redis.Redis:
     """A client of the shared state at a redis:// or rediss:// URL, which connects when it is used; answers may take
-    `timeout` seconds (None: whoever asks sees to it, at half of what the library's own bound costs). Raises
-    InvalidInput, without the URL's words."""
+    `timeout` seconds (None: whoever asks sees to it, without the task that the library's own bound takes for each
+    write). Raises InvalidInput, without the URL's words."""
     if not url.startswith(("redis://", "rediss://")):
         raise _malformed("it does not begin with redis:// or rediss://")
     try:

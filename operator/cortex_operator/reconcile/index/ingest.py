@@ -106,10 +106,9 @@ def hindrance(revision: str, jobs: tuple[Object, ...], pods: tuple[Object, ...],
     """Why the Job of a revision does not get on, by its pods or because it has none, as a sentence; empty when it does
     or there is none."""
     for job in working(jobs):
-        own = _pods_of(job, pods) if _revision(job) == revision else []
-        if not any(map(is_working, own)) and (blamed := culprit(own)) is not None:
-            return f"Job {job['metadata']['name']} does not get on: {blamed}"
-        if _revision(job) == revision and not own and (why := _without_pods(job, now)):
+        if _revision(job) != revision or any(map(is_working, own := _pods_of(job, pods))):
+            continue
+        if why := (culprit(own) or "") if own else _without_pods(job, now):
             return f"Job {job['metadata']['name']} does not get on: {why}"
     return ""
 
